@@ -1,0 +1,133 @@
+// From visible Gaussians to depth-ordered tile lists. Every sort is a stable counting sort over contiguous chunks, one a thread,
+// so that the result does not depend on how many chunks there are.
+
+/// Calls body(chunk, begin, end) for `chunks` contiguous ranges that cover [0, count).
+template <class Body>
+void parallel_chunks(int chunks, int64_t count, Body body) {
+#pragma omp parallel for num_threads(chunks) schedule(static, 1)
+  for (int chunk = 0; chunk < chunks; ++chunk) body(chunk, count * chunk / chunks, count * (chunk + 1) / chunks);
+}
+
+/// Turns counts histogram[chunk][bucket] into the position of the first element of each (bucket, chunk); returns the sum.
+inline int64_t exclusive_positions(int64_t* histogram, int chunks, int64_t buckets) {
+  int64_t sum = 0;
+  for (int64_t bucket = 0; bucket < buckets; ++bucket)
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t count = histogram[chunk * buckets + bucket];
+      histogram[chunk * buckets + bucket] = sum;
+      sum += count;
+    }
+  return sum;
+}
+
+template <class Key>
+void radix_sort(Frame& frame, int64_t count, int threads) {
+  constexpr int kBits = 11, kBuckets = 1 << kBits;
+  Key* keys = reinterpret_cast<Key*>(frame.keys.data());
+  Key* keys_swap = reinterpret_cast<Key*>(frame.keys_swap.resize(count * sizeof(Key)));
+  uint32_t *order = frame.order.data(), *order_swap = frame.order_swap.resize(count);
+  int64_t* histogram = frame.histogram.resize(int64_t(threads) * kBuckets);
+  int passes = 0;
+  for (int shift = 0; shift < int(sizeof(Key)) * 8; shift += kBits, ++passes) {
+    memset(histogram, 0, sizeof(int64_t) * threads * kBuckets);
+    parallel_chunks(threads, count, [&](int chunk, int64_t begin, int64_t end) {
+      int64_t* h = histogram + int64_t(chunk) * kBuckets;
+      for (int64_t i = begin; i < end; ++i) ++h[(keys[i] >> shift) & (kBuckets - 1)];
+    });
+    exclusive_positions(histogram, threads, kBuckets);
+    parallel_chunks(threads, count, [&](int chunk, int64_t begin, int64_t end) {
+      int64_t* h = histogram + int64_t(chunk) * kBuckets;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t to = h[(keys[i] >> shift) & (kBuckets - 1)]++;
+        keys_swap[to] = keys[i];
+        order_swap[to] = order[i];
+      }
+    });
+    Key* k = keys;
+    keys = keys_swap, keys_swap = k;
+    uint32_t* o = order;
+    order = order_swap, order_swap = o;
+  }
+  if (passes % 2) memcpy(frame.order.data(), order, sizeof(uint32_t) * count);
+}
+
+template <class T>
+struct KeyOf;
+template <>
+struct KeyOf<float> {
+  using Key = uint32_t;
+};
+template <>
+struct KeyOf<double> {
+  using Key = uint64_t;
+};
+
+/// Lists the visible Gaussians nearest first, equal depths by index: positive floats compare as their bits do.
+template <class T>
+void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
+  using Key = typename KeyOf<T>::Key;
+  const int stride = row_stride(in.num_identity);
+  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  int64_t* position = frame.histogram.resize(2 * in.threads);
+  memset(position, 0, sizeof(int64_t) * 2 * in.threads);
+  parallel_chunks(in.threads, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t visible = 0, rows = 0;
+    for (int64_t i = begin; i < end; ++i)
+      if (radii[i] > 0) ++visible, rows += frame.tile_count[i];
+    position[chunk] = visible, position[in.threads + chunk] = rows;
+  });
+  frame.num_visible = exclusive_positions(position, in.threads, 1);
+  frame.num_instances = exclusive_positions(position + in.threads, in.threads, 1);
+  Key* keys = reinterpret_cast<Key*>(frame.keys.resize(frame.num_visible * sizeof(Key)));
+  uint32_t* order = frame.order.resize(frame.num_visible);
+  int64_t* first_row = frame.first_row.resize(in.num_gaussians);
+  parallel_chunks(in.threads, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t to = position[chunk], row = position[in.threads + chunk];
+    for (int64_t i = begin; i < end; ++i) {
+      if (radii[i] <= 0) continue;
+      memcpy(&keys[to], &packed[i * stride + kDepth], sizeof(Key));
+      order[to++] = uint32_t(i);
+      first_row[i] = row;
+      row += frame.tile_count[i];
+    }
+  });
+  radix_sort<Key>(frame, frame.num_visible, in.threads);
+}
+
+/// Fills the tile lists, in depth order within each tile.
+template <class T>
+void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
+  const int stride = row_stride(in.num_identity);
+  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
+  int64_t* histogram = frame.histogram.resize(tiles * in.threads);
+  memset(histogram, 0, sizeof(int64_t) * tiles * in.threads);
+  auto for_tiles = [&](int64_t begin, int64_t end, auto visit) {
+    for (int64_t k = begin; k < end; ++k) {
+      const uint32_t g = frame.order[k];
+      if (frame.tile_count[g] == 0) continue;
+      const T* row = packed + g * int64_t(stride);
+      for_tile_rows(row, tile_box(row, radii[g], frame.tiles_x, frame.tiles_y), [&](int x0, int x1, int y) {
+        for (int x = x0; x < x1; ++x) visit(g, int64_t(y) * frame.tiles_x + x);
+      });
+    }
+  };
+  parallel_chunks(in.threads, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t* h = histogram + chunk * tiles;
+    for_tiles(begin, end, [&](uint32_t, int64_t tile) { ++h[tile]; });
+  });
+  exclusive_positions(histogram, in.threads, tiles);
+  int64_t* tile_begin = frame.tile_begin.resize(tiles + 1);
+  memcpy(tile_begin, histogram, sizeof(int64_t) * tiles);  // the first chunk's positions are where the tiles begin
+  tile_begin[tiles] = frame.num_instances;
+  Instance* instances = frame.instances.resize(frame.num_instances);
+  parallel_chunks(in.threads, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t* h = histogram + chunk * tiles;
+    uint32_t previous = 0, next_row = 0;
+    bool any = false;
+    for_tiles(begin, end, [&](uint32_t g, int64_t tile) {
+      if (!any || g != previous) next_row = uint32_t(frame.first_row[g]), previous = g, any = true;
+      instances[h[tile]++] = {g, next_row++};
+    });
+  });
+}

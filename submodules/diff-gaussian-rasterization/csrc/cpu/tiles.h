@@ -1,0 +1,313 @@
+// The per-pixel stages. A tile has 16 blocks of 4x4 pixels; the 16 pixels of a block are the lanes of one vector. Each block walks
+// its own list of the Gaussians whose ellipse reaches it, nearest first.
+
+constexpr int kBlocks = 16;
+constexpr int kChunk = 256;  // instances whose block lists are built at a time: bounds the work wasted behind opaque surfaces
+
+/// Number of channels blended: a compile-time constant where it pays (16 identity channels or none), else a run-time value.
+template <int kStatic>
+struct Channels {
+  explicit Channels(int) {}
+  static constexpr int kMax = kStatic;
+  constexpr int count() const { return kStatic; }
+};
+template <>
+struct Channels<0> {
+  explicit Channels(int n) : n_(n) {}
+  static constexpr int kMax = 3 + kMaxIdentity;
+  int count() const { return n_; }
+  int n_;
+};
+
+template <class T>
+struct TileView {
+  using V = typename Lanes<T>::V;
+  using M = typename Lanes<T>::M;
+  const Frame& frame;
+  const Inputs& in;
+  int left, top;
+  int64_t begin, end;  // its instances
+
+  TileView(const Frame& f, const Inputs& i, int64_t tile)
+      : frame(f), in(i), left(int(tile % f.tiles_x) * kTile), top(int(tile / f.tiles_x) * kTile),
+        begin(f.tile_begin[tile]), end(f.tile_begin[tile + 1]) {}
+
+  const T* row(int64_t instance) const {
+    return reinterpret_cast<const T*>(frame.packed.data()) + frame.instances[instance].gaussian * int64_t(row_stride(in.num_identity));
+  }
+  void pixel_centres(int block, V& x, V& y) const {
+    for (int lane = 0; lane < 16; ++lane) {
+      x[lane] = T(left + 4 * (block % 4) + lane % 4);
+      y[lane] = T(top + 4 * (block / 4) + lane / 4);
+    }
+  }
+  M inside_image(int block) const {
+    V x, y;
+    pixel_centres(block, x, y);
+    return lane_and(x < T(in.width), y < T(in.height));
+  }
+  /// Calls visit(lane, pixel index) for the lanes of a block that lie in the image.
+  template <class Visit>
+  void for_pixels(int block, Visit visit) const {
+    const int x0 = left + 4 * (block % 4), y0 = top + 4 * (block / 4);
+    for (int lane = 0; lane < 16; ++lane) {
+      const int x = x0 + lane % 4, y = y0 + lane / 4;
+      if (x < in.width && y < in.height) visit(lane, int64_t(y) * in.width + x);
+    }
+  }
+};
+
+/// For each block, which instances of the current chunk it has to look at.
+struct BlockLists {
+  uint16_t list[kBlocks][kChunk];
+  int count[kBlocks];
+
+  template <class Mask>
+  void build(int instances, Mask mask_of) {
+    memset(count, 0, sizeof count);
+    for (int k = 0; k < instances; ++k)
+      for (unsigned mask = unsigned(mask_of(k)); mask; mask &= mask - 1) {
+        const int block = __builtin_ctz(mask);
+        list[block][count[block]++] = uint16_t(k);
+      }
+  }
+};
+
+template <class T, int kStatic>
+struct ForwardTile {
+  using V = typename Lanes<T>::V;
+  using M = typename Lanes<T>::M;
+  using C = Channels<kStatic>;
+  V transmittance[kBlocks], depth[kBlocks], blended[kBlocks][C::kMax];
+  M live[kBlocks];
+  BlockLists lists;
+  const T* rows[kChunk];
+  uint16_t hits[kChunk];
+
+  void blend_block(const TileView<T>& tile, C channels, int block) {
+    V x, y, t = transmittance[block], z = depth[block], sum[C::kMax];
+    M alive = live[block];
+    tile.pixel_centres(block, x, y);
+#pragma GCC unroll 20
+    for (int c = 0; c < channels.count(); ++c) sum[c] = blended[block][c];
+    const uint16_t bit = uint16_t(1 << block);
+    for (int n = 0; n < lists.count[block]; ++n) {
+      const int k = lists.list[block][n];
+      const T* row = rows[k];
+      const V power = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
+      const auto step = blend_step<V, M, T>(power, row[kOpacity], t, alive);
+      if (!lane_any(step.hit)) {
+        if (!lane_any(alive)) break;
+        continue;
+      }
+      hits[k] |= bit;
+      const T* feature = row + kFeatures;
+#pragma GCC unroll 20
+      for (int c = 0; c < channels.count(); ++c) sum[c] += step.weight * feature[c];
+      z += step.weight * row[kDepth];
+    }
+    transmittance[block] = t, depth[block] = z, live[block] = alive;
+#pragma GCC unroll 20
+    for (int c = 0; c < channels.count(); ++c) blended[block][c] = sum[c];
+  }
+
+  void write(const TileView<T>& tile, C channels, const Outputs& out, int block) {
+    const int64_t pixels = int64_t(tile.in.width) * tile.in.height;
+    const T* background = at<T>(tile.in.background, 0);
+    T *color = out_at<T>(out.color, 0), *objects = out_at<T>(out.objects, 0);
+    for (int c = 0; c < channels.count(); ++c) {
+      const V v = c < 3 ? blended[block][c] + transmittance[block] * background[c] : blended[block][c];
+      T* plane = c < 3 ? color + c * pixels : objects + (c - 3) * pixels;
+      tile.for_pixels(block, [&](int lane, int64_t pixel) { plane[pixel] = v[lane]; });
+    }
+    tile.for_pixels(block, [&](int lane, int64_t pixel) {
+      if (out.alpha) *out_at<T>(out.alpha, pixel) = 1 - transmittance[block][lane];
+      if (out.depth) *out_at<T>(out.depth, pixel) = depth[block][lane];
+    });
+  }
+
+  void run(Frame& frame, const Inputs& in, const Outputs& out, int64_t index) {
+    const TileView<T> tile(frame, in, index);
+    const C channels(3 + in.num_identity);
+    for (int block = 0; block < kBlocks; ++block) {
+      transmittance[block] = V{} + T(1), depth[block] = V{}, live[block] = tile.inside_image(block);
+      for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
+    }
+    for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
+      const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
+      unsigned open = 0;
+      for (int block = 0; block < kBlocks; ++block) open |= unsigned(lane_any(live[block])) << block;
+      if (!open) break;
+      lists.build(count, [&](int k) {
+        rows[k] = tile.row(begin + k), hits[k] = 0;
+        return block_mask(rows[k], tile.left, tile.top) & int(open);
+      });
+      for (int block = 0; block < kBlocks; ++block)
+        if (lists.count[block]) blend_block(tile, channels, block);
+      for (int k = 0; k < count; ++k) frame.hits[frame.instances[begin + k].row] = hits[k];
+    }
+    for (int block = 0; block < kBlocks; ++block) write(tile, channels, out, block);
+  }
+};
+
+template <class T, int kStatic>
+struct BackwardTile {
+  using V = typename Lanes<T>::V;
+  using M = typename Lanes<T>::M;
+  using C = Channels<kStatic>;
+  static constexpr int kGroups = kStatic ? (kFeatures + kStatic + 15) / 16 : kMaxStride / 16;  // vectors in a gradient row
+  V transmittance[kBlocks], behind[kBlocks];
+  M live[kBlocks];
+  V dL_dpixel[kBlocks][C::kMax];        // lanes are pixels
+  V dL_drow[kBlocks][16][kGroups];      // per pixel; lanes are the entries of a gradient row
+  V moments[kBlocks][16];               // per pixel: 1, x, y, x^2, xy, y^2 from the tile's centre
+  V dL_ddepth[kBlocks];
+  BlockLists lists;
+  const T* rows[kChunk];
+  V gradients[kChunk][kGroups];
+
+  BackwardTile() {
+    for (int block = 0; block < kBlocks; ++block)
+      for (int lane = 0; lane < 16; ++lane) {
+        const T x = T(4 * (block % 4) + lane % 4) - T(7.5), y = T(4 * (block / 4) + lane / 4) - T(7.5);
+        V m = {};
+        m[kQ] = 1, m[kQx] = x, m[kQy] = y, m[kQxx] = x * x, m[kQxy] = x * y, m[kQyy] = y * y;
+        moments[block][lane] = m;
+      }
+  }
+
+  int groups(const Inputs& in) const { return kStatic ? kGroups : row_stride(in.num_identity) / 16; }
+
+  /// Gathers the upstream gradient of a block in both layouts, and `behind` = everything blended so far as one scalar a pixel.
+  void load_block(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int block) {
+    const int64_t pixels = int64_t(tile.in.width) * tile.in.height;
+    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3;
+    transmittance[block] = V{} + T(1), behind[block] = V{}, dL_ddepth[block] = V{}, live[block] = tile.inside_image(block);
+    for (int lane = 0; lane < 16; ++lane)
+      for (int g = 0; g < groups(tile.in); ++g) dL_drow[block][lane][g] = V{};
+    for (int c = 0; c < channels.count(); ++c) {
+      const bool is_color = c < 3;
+      const uintptr_t gradient = is_color ? grad.color : grad.objects;
+      const int64_t plane = (is_color ? c : c - 3) * pixels;
+      V g = {};
+      if (gradient)
+        tile.for_pixels(block, [&](int lane, int64_t pixel) {
+          g[lane] = *at<T>(gradient, plane + pixel);
+          dL_drow[block][lane][(kFeatures + c) / 16][(kFeatures + c) % 16] = g[lane];
+          if (c < geometry_channels) behind[block][lane] += g[lane] * *at<T>(is_color ? out.color : out.objects, plane + pixel);
+        });
+      dL_dpixel[block][c] = g;
+    }
+    tile.for_pixels(block, [&](int lane, int64_t pixel) {
+      if (grad.alpha) behind[block][lane] += *at<T>(grad.alpha, pixel) * (*at<T>(out.alpha, pixel) - 1);
+      if (!grad.depth) return;
+      const T g = *at<T>(grad.depth, pixel);
+      dL_ddepth[block][lane] = g, dL_drow[block][lane][0][kGradDepth] = g;
+      behind[block][lane] += g * *at<T>(out.depth, pixel);
+    });
+  }
+
+  void blend_block(const TileView<T>& tile, C channels, int block) {
+    V x, y, t = transmittance[block], rest = behind[block];
+    M alive = live[block];
+    tile.pixel_centres(block, x, y);
+    alignas(64) T weight[16], q[16];
+    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3;
+    for (int n = 0; n < lists.count[block]; ++n) {
+      const int k = lists.list[block][n];
+      const T *row = rows[k], *feature = row + kFeatures;
+      const V power = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
+      const V in_front = t;
+      const auto step = blend_step<V, M, T>(power, row[kOpacity], t, alive);
+      V value = dL_ddepth[block] * row[kDepth];
+      if (kStatic && geometry_channels == kStatic) {
+#pragma GCC unroll 20
+        for (int c = 0; c < kStatic; ++c) value += dL_dpixel[block][c] * feature[c];
+      } else {
+        for (int c = 0; c < geometry_channels; ++c) value += dL_dpixel[block][c] * feature[c];
+      }
+      rest -= step.weight * value;
+      const V dL_dpower = power_backward<V, M, T>(step, in_front, value, rest, T(1));
+      memcpy(weight, &step.weight, sizeof weight);
+      memcpy(q, &dL_dpower, sizeof q);
+      accumulate(block, k, weight, q, groups(tile.in));
+    }
+    transmittance[block] = t, behind[block] = rest, live[block] = alive;
+  }
+
+  /// Gradient row k += sum over the block's pixels: two partial sums, so that the additions do not wait for each other.
+  GS_HD void accumulate(int block, int k, const T* weight, const T* q, int num_groups) {
+    V even = {}, odd = {};
+#pragma GCC unroll 8
+    for (int p = 0; p < 16; p += 2) {
+      even += q[p] * moments[block][p] + weight[p] * dL_drow[block][p][0];
+      odd += q[p + 1] * moments[block][p + 1] + weight[p + 1] * dL_drow[block][p + 1][0];
+    }
+    gradients[k][0] += even + odd;
+    for (int g = 1; g < num_groups; ++g) {
+      V a = {}, b = {};
+#pragma GCC unroll 8
+      for (int p = 0; p < 16; p += 2) {
+        a += weight[p] * dL_drow[block][p][g];
+        b += weight[p + 1] * dL_drow[block][p + 1][g];
+      }
+      gradients[k][g] += a + b;
+    }
+  }
+
+  /// Moments about the tile's centre -> sums of q times 1, d, d d^T with d = mean - pixel; then to the instance's row.
+  void write_row(Frame& frame, const TileView<T>& tile, int k, const Instance& instance) {
+    const int num_groups = groups(tile.in);
+    V head = gradients[k][0];
+    const T u = rows[k][kMeanX] - (tile.left + T(7.5)), v = rows[k][kMeanY] - (tile.top + T(7.5));
+    const T s = head[kQ], sx = head[kQx], sy = head[kQy];
+    head[kQx] = u * s - sx, head[kQy] = v * s - sy;
+    head[kQxx] += u * u * s - 2 * u * sx, head[kQyy] += v * v * s - 2 * v * sy;
+    head[kQxy] += u * v * s - u * sy - v * sx;
+    V* out = reinterpret_cast<V*>(frame.packed_gradients.data()) + int64_t(instance.row) * num_groups;
+    out[0] = head;
+    for (int g = 1; g < num_groups; ++g) out[g] = gradients[k][g];
+  }
+
+  void run(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad, int64_t index) {
+    const TileView<T> tile(frame, in, index);
+    const C channels(3 + in.num_identity);
+    for (int block = 0; block < kBlocks; ++block) load_block(tile, channels, out, grad, block);
+    for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
+      const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
+      lists.build(count, [&](int k) {
+        rows[k] = tile.row(begin + k);
+        for (int g = 0; g < groups(in); ++g) gradients[k][g] = V{};
+        return frame.hits[frame.instances[begin + k].row];
+      });
+      for (int block = 0; block < kBlocks; ++block)
+        if (lists.count[block]) blend_block(tile, channels, block);
+      for (int k = 0; k < count; ++k)
+        if (frame.hits[frame.instances[begin + k].row]) write_row(frame, tile, k, frame.instances[begin + k]);
+    }
+  }
+};
+
+/// Runs body(tile) over all tiles, heaviest work shared by a queue; every thread keeps one scratch object.
+template <class Scratch, class Body>
+void for_each_tile(const Frame& frame, int threads, Body body) {
+  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<Scratch> memory;
+    Scratch* scratch = new (memory.resize(1)) Scratch;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t tile = 0; tile < tiles; ++tile) body(*scratch, tile);
+  }
+}
+
+template <class T, int kStatic>
+void forward_tiles(Frame& frame, const Inputs& in, const Outputs& out) {
+  for_each_tile<ForwardTile<T, kStatic>>(frame, in.threads, [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
+}
+
+template <class T, int kStatic>
+void backward_tiles(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad) {
+  for_each_tile<BackwardTile<T, kStatic>>(frame, in.threads,
+                                          [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, tile); });
+}

@@ -1,0 +1,21 @@
+// Constants of the 3DGS rasterizer and the host/device marker. Every execution (CPU now, CUDA later) shares them.
+#pragma once
+
+#if defined(__CUDACC__)
+#define GS_HD __host__ __device__ __forceinline__
+#else
+#define GS_HD inline __attribute__((always_inline))
+#endif
+
+namespace gs {
+
+constexpr int kTile = 16;               // pixels per tile edge; also the granularity of the 3-sigma box
+constexpr double kLowPass = 0.3;        // px^2 added to the 2D covariance: every splat covers about one pixel
+constexpr double kAlphaMax = 0.99;      // keeps 1 - alpha away from 0; the gradient passes this clamp
+constexpr double kAlphaMin = 1. / 255;  // below one step of an 8-bit image
+constexpr double kTransmittanceMin = 1e-4;  // a pixel is finished before the Gaussian that would fall below it
+constexpr double kNear = 0.2;               // scene units in front of the camera
+constexpr double kFrustumClamp = 1.3;       // times tan(fov / 2): bounds the linearisation off screen
+constexpr double kRadiusSigmas = 3;         // half-size of the tile box, in standard deviations
+
+}  // namespace gs
