@@ -1,0 +1,80 @@
+"""Removes objects from a trained run, or keeps nothing but them, and renders what is left."""
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arguments import EditParams, ModelParams, PipelineParams, option, parse_with_run
+from gradiseg.editing.object_removal import edit_objects
+from gradiseg.editing.selection import HullRule
+from gradiseg.evaluation.trained import TrainedRun, load_run
+from gradiseg.evaluation.views import write_renders
+from gradiseg.records import write_json
+from utils.errors import SceneError
+
+
+@dataclass
+class EditRunParams:
+    """Which model is edited, and what is rendered of it."""
+
+    config_file: str = option("", "JSON file of options; explicit flags override it")
+    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+    skip_train: bool = option(False, "leave out the training views")
+    skip_test: bool = option(False, "leave out the test views")
+    hull_takes_others: bool = option(
+        False, "the hull takes other objects' Gaussians too (Gaussian Grouping's rule)"
+    )
+    quiet: bool = option(False, "print nothing but errors")
+
+
+def hull_rule(edit: EditParams, options: EditRunParams) -> HullRule:
+    """The hull's rule that the two flags spell."""
+    if not edit.convex_hull:
+        return HullRule.NONE
+    return HullRule.ALL if options.hull_takes_others else HullRule.SPARE
+
+
+def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
+    """Writes the edited model with its classifier, and its renders."""
+    name = f"iteration_{run.iteration}"
+    saved = run.folder / "point_cloud_object_removal" / name
+    saved.mkdir(parents=True, exist_ok=True)
+    run.gaussians.save_ply(saved / "point_cloud.ply")
+    shutil.copyfile(run.folder / "point_cloud" / name / "classifier.pth", saved / "classifier.pth")
+    write_json(saved / "edit.json", record)
+    for split, cameras, skip in (
+        ("train", run.train_cameras, options.skip_train),
+        ("test", run.test_cameras, options.skip_test),
+    ):
+        if not skip:
+            folder = run.folder / split / "ours_object_removal" / name / "renders"
+            write_renders(folder, cameras, run.draw, options.quiet)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Edits the Gaussians of a run and writes the result beside it; the run itself stays as it is."""
+    groups = (ModelParams, PipelineParams, EditParams, EditRunParams)
+    model, pipeline, edit, options = parse_with_run(
+        groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
+    )
+    run = load_run(model, pipeline, options.iteration, options.quiet)
+    counts = edit_objects(run.gaussians, run.classifier, edit, hull_rule(edit, options))
+    save_and_render(run, options, dataclasses.asdict(edit) | counts)
+    if not options.quiet:
+        ids = " ".join(map(str, edit.select_obj_id))
+        print(
+            f"{edit.mode} {ids}: {counts['selected']:,} Gaussians, {counts['by_hull']:,} of them by the hull"
+        )
+        if counts["flat"]:
+            print(f"{counts['flat']} of the ids have no hull (fewer than 4 Gaussians, or all in one plane).")
+        print(f"{counts['left']:,} Gaussians left: {run.folder / 'point_cloud_object_removal'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SceneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,81 @@
+"""Rendering: a camera and a model in, the tensors of one view out."""
+
+from typing import Any
+
+import torch
+from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer
+from torch import Tensor
+
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils.errors import SceneError
+
+
+def render(
+    viewpoint_camera: Camera,
+    pc: GaussianModel,
+    pipe: Any,
+    bg_color: Tensor,
+    scaling_modifier: float = 1.0,
+    override_color: Tensor | None = None,
+    identity_geometry_grad: bool = True,
+) -> dict[str, Tensor]:
+    """Render colour (eq. 1) and identity encodings (eq. 2) of one view.
+
+    Args:
+        pipe: Gaussian Grouping's third argument; not used.
+        bg_color: (3,) background; the identity map has none.
+        override_color: (N,3) in place of the SH colours.
+        identity_geometry_grad: whether the identity map's gradient reaches positions, shapes and opacities.
+
+    Returns:
+        render (3,H,W); render_object (16,H,W); viewspace_points (N,3), whose gradient is that of the screen position in
+        NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,16), whose gradient is what the
+        rendered identity map alone contributes to the encodings.
+    """
+    viewspace_points = torch.zeros_like(pc.get_xyz, requires_grad=True)
+    identity_encodings = pc.get_objects.view(-1, 1, pc.num_objects)
+    if identity_encodings.requires_grad:
+        identity_encodings.retain_grad()
+    settings = GaussianRasterizationSettings(
+        image_height=viewpoint_camera.image_height,
+        image_width=viewpoint_camera.image_width,
+        tanfovx=0.5 * viewpoint_camera.image_width / viewpoint_camera.fx,
+        tanfovy=0.5 * viewpoint_camera.image_height / viewpoint_camera.fy,
+        bg=bg_color,
+        scale_modifier=scaling_modifier,
+        viewmatrix=viewpoint_camera.world_view_transform,
+        projmatrix=viewpoint_camera.full_proj_transform,
+        sh_degree=pc.active_sh_degree,
+        campos=viewpoint_camera.camera_center,
+        identity_geometry_grad=identity_geometry_grad,
+    )
+    color, radii, objects = GaussianRasterizer(settings)(
+        means3D=pc.get_xyz,
+        means2D=viewspace_points,
+        opacities=pc.get_opacity,
+        shs=None if override_color is not None else (pc.params["f_dc"], pc.params["f_rest"]),
+        sh_objs=identity_encodings,
+        colors_precomp=override_color,
+        scales=pc.get_scaling,
+        rotations=pc.get_rotation,
+    )
+    return {
+        "render": color,
+        "render_object": objects,
+        "viewspace_points": viewspace_points,
+        "visibility_filter": radii > 0,
+        "radii": radii,
+        "identity_encodings": identity_encodings,
+    }
+
+
+def select_device(name: str) -> torch.device:
+    """The device of `--device`: `auto` takes a GPU where the rasterizer can use one.
+
+    Raises:
+        SceneError: `cuda`, which this build of the rasterizer does not have.
+    """
+    if name == "cuda":
+        raise SceneError("--device cuda: this build of the rasterizer runs on the CPU only. Use --device cpu.")
+    return torch.device("cpu")

@@ -1,0 +1,143 @@
+"""The identity classifier F: identity encoding (16) -> logits over object ids.
+
+Two forms. While training, `IdentityClassifier` has a row only for the K ids that occur in the training masks
+(*dense* labels 0..K-1), because the softmax over 256 classes of which 20 exist costs as much as the
+rasterizer. On disk and for inference it is Gaussian Grouping's 1x1 `Conv2d(16, C)`; the ids that never
+occurred get weight 0 and bias -100, so that the softmax over all C equals the one over the K.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scene.ply import IDENTITY_DIM
+from utils.errors import SceneError
+
+ABSENT_BIAS = -100.0  # exp(-100) vanishes beside any trained logit in float32
+IGNORED = -1  # dense label of a pixel that does not train
+_ABSENT = -2  # table entry of an id that the classifier has no row for
+CHUNK = 65_536  # Gaussians classified at once: 64 MiB of logits at 256 classes
+
+
+class IdentityClassifier(nn.Module):
+    """Linear classifier over the K ids in `class_ids`, out of `num_classes` possible ones.
+
+    class_ids: K ids within [0, num_classes), in any order (the buffer `class_ids` is ascending).
+    `ignore_label` (an id, -1: none) is left out of them. `weight` (K, 16) and `bias` (K,) start as Conv2d's
+    would.
+
+    Raises: SceneError where an id is outside the range or none is left.
+    """
+
+    class_ids: Tensor
+    table: Tensor
+
+    def __init__(
+        self,
+        class_ids: Sequence[int] | Tensor,
+        num_classes: int,
+        ignore_label: int = -1,
+        num_channels: int = IDENTITY_DIM,
+    ) -> None:
+        super().__init__()
+        ids = torch.as_tensor(class_ids).to(torch.int64)
+        ids = ids[ids != ignore_label].unique()  # (K,) ascending
+        if ids.numel() == 0:
+            raise SceneError("the training masks: no id to learn. Check --object_path and --ignore_label.")
+        if int(ids[0]) < 0 or int(ids[-1]) >= num_classes:
+            raise SceneError(
+                f"the training masks: ids {int(ids[0])} to {int(ids[-1])}, but num_classes is {num_classes}. "
+                f"Set --num_classes {int(ids[-1]) + 1} or more."
+            )
+        self.num_classes = num_classes
+        self.register_buffer("class_ids", ids)
+        table = torch.full((num_classes,), _ABSENT, dtype=torch.int32)  # id -> dense label
+        table[ids] = torch.arange(ids.numel(), dtype=torch.int32, device=table.device)
+        if 0 <= ignore_label < num_classes:
+            table[ignore_label] = IGNORED
+        self.register_buffer("table", table, persistent=False)
+        bound = 1.0 / math.sqrt(num_channels)  # what Conv2d's default comes to for a 1x1 kernel
+        self.weight = nn.Parameter(torch.empty(ids.numel(), num_channels).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(ids.numel()).uniform_(-bound, bound))
+
+    def forward(self, encodings: Tensor) -> Tensor:
+        """Logits (..., K) of identity encodings (..., 16)."""
+        return nn.functional.linear(encodings, self.weight, self.bias)
+
+    def labels(self, id_map: Tensor) -> Tensor:
+        """Dense labels (H, W) int32 of a map of ids (H, W); IGNORED where the id is `ignore_label`.
+
+        Raises: SceneError naming the smallest id that has no row.
+        """
+        ids = id_map.to(self.table.device, torch.int64)
+        outside = (ids < 0) | (ids >= self.num_classes)  # (H, W)
+        labels = self.table[ids.clamp(0, self.num_classes - 1)]  # (H, W)
+        unknown = outside | (labels == _ABSENT)
+        if bool(unknown.any()):
+            raise SceneError(
+                f"id map: id {int(ids[unknown].min())} is none of the classifier's {self.class_ids.numel()}. "
+                "Make the classifier from all the masks it is trained on."
+            )
+        return labels
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """State dict of the equivalent `Conv2d(16, C, 1)`, the content of `classifier.pth`."""
+        weight = self.weight.detach().new_zeros(self.num_classes, self.weight.shape[1], 1, 1)
+        bias = self.bias.detach().new_full((self.num_classes,), ABSENT_BIAS)
+        weight[self.class_ids, :, 0, 0] = self.weight.detach()
+        bias[self.class_ids] = self.bias.detach()
+        return {"weight": weight, "bias": bias}
+
+    def load_full(self, state: Mapping[str, Tensor]) -> None:
+        """Take the rows of this classifier's ids from a `classifier.pth` state dict.
+
+        Raises: SceneError where it has too few classes or other channels.
+        """
+        classes, channels = state["weight"].shape[:2]
+        if classes <= int(self.class_ids[-1]) or channels != self.weight.shape[1]:
+            raise SceneError(
+                f"classifier: {classes} classes of {channels} channels, but the scene needs "
+                f"{int(self.class_ids[-1]) + 1} of {self.weight.shape[1]}. Use the classifier of this scene."
+            )
+        rows = self.class_ids.to(state["weight"].device)
+        with torch.no_grad():
+            self.weight.copy_(state["weight"][rows].flatten(1))
+            self.bias.copy_(state["bias"][rows])
+
+
+def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Conv2d:
+    """The classifier of a run, ours or Gaussian Grouping's, as a frozen 1x1 Conv2d; C is read from the file.
+
+    Raises: SceneError for a file that is missing or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        weight, bias = state["weight"], state["bias"]
+        classes, channels, *kernel = weight.shape
+        if kernel != [1, 1] or bias.shape != (classes,) or set(state) != {"weight", "bias"}:
+            raise ValueError("shapes")
+    except FileNotFoundError as error:
+        raise SceneError(f"{path}: no classifier there. Train with train.py first.") from error
+    except Exception as error:  # torch reports a damaged or foreign file by half a dozen types
+        raise SceneError(
+            f"{path}: not the state dict of a 1x1 Conv2d classifier. Copy classifier.pth from its run again."
+        ) from error
+    conv = nn.utils.skip_init(
+        nn.Conv2d, channels, classes, kernel_size=1, device=device
+    )  # draws no random numbers
+    conv.load_state_dict(state)
+    return conv.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def identity_of_gaussians(conv: nn.Conv2d, obj_dc: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Ids of all Gaussians, argmax F(e_i): (N,) int64 of identity encodings (N, 1, 16), `chunk` at a time."""
+    weight = conv.weight.flatten(1)  # (C, 16)
+    parts = [
+        nn.functional.linear(encodings, weight, conv.bias).argmax(dim=1)
+        for encodings in obj_dc.flatten(1).split(chunk)
+    ]
+    return torch.cat(parts)

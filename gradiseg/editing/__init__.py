@@ -1,0 +1,1 @@
+"""Editing: what the identities of the Gaussians are good for."""

@@ -1,0 +1,1 @@
+"""Evaluation: masks (IoU, boundary IoU), reconstruction (PSNR, SSIM, LPIPS) and the pictures of a run."""

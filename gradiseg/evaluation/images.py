@@ -1,0 +1,95 @@
+"""Reconstruction metrics of a run's saved pictures: PSNR, SSIM and, where its extra is installed, LPIPS.
+
+As in 3DGS the metrics read the 8-bit PNGs that `render.py` wrote: `<split>/ours_N/renders` against
+`<split>/ours_N/gt`, pictures (3, H, W) in [0, 1], mean over the views.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fused_losses import ssim
+from torch import Tensor
+
+from utils.errors import SceneError
+from utils.image import psnr, read_image
+
+PairMetric = Callable[[Tensor, Tensor], float]
+
+LPIPS_HINT = "LPIPS is left out: the package `lpips` is not installed (pip install '.[lpips]')."
+
+
+def load_lpips() -> PairMetric | None:
+    """LPIPS with the VGG network on inputs scaled to [-1, 1], None where the package is not installed.
+
+    3DGS's own metrics.py feeds [0, 1], for which the network was not calibrated; its figures differ.
+    """
+    try:
+        import lpips
+    except ImportError:
+        return None
+    network = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False)
+    return lambda image, target: float(network(image[None] * 2 - 1, target[None] * 2 - 1))
+
+
+def image_metrics(lpips: PairMetric | None) -> dict[str, PairMetric]:
+    """The metrics by their key in the results."""
+    metrics: dict[str, PairMetric] = {
+        "psnr": lambda image, target: float(psnr(image, target)),
+        "ssim": lambda image, target: float(ssim(image, target)),
+    }
+    return metrics if lpips is None else metrics | {"lpips": lpips}
+
+
+def score_folder(folder: Path, metrics: dict[str, PairMetric]) -> dict[str, dict[str, float]]:
+    """Scores `folder/renders/*.png` against the same names in `folder/gt`: `{file name: {metric: value}}`.
+
+    Raises:
+        SceneError: no renders, or a render without its photograph.
+    """
+    renders = sorted((folder / "renders").glob("*.png"))
+    if not renders:
+        raise SceneError(f"{folder / 'renders'}: holds no renders. Run render.py on this model first.")
+    scores = {}
+    for path in renders:
+        truth = folder / "gt" / path.name
+        if not truth.is_file():
+            raise SceneError(f"{truth}: missing beside its render. Run render.py on this model again.")
+        image, target = read_image(path), read_image(truth)
+        scores[path.name] = {name: metric(image, target) for name, metric in metrics.items()}
+    return scores
+
+
+def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, Path]:
+    """The renders to score: split, iteration and folder; the latest iteration for -1.
+
+    Test views are what counts; a run without any is scored on its training views.
+
+    Raises:
+        SceneError: nothing has been rendered.
+    """
+    for split in ("test", "train"):
+        found = {
+            int(entry.name.removeprefix("ours_")): entry
+            for entry in (model_path / split).glob("ours_*")
+            if entry.name.removeprefix("ours_").isdecimal() and any((entry / "renders").glob("*.png"))
+        }
+        wanted = max(found, default=-1) if iteration < 0 else iteration
+        if wanted in found:
+            return split, wanted, found[wanted]
+    which = "any iteration" if iteration < 0 else f"iteration {iteration}"
+    raise SceneError(f"{model_path}: holds no renders of {which}. Run render.py -m {model_path} first.")
+
+
+def score_run(
+    model_path: Path, metrics: dict[str, PairMetric], iteration: int = -1, per_view: bool = False
+) -> dict[str, Any]:
+    """Scores a run: the mean of every metric, of which split and iteration, and per view on request."""
+    split, iteration, folder = evaluation_folder(model_path, iteration)
+    scores = score_folder(folder, metrics)
+    means = {name: float(np.mean([row[name] for row in scores.values()])) for name in metrics}
+    record: dict[str, Any] = means | {"split": split, "iteration": iteration, "views": len(scores)}
+    if "lpips" in metrics:
+        record["lpips_input_range"] = [-1, 1]
+    return record | ({"per_view": scores} if per_view else {})

@@ -1,0 +1,273 @@
+"""Predicts the masks of prompts in the test views and scores them against `test_mask/<view>/<prompt>.png`.
+
+Naming contract: `truth` are the ground-truth files, `ids` an assignment `{prompt: [ids]}`, `rule` one of
+`RULES`. Folder `k` of `test_mask` is the k-th test view in name order. Identity maps are rendered at the
+ground truth's own resolution, because resizing a mask by half a pixel costs more than most methods gain.
+Masks are 0/255 PNGs and belong to the object where they exceed 128, as in Gaussian Grouping; unlike there,
+a missing prediction counts 0.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
+from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
+from scene.cameras import Camera
+from scene.masks import resize_id_map
+from utils.errors import SceneError
+from utils.files import atomic_write
+
+# The rule is worth as much as a method (seven points of mIoU on noisy masks), so all three are reported.
+RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argmax": None}
+DEFAULT_RULE = "softmax>0.2"
+MASK_THRESHOLD = 128
+PIXELS_PER_CHUNK = 1 << 16  # bounds the softmax over 256 classes to 64 MB whatever the image size
+
+IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
+MaskKey = tuple[int, str]  # (view index, prompt)
+
+
+@dataclass(frozen=True)
+class TruthMask:
+    """One ground-truth file: the mask of `prompt` in the test view number `view`."""
+
+    path: Path
+    folder: str
+    view: int
+    prompt: str
+
+    @property
+    def name(self) -> str:
+        """Its name in reports: folder/prompt."""
+        return f"{self.folder}/{self.prompt}"
+
+
+def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list[TruthMask]:
+    """All ground-truth files below `test_mask/`, ordered by view and prompt.
+
+    A folder is named after its test view or by the view's number k in name order; names win where
+    every folder is a view's. Without `view_names` (no model), folders that are no numbers count in order.
+
+    Raises:
+        SceneError: no masks, or a folder that stands for no test view.
+    """
+    folders = (
+        sorted(entry.name for entry in test_mask.iterdir() if entry.is_dir()) if test_mask.is_dir() else []
+    )
+    names = sorted(view_names) if view_names is not None else folders
+    by_name = set(folders) <= set(names) and (view_names is not None or not all(map(str.isdecimal, folders)))
+    truth = [
+        TruthMask(
+            path, folder, _view_number(test_mask, folder, names, by_name, view_names is not None), path.stem
+        )
+        for folder in folders
+        for path in sorted((test_mask / folder).glob("*.png"))
+    ]
+    if not truth:
+        raise SceneError(
+            f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
+        )
+    return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
+
+
+def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bool, bounded: bool) -> int:
+    if by_name:
+        return names.index(folder)
+    if not folder.isdecimal() or (bounded and int(folder) >= len(names)):
+        raise SceneError(
+            f"{test_mask / folder}: neither the name of a test view nor its number; there are {len(names)}. "
+            "Train with the split the masks belong to (--train_split or --eval)."
+        )
+    return int(folder)
+
+
+def read_mask(path: Path) -> BoolArray:
+    """Reads a 0/255 picture as a mask (H, W).
+
+    Raises:
+        SceneError: the file is no readable picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) > MASK_THRESHOLD
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read as a picture ({error}).") from error
+
+
+def write_mask(path: Path, mask: BoolArray) -> None:
+    """Writes a mask (H, W) as a 0/255 PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+
+
+@torch.no_grad()
+def identity_probabilities(
+    features: Tensor, classifier: nn.Conv2d, ids: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Softmax of some ids, and the most probable id, at every pixel.
+
+    Args:
+        features: identity map (16, H, W).
+        classifier: 1x1 convolution from 16 channels to C classes.
+        ids: the classes wanted, each below C.
+
+    Returns:
+        probabilities (len(ids), H, W) and ids (H, W) int64. The C x H x W softmax never exists as a whole.
+    """
+    height, width = features.shape[1:]
+    pixels = features.flatten(1).T  # (H*W, 16)
+    weight = classifier.weight.flatten(1)  # (C, 16)
+    chosen, winners = [], []
+    for chunk in pixels.split(PIXELS_PER_CHUNK):
+        logits = nn.functional.linear(chunk, weight, classifier.bias)  # (P, C)
+        winners.append(logits.argmax(1))
+        chosen.append(logits.softmax(1)[:, list(ids)])
+    return torch.cat(chosen).T.reshape(len(ids), height, width), torch.cat(winners).reshape(height, width)
+
+
+def apply_rules(features: Tensor, classifier: nn.Conv2d, ids: Assignment) -> dict[str, dict[str, BoolArray]]:
+    """Masks of every prompt that has ids, by every rule: `{rule: {prompt: (H, W)}}`.
+
+    A pixel belongs to a prompt where any of its ids passes the rule.
+    """
+    flat = sorted({identity for chosen in ids.values() for identity in chosen})
+    probabilities, winners = identity_probabilities(features, classifier, flat)
+    masks: dict[str, dict[str, BoolArray]] = {rule: {} for rule in RULES}
+    for prompt, chosen in ids.items():
+        if not chosen:
+            continue
+        best = probabilities[[flat.index(identity) for identity in chosen]].amax(0)  # (H, W)
+        won = torch.isin(winners, torch.tensor(chosen, device=winners.device))  # (H, W)
+        for rule, threshold in RULES.items():
+            masks[rule][prompt] = (won if threshold is None else best > threshold).cpu().numpy()
+    return masks
+
+
+def predict_masks(
+    cameras: Sequence[Camera],
+    truth: Sequence[TruthMask],
+    render_identity: IdentityRenderer,
+    classifier: nn.Conv2d,
+    ids: Assignment,
+) -> dict[str, dict[MaskKey, BoolArray]]:
+    """Predicts a mask for every ground-truth file whose prompt has ids: `{rule: {(view, prompt): (H, W)}}`.
+
+    Args:
+        cameras: the test views in name order.
+    """
+    check_ids(ids, classifier)
+    predictions: dict[str, dict[MaskKey, BoolArray]] = {rule: {} for rule in RULES}
+    for view, features, files in _rendered(cameras, truth, render_identity):
+        wanted = {mask.prompt: ids.get(mask.prompt, []) for mask in files}
+        for rule, masks in apply_rules(features, classifier, wanted).items():
+            predictions[rule].update({(view, prompt): mask for prompt, mask in masks.items()})
+    return predictions
+
+
+def ids_from_model(
+    cameras: Sequence[Camera],
+    truth: Sequence[TruthMask],
+    render_identity: IdentityRenderer,
+    classifier: nn.Conv2d,
+) -> Assignment:
+    """Oracle assignment where a scene has no exact training masks.
+
+    For each prompt: the id whose argmax region best covers the ground truth, pooled over its test views.
+    """
+    overlaps = {mask.prompt: Overlap() for mask in truth}
+    for _, features, files in _rendered(cameras, truth, render_identity):
+        winners = identity_probabilities(features, classifier, [])[1].cpu().numpy()
+        for mask in files:
+            overlaps[mask.prompt].add(winners, read_mask(mask.path))
+    return best_ids(overlaps)
+
+
+def check_ids(ids: Assignment, classifier: nn.Conv2d) -> None:
+    """Refuses ids that the classifier does not have.
+
+    Raises:
+        SceneError: names the prompt, its id and the number of classes.
+    """
+    for prompt, chosen in ids.items():
+        for identity in chosen:
+            if identity >= classifier.out_channels:
+                raise SceneError(
+                    f"prompt '{prompt}': id {identity} is not in the model, whose classifier has "
+                    f"{classifier.out_channels} classes (0 to {classifier.out_channels - 1})."
+                )
+
+
+def _rendered(
+    cameras: Sequence[Camera], truth: Sequence[TruthMask], render_identity: IdentityRenderer
+) -> Iterable[tuple[int, Tensor, list[TruthMask]]]:
+    """Each view with ground truth: its number, its identity map at the ground truth's size, its files."""
+    for view in sorted({mask.view for mask in truth}):
+        files = [mask for mask in truth if mask.view == view]
+        with Image.open(files[0].path) as image:
+            width, height = image.size
+        yield view, render_identity(cameras[view].at_resolution(width, height)), files
+
+
+def write_predictions(folder: Path, masks: Mapping[MaskKey, BoolArray]) -> None:
+    """Writes masks as `folder/<k>/<prompt>.png`."""
+    for (view, prompt), mask in masks.items():
+        write_mask(folder / str(view) / f"{prompt}.png", mask)
+
+
+def read_prediction(folder: Path, mask: TruthMask) -> BoolArray | None:
+    """The prediction that belongs to a ground-truth file, None where there is none.
+
+    It is looked for under the ground truth's own folder name, then under k and under k with five digits.
+    """
+    for name in (mask.folder, str(mask.view), f"{mask.view:05d}"):
+        path = folder / name / f"{mask.prompt}.png"
+        if path.is_file():
+            return read_mask(path)
+    return None
+
+
+def score_masks(
+    truth: Sequence[TruthMask], prediction_of: Callable[[TruthMask], BoolArray | None]
+) -> dict[str, Any]:
+    """Scores predictions: per prompt the mean over its views, then the mean over prompts.
+
+    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+
+    Returns:
+        `miou`, `mbiou`, `mbiou_strict`; `per_prompt`, `{prompt: {"iou", "biou", "biou_strict", "views"}}`;
+        `missing`, the names of the ground-truth files without a prediction, each of which counts 0.
+    """
+    scores: dict[str, list[MaskScore]] = {}
+    missing = []
+    for mask in truth:
+        prediction = prediction_of(mask)
+        if prediction is None:
+            missing.append(mask.name)
+        score = ZERO_SCORE if prediction is None else _score_file(mask, prediction)
+        scores.setdefault(mask.prompt, []).append(score)
+    per_prompt = {prompt: _mean_scores(scores[prompt]) for prompt in sorted(scores)}
+    means = {
+        f"m{key}": float(np.mean([row[key] for row in per_prompt.values()]))
+        for key in ("iou", "biou", "biou_strict")
+    }
+    return means | {"per_prompt": per_prompt, "missing": missing}
+
+
+def _score_file(mask: TruthMask, prediction: BoolArray) -> MaskScore:
+    truth = read_mask(mask.path)
+    if prediction.shape != truth.shape:
+        prediction = resize_id_map(prediction.astype(np.uint8), truth.shape[1], truth.shape[0]) == 1
+    return score_mask(prediction, truth)
+
+
+def _mean_scores(scores: Sequence[MaskScore]) -> dict[str, Any]:
+    rows = [asdict(score) for score in scores]
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} | {"views": len(rows)}

@@ -1,0 +1,73 @@
+"""A trained run loaded for looking at it: its Gaussians, classifier and cameras.
+
+Naming contract: `draw` is what `gaussian_renderer.render` returns for one camera, without gradients. Views
+are in name order everywhere, so that number k is the same view in renders, predictions and `test_mask/k`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from arguments import ModelParams, PipelineParams
+from gaussian_renderer import render, select_device
+from gradiseg.classifier import load_conv
+from scene import GaussianModel, Scene
+from scene.cameras import Camera
+from utils.errors import SceneError
+from utils.files import latest_iteration
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One saved iteration of a run."""
+
+    folder: Path
+    iteration: int
+    gaussians: GaussianModel
+    classifier: nn.Conv2d
+    train_cameras: Sequence[Camera]
+    test_cameras: Sequence[Camera]
+    background: Tensor  # (3,)
+
+    @torch.no_grad()
+    def draw(self, camera: Camera) -> dict[str, Tensor]:
+        """Everything the renderer gives for a camera."""
+        return render(camera, self.gaussians, None, self.background)
+
+    def render_identity(self, camera: Camera) -> Tensor:
+        """Identity map (16, H, W) of a camera."""
+        return self.draw(camera)["render_object"]
+
+
+def load_run(
+    model: ModelParams, pipeline: PipelineParams, iteration: int = -1, quiet: bool = False
+) -> TrainedRun:
+    """Loads a saved iteration, the latest for -1, with the cameras of its scene.
+
+    Raises:
+        SceneError: the run, the iteration or the scene is not there.
+    """
+    if pipeline.threads:
+        torch.set_num_threads(pipeline.threads)
+    device = select_device(pipeline.device)
+    folder = Path(model.model_path)
+    iteration = latest_iteration(folder / "point_cloud") if iteration < 0 else iteration
+    saved = folder / "point_cloud" / f"iteration_{iteration}"
+    for name in ("point_cloud.ply", "classifier.pth"):
+        if not (saved / name).is_file():
+            raise SceneError(
+                f"{saved / name}: not there. --iteration takes an iteration at which the run was saved."
+            )
+    classifier = load_conv(saved / "classifier.pth", device)
+    model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
+    gaussians = GaussianModel(model.sh_degree, device)
+    scene = Scene(model, gaussians, load_iteration=iteration, device=device, quiet=quiet)
+    train, test = (
+        sorted(cameras, key=lambda camera: camera.image_name)
+        for cameras in (scene.getTrainCameras(), scene.getTestCameras())
+    )
+    background = torch.full((3,), float(model.white_background), device=device)
+    return TrainedRun(folder, iteration, gaussians, classifier, train, test, background)

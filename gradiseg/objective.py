@@ -1,0 +1,88 @@
+"""The training objective, eq. 5: L = L_rgb + alpha * L_2d + beta * L_3d."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from fused_losses import l1_ssim, linear_cross_entropy
+from torch import Tensor
+
+from arguments import GradiSegParams, OptimizationParams
+from gradiseg import la_knn
+from gradiseg.classifier import IGNORED, IdentityClassifier
+from gradiseg.schedule import identity_neighbours_mode
+from scene import gaussian_ops as ops
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+
+
+@dataclass
+class Losses:
+    """Scalars of one iteration, each with its weight in; None where a term is off in this iteration."""
+
+    rgb: Tensor
+    identity_2d: Tensor | None = None
+    identity_3d: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """L of eq. 5."""
+        return sum((t for t in (self.identity_2d, self.identity_3d) if t is not None), start=self.rgb)
+
+
+class Objective:
+    """Eq. 5 with the schedule of its terms.
+
+    - L_rgb = (1 - lambda_dssim) L1 + lambda_dssim (1 - SSIM), as in 3DGS.
+    - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so that it lies in
+      [0, 1] at the start; absent in views without a mask.
+    - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
+    """
+
+    def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier) -> None:
+        self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
+        self._labels: dict[int, Tensor] = {}
+
+    def __call__(self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel) -> Losses:
+        """All terms for one rendered view."""
+        losses = Losses(l1_ssim(rendered["render"], camera.original_image, self.opt.lambda_dssim))
+        if camera.objects is not None:
+            losses.identity_2d = self.opt.identity_lambda_val * self.identity_2d(rendered["render_object"], camera)
+        mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
+        if mode is not None and iteration % self.opt.reg3d_interval == 0:
+            losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
+        return losses
+
+    def identity_2d(self, identity_map: Tensor, camera: Camera) -> Tensor:
+        """L_2d of an identity map (16,H,W)."""
+        labels = self._labels.get(camera.uid)
+        if labels is None:  # dense labels are looked up once a view
+            labels = self._labels[camera.uid] = self.classifier.labels(camera.objects)
+        ignored = IGNORED if self.opt.ignore_label >= 0 else None
+        cross_entropy = linear_cross_entropy(
+            identity_map, self.classifier.weight, self.classifier.bias, labels, ignore_label=ignored
+        )
+        return cross_entropy / math.log(self.classifier.num_classes)
+
+    def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
+        """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""
+        opt = self.opt
+        points = model.get_xyz.detach()
+        pool = la_knn.candidate_pool(model.num_gaussians, opt.reg3d_max_points)
+        if pool is not None:
+            points = points[pool]
+        sample = la_knn.sample_gaussians(points.shape[0], opt.reg3d_sample_size)
+        if mode == "adaptive":
+            gradient = ops.first_moment(model, "xyz")
+            gradient = gradient if pool is None else gradient[pool]
+            candidates = self.gradiseg.la_knn_candidates
+            candidates = candidates if candidates == "all" else int(candidates)
+            neighbours = la_knn.adaptive_neighbours(points, sample, gradient, opt.reg3d_k, candidates)
+        else:
+            neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k)
+        if pool is not None:
+            sample, neighbours = pool[sample], torch.where(neighbours >= 0, pool[neighbours], -1)
+        normalize_by = self.classifier.num_classes if opt.reg3d_normalize else None
+        return la_knn.neighbour_kl(
+            model.get_objects, self.classifier.weight, self.classifier.bias, sample, neighbours, normalize_by
+        )

@@ -1,0 +1,53 @@
+"""Scores the renders of one or more runs: PSNR, SSIM and, where installed, LPIPS."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradiseg.evaluation.images import LPIPS_HINT, image_metrics, load_lpips, score_run
+from gradiseg.records import write_json
+from utils.errors import SceneError
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-m", "--model_paths", nargs="+", type=Path, required=True, help="folders of runs")
+    parser.add_argument(
+        "--iteration", type=int, default=-1, help="iteration to score (default: the latest rendered)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the record here (several runs: by their path)")
+    parser.add_argument("--per_view", action="store_true", help="add every view's scores to the record")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Scores each run, prints its means and writes `results.json` into its folder."""
+    arguments = parse_arguments(argv)
+    lpips = load_lpips()
+    records = {}
+    for model_path in arguments.model_paths:
+        record = score_run(model_path, image_metrics(lpips), arguments.iteration, arguments.per_view)
+        write_json(model_path / "results.json", record)
+        records[str(model_path)] = record
+        if not arguments.quiet:
+            names = [name for name in ("psnr", "ssim", "lpips") if name in record]
+            scores = "  ".join(f"{name.upper()} {record[name]:.4f}" for name in names)
+            views = f"{record['views']} {record['split']} views"
+            print(f"{model_path} iteration {record['iteration']}: {scores} ({views})")
+            if record["split"] == "train":
+                print("This run has no test views: the scores are those of its training views.")
+    if lpips is None and not arguments.quiet:
+        print(LPIPS_HINT)
+    if arguments.json:
+        write_json(arguments.json, next(iter(records.values())) if len(records) == 1 else records)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SceneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,130 @@
+"""A scene under training: its views, its Gaussians and the folder of the run."""
+
+import json
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from arguments import ModelParams
+from scene import checks
+from scene.cameras import Camera, load_camera
+from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
+from scene.gaussian_model import GaussianModel
+from scene.ply import write_point_cloud
+from utils.files import atomic_write, latest_iteration
+
+__all__ = ["GaussianModel", "Scene"]
+
+READERS = min(8, os.cpu_count() or 1)  # threads that decode images; more wait for the disk
+
+
+class Scene:
+    """Views, Gaussians and run folder.
+
+    Args:
+        args: where the scene and the run are.
+        gaussians: filled from the run's PLY (`load_iteration`) or from the scene's points; None for views alone.
+        load_iteration: iteration of the saved model to load, -1 = the last; None starts a new run, which writes
+            `cameras.json` and `input.ply`.
+        shuffle: shuffle the training views (with `random`'s seed); test views keep the order of their names.
+        device: where the cameras' matrices are put; photographs and masks stay on `args.data_device`.
+
+    Attributes: `cameras_extent` (length scale of the scene), `class_ids` (sorted ids in the training masks), `notes`
+    (what the data check told), `loaded_iter`, `model_path`.
+    """
+
+    def __init__(
+        self,
+        args: ModelParams,
+        gaussians: GaussianModel | None,
+        load_iteration: int | None = None,
+        shuffle: bool = False,
+        *,
+        device: torch.device | str = "cpu",
+        quiet: bool = False,
+    ) -> None:
+        self.model_path = args.model_path
+        self.gaussians = gaussians
+        point_clouds = Path(self.model_path, "point_cloud")
+        self.loaded_iter = latest_iteration(point_clouds) if load_iteration == -1 else load_iteration
+        info = read_scene(args)
+        mask_folder = Path(args.source_path, args.object_path)
+        self.notes = checks.check_files(info.train_cameras, info.test_cameras, mask_folder)
+        args = replace(args, data_device=checks.usable_device(args.data_device))
+        self.train_cameras = _load(info.train_cameras, args, device, "training views", quiet)
+        self.test_cameras = _load(info.test_cameras, args, device, "test views", quiet)
+        self.cameras_extent: float = info.nerf_normalization["radius"]
+        self.class_ids = _class_ids(self.train_cameras)
+        if shuffle:
+            random.shuffle(self.train_cameras)
+        if gaussians is None:
+            return
+        if self.loaded_iter is None:
+            self._start_run(info)
+            gaussians.create_from_pcd(info.point_cloud, self.cameras_extent)
+        else:
+            gaussians.load_ply(self._ply_path(self.loaded_iter))
+
+    def getTrainCameras(self) -> list[Camera]:
+        """Training views."""
+        return self.train_cameras
+
+    def getTestCameras(self) -> list[Camera]:
+        """Test views, sorted by name."""
+        return self.test_cameras
+
+    def save(self, iteration: int) -> None:
+        """Write the Gaussians to `point_cloud/iteration_N/point_cloud.ply`."""
+        if self.gaussians is None:
+            raise ValueError("a scene without Gaussians cannot be saved")
+        self.gaussians.save_ply(self._ply_path(iteration))
+
+    def _ply_path(self, iteration: int) -> Path:
+        return Path(self.model_path, "point_cloud", f"iteration_{iteration}", "point_cloud.ply")
+
+    def _start_run(self, info: SceneInfo) -> None:
+        """Write what 3DGS's viewers read beside the model: every camera and the starting points."""
+        views = [
+            _camera_to_json(index, view) for index, view in enumerate(info.test_cameras + info.train_cameras)
+        ]
+        with atomic_write(Path(self.model_path, "cameras.json")) as temporary:
+            temporary.write_text(json.dumps(views), encoding="utf-8")
+        write_point_cloud(
+            Path(self.model_path, "input.ply"), info.point_cloud.points, info.point_cloud.colors
+        )
+
+
+def _load(
+    infos: list[CameraInfo], args: ModelParams, device: torch.device | str, what: str, quiet: bool
+) -> list[Camera]:
+    with ThreadPoolExecutor(READERS) as pool:
+        views = pool.map(partial(load_camera, args=args), infos, range(len(infos)))
+        bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
+        return [view.with_matrices_on(device) for view in bar]
+
+
+def _class_ids(cameras: list[Camera]) -> list[int]:
+    present = [torch.unique(camera.objects.cpu().int()) for camera in cameras if camera.objects is not None]
+    return torch.unique(torch.cat(present)).tolist() if present else []
+
+
+def _camera_to_json(index: int, view: CameraInfo) -> dict[str, Any]:
+    return {
+        "id": index,
+        "img_name": view.image_name,
+        "width": view.width,
+        "height": view.height,
+        "position": (-view.R @ view.T).tolist(),
+        "rotation": view.R.tolist(),  # camera to world, row by row
+        "fy": view.fy,
+        "fx": view.fx,
+        "cx": view.cx,
+        "cy": view.cy,
+    }

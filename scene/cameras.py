@@ -1,0 +1,165 @@
+"""A view as the renderer and the losses need it, and its loading.
+
+Photographs stay uint8 in memory and become float on access. Image, intrinsics and mask are brought to the working
+resolution over one field of view, so that they stay aligned: the image W x H becomes W' x H', fx and cx scale by W'/W,
+fy and cy by H'/H, and the mask votes over the same footprints.
+"""
+
+import copy
+import os
+
+import numpy as np
+import torch
+from PIL import Image
+
+from arguments import ModelParams
+from scene import checks
+from scene.dataset_readers import CameraInfo
+from scene.masks import read_id_map, resize_id_map
+from utils.errors import SceneError
+from utils.graphics import focal2fov, projection, world_view
+
+ZNEAR, ZFAR = 0.01, 100.0  # 3DGS's; only full_proj_transform's depth depends on them
+DIVISORS = (1, 2, 4, 8)
+MAX_DEFAULT_WIDTH = 1600  # pixels; wider photographs are reduced unless -r says otherwise
+
+
+class Camera:
+    """A view; see `utils.graphics` for the conventions of its matrices.
+
+    Args:
+        uid: index among the views of its split.
+        image_name: name below the image folder, without suffix.
+        fx, fy, cx, cy: pixels at `width` x `height`, principal point in COLMAP's convention (centre = width / 2).
+        R, T: camera-to-world rotation (3,3), world-to-camera translation (3,).
+        image_uint8: (3,H,W) uint8 or None for a view to render only.
+        objects: id map (H,W) integer or None.
+    """
+
+    def __init__(
+        self,
+        uid: int,
+        image_name: str,
+        width: int,
+        height: int,
+        fx: float,
+        fy: float,
+        cx: float,
+        cy: float,
+        R: np.ndarray,
+        T: np.ndarray,
+        image_uint8: torch.Tensor | None = None,
+        objects: torch.Tensor | None = None,
+    ) -> None:
+        for pixels in (image_uint8, objects):
+            if pixels is not None and tuple(pixels.shape[-2:]) != (height, width):
+                raise ValueError(
+                    f"{image_name}: pixels {tuple(pixels.shape)} for a camera of {width}x{height}"
+                )
+        self.uid = uid
+        self.image_name = image_name
+        self.image_width, self.image_height = width, height
+        self.fx, self.fy, self.cx, self.cy = fx, fy, cx, cy
+        self.FoVx, self.FoVy = focal2fov(fx, width), focal2fov(fy, height)
+        self.R, self.T = R, T
+        self.znear, self.zfar = ZNEAR, ZFAR
+        self.image_uint8 = image_uint8
+        self.objects = objects
+        self.world_view_transform = world_view(R, T)  # (4, 4)
+        self.projection_matrix = projection(fx, fy, cx, cy, width, height, ZNEAR, ZFAR)  # (4, 4)
+        self.full_proj_transform = self.world_view_transform @ self.projection_matrix  # (4, 4)
+        self.camera_center = torch.tensor(-R @ T, dtype=torch.float32)  # (3,)
+
+    @property
+    def original_image(self) -> torch.Tensor:
+        """Photograph (3,H,W) float32 in [0,1]."""
+        if self.image_uint8 is None:
+            raise ValueError(f"{self.image_name}: a camera without a photograph")
+        return self.image_uint8.float() / 255.0
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the view has an id map."""
+        return self.objects is not None
+
+    def at_resolution(self, width: int, height: int) -> "Camera":
+        """The same view at another size, without pixels, to be rendered only."""
+        x, y = width / self.image_width, height / self.image_height
+        intrinsics = (self.fx * x, self.fy * y, self.cx * x, self.cy * y)
+        camera = Camera(self.uid, self.image_name, width, height, *intrinsics, self.R, self.T)
+        return camera.with_matrices_on(self.world_view_transform.device)
+
+    def to(self, device: torch.device | str) -> "Camera":
+        """A copy whose matrices and pixels are on `device`."""
+        camera = self.with_matrices_on(device)
+        camera.image_uint8 = None if self.image_uint8 is None else self.image_uint8.to(device)
+        camera.objects = None if self.objects is None else self.objects.to(device)
+        return camera
+
+    def with_matrices_on(self, device: torch.device | str) -> "Camera":
+        """A copy whose matrices are on `device`; its pixels stay where they are."""
+        camera = copy.copy(self)
+        for name in ("world_view_transform", "projection_matrix", "full_proj_transform", "camera_center"):
+            setattr(camera, name, getattr(self, name).to(device))
+        return camera
+
+
+def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
+    """Working size of an image under `-r`: 1, 2, 4, 8 divide it, a larger number is its width, -1 caps the width."""
+    if resolution in DIVISORS:
+        factor = float(resolution)
+    elif resolution == -1:
+        factor = max(1.0, width / MAX_DEFAULT_WIDTH)
+    else:
+        factor = width / resolution
+    return max(1, round(width / factor)), max(1, round(height / factor))
+
+
+def load_camera(info: CameraInfo, uid: int, args: ModelParams) -> Camera:
+    """Read a view's photograph and mask at the working resolution of `args`.
+
+    Raises:
+        SceneError: a file cannot be read, or the mask holds an id without a class.
+    """
+    photograph = _read_photograph(info.image_path, args.white_background)
+    width, height = target_size(*photograph.size, args.resolution)
+    pixels = np.array(resize_image(photograph, width, height))  # (H, W, 3)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    objects = None
+    if info.mask_path:
+        ids = read_id_map(info.mask_path)
+        checks.check_ids(info.mask_path, ids, args.num_classes)
+        objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height))).to(args.data_device)
+    x, y = width / info.width, height / info.height
+    intrinsics = (info.fx * x, info.fy * y, info.cx * x, info.cy * y)
+    name = info.image_name
+    return Camera(uid, name, width, height, *intrinsics, info.R, info.T, image.to(args.data_device), objects)
+
+
+def resize_image(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resize over the same field of view: the mean of the block for integer factors, Lanczos otherwise."""
+    if image.size == (width, height):
+        return image
+    is_block = image.width % width == 0 and image.height % height == 0
+    if is_block:
+        return image.reduce((image.width // width, image.height // height))
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _read_photograph(path: str | os.PathLike[str], white_background: bool) -> Image.Image:
+    """RGB image of a file; transparency lets the background through."""
+    try:
+        with Image.open(path) as file:
+            file.load()
+            if "A" not in file.getbands() and "transparency" not in file.info:
+                return file.convert("RGB")
+            background = Image.new("RGBA", file.size, "white" if white_background else "black")
+            return Image.alpha_composite(background, file.convert("RGBA")).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+
+
+def _smallest(ids: np.ndarray) -> np.ndarray:
+    """Ids in the smallest of uint8, int16, int32: masks stay in memory for the whole run."""
+    largest = ids.max(initial=0)
+    return ids.astype(np.uint8 if largest < 2**8 else np.int16 if largest < 2**15 else np.int32)

@@ -1,0 +1,206 @@
+"""The data check: what would otherwise fail hours later, or silently train on the wrong thing.
+
+Errors are `SceneError` and name file, field and remedy. What one can live with is told once through the logger "gradiseg"
+and returned as a list of notes.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scene.colmap import PARTS, part_path
+from utils.errors import SceneError
+
+if TYPE_CHECKING:
+    from scene.dataset_readers import CameraInfo
+
+logger = logging.getLogger("gradiseg")
+
+MIN_FREE_BYTES = 200 * 2**20  # a model of 200,000 Gaussians with its checkpoint
+ASPECT_TOLERANCE = 1.5  # pixels: folders such as images_4 are rounded to whole pixels
+NAMES_SHOWN = 3
+# What a run writes into its folder beside cfg_args, cameras.json and input.ply, which every run overwrites.
+RESULTS = (
+    "point_cloud",
+    "point_cloud_object_removal",
+    "train",
+    "test",
+    "chkpnt*.pth",
+    "events.out.tfevents*",
+)
+
+
+def check_source(source: Path) -> None:
+    """Raise unless `source` is a folder with a COLMAP model in `sparse/0` or `transforms_train.json`."""
+    if not source.name or not source.is_dir():
+        raise SceneError(f"{source}: no such folder. -s (--source_path) takes the folder of a scene.")
+    if (source / "transforms_train.json").is_file() and not (source / "sparse").is_dir():
+        return
+    model = source / "sparse" / "0"
+    if not model.is_dir():
+        raise SceneError(
+            f"{model}: not there, nor {source / 'transforms_train.json'}. Run COLMAP and put cameras, images and "
+            "points3D (.bin or .txt) into it."
+        )
+    missing = [part for part in PARTS if part_path(model, part) is None]
+    if missing:
+        raise SceneError(
+            f"{model}: {' and '.join(missing)} (.bin or .txt) missing. Copy COLMAP's undistorted sparse model into it."
+        )
+
+
+def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> None:
+    """Raise unless there is something to train on and every pose and focal length is usable."""
+    if not train:
+        raise SceneError(
+            f"no training views ({len(test)} test views). With --train_split, images_train/ must hold names of images in "
+            "the model; otherwise check sparse/0/images."
+        )
+    for view in (*train, *test):
+        intrinsics = np.array([view.fx, view.fy, view.cx, view.cy])
+        if not (np.isfinite(view.R).all() and np.isfinite(view.T).all() and np.isfinite(intrinsics).all()):
+            raise SceneError(
+                f"{view.image_name}: its pose or camera holds NaN or Inf. Leave it out of the model."
+            )
+        if abs(np.linalg.det(view.R) - 1.0) > 1e-3:
+            raise SceneError(
+                f"{view.image_name}: its pose is no rotation. Export the model again or leave it out."
+            )
+        if min(view.fx, view.fy, view.width, view.height) <= 0:
+            raise SceneError(
+                f"{view.image_name}: its camera has a focal length or size of 0 or less. Check cameras."
+            )
+
+
+def check_points(points: np.ndarray) -> None:
+    """Raise unless `points` (N,3) are finite and not empty."""
+    if len(points) == 0:
+        raise SceneError(
+            "points3D: the point cloud is empty. Triangulate points (colmap point_triangulator)."
+        )
+    bad = int((~np.isfinite(points).all(axis=1)).sum())
+    if bad:
+        raise SceneError(
+            f"points3D: {bad} of {len(points)} points hold NaN or Inf. Remove them or export again."
+        )
+
+
+def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mask_folder: Path) -> list[str]:
+    """Check image files against the model and masks against images, by their headers; return the notes."""
+    absent = [view.image_path for view in (*train, *test) if not view.image_path.is_file()]
+    if absent:
+        raise SceneError(
+            f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or name their folder "
+            "with -i (--images)."
+        )
+    resized = []
+    for view in (*train, *test):
+        width, height = image_size(view.image_path)
+        if abs(width / view.width * view.height - height) > ASPECT_TOLERANCE:
+            raise SceneError(
+                f"{view.image_path}: {width}x{height}, but its camera is {view.width}x{view.height}. Use the images that "
+                "belong to the model (undistorted ones to an undistorted model)."
+            )
+        if view.mask_path and image_size(view.mask_path) != (width, height):
+            resized.append(view.mask_path.name)
+    unmasked = [view.image_name for view in train if not view.mask_path]
+    notes = []
+    if len(unmasked) == len(train):
+        notes.append(
+            f"no masks of training views in {mask_folder}: training on colour alone (--object_path names it)."
+        )
+    elif unmasked:
+        notes.append(
+            f"{len(unmasked)} of {len(train)} training views have no mask in {mask_folder} ({_some(unmasked)}): they train "
+            "on colour alone."
+        )
+    if resized:
+        notes.append(
+            f"{len(resized)} masks differ in size from their images ({_some(resized)}): resized, aligned."
+        )
+    for note in notes:
+        logger.warning(note)
+    return notes
+
+
+def check_ids(path: Path, ids: np.ndarray, num_classes: int) -> None:
+    """Raise if an id of the mask `path` has no class."""
+    largest = int(ids.max(initial=0))
+    if largest >= num_classes:
+        raise SceneError(
+            f"{path}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} or more, if "
+            "the file is a mask of ids."
+        )
+
+
+def usable_device(data_device: str) -> str:
+    """`data_device`, or the CPU (and a note) where a run made with a GPU is opened without one."""
+    if data_device.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("--data_device %s: no GPU here, the photographs stay in main memory.", data_device)
+        return "cpu"
+    return data_device
+
+
+def check_output_folder(
+    model_path: str | os.PathLike[str], overwrite: bool = False, resume: bool = False
+) -> None:
+    """Raise unless a run can be written to `model_path`: named, free of another run, space on the disk."""
+    folder = Path(model_path)
+    if not str(model_path):
+        raise SceneError("-m (--model_path) is required: the folder that the run is written to.")
+    if overwrite and resume:
+        raise SceneError("--overwrite and --resume exclude each other: replace the run or go on with it.")
+    if folder.exists() and not folder.is_dir():
+        raise SceneError(f"{folder}: a file, not a folder. Choose another -m (--model_path).")
+    held = _results(folder) + ([folder / "cfg_args"] if (folder / "cfg_args").exists() else [])
+    if held and not (overwrite or resume):
+        raise SceneError(
+            f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, replace the run with "
+            "--overwrite or go on with --resume."
+        )
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise SceneError(f"{existing}: cannot be written to. Choose another -m (--model_path).")
+    free = shutil.disk_usage(existing).free
+    if free < MIN_FREE_BYTES:
+        raise SceneError(
+            f"{existing}: {free / 2**20:.0f} MB free, at least {MIN_FREE_BYTES // 2**20} MB needed. Free some, or choose "
+            "another -m (--model_path)."
+        )
+
+
+def clear_output_folder(model_path: str | os.PathLike[str]) -> None:
+    """Delete the results of the run in `model_path` (for --overwrite), and nothing that a run does not write."""
+    for path in _results(Path(model_path)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file from its header.
+
+    Raises:
+        SceneError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+
+
+def _results(folder: Path) -> list[Path]:
+    return sorted(path for pattern in RESULTS for path in folder.glob(pattern))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

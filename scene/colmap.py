@@ -1,0 +1,240 @@
+"""COLMAP sparse models, binary and text: cameras, images and points3D, after COLMAP's documented file format.
+
+Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are known, because
+Gaussians are drawn with straight rays. Keypoints and tracks are skipped on reading and empty on writing.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import SceneError
+from utils.files import atomic_write
+
+PINHOLE_MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4)}  # COLMAP's number: name, number of parameters
+PARTS = ("cameras", "images", "points3D")
+
+
+@dataclass(frozen=True)
+class ColmapCamera:
+    """Intrinsics in pixels; the image covers [0, width] x [0, height]."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+@dataclass(frozen=True)
+class ColmapImage:
+    """A registered image: world-to-camera pose, its camera's id and its name below the image folder."""
+
+    qvec: np.ndarray  # (4,) w x y z
+    tvec: np.ndarray  # (3,)
+    camera_id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ColmapModel:
+    """What a scene needs of a sparse model."""
+
+    cameras: dict[int, ColmapCamera]
+    images: dict[int, ColmapImage]
+    points: np.ndarray  # (N, 3) float64
+    colors: np.ndarray  # (N, 3) uint8
+
+
+def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
+    """Read `cameras`, `images` and `points3D` (.bin, else .txt) of `folder`.
+
+    Raises:
+        SceneError: a file is missing, truncated or malformed, or a camera is no pinhole.
+    """
+    cameras = _read_part(Path(folder), "cameras")
+    images = _read_part(Path(folder), "images")
+    points, colors = _read_part(Path(folder), "points3D")
+    for image in images.values():
+        if image.camera_id not in cameras:
+            raise SceneError(
+                f"{folder}: image {image.name} uses camera {image.camera_id}, which cameras.bin/.txt does not hold. "
+                "Export the three files from one model."
+            )
+    return ColmapModel(cameras, images, points, colors)
+
+
+def write_model(folder: str | os.PathLike[str], model: ColmapModel, text: bool = False) -> None:
+    """Write the three files of `model`, binary or text, with every camera as PINHOLE."""
+    write = _write_text if text else _write_binary
+    for part, content in zip(PARTS, write(model), strict=True):
+        with atomic_write(Path(folder, part + (".txt" if text else ".bin"))) as temporary:
+            temporary.write_bytes(content)
+
+
+def part_path(folder: Path, part: str) -> Path | None:
+    """The binary file of `part`, else the text file, else None."""
+    return next((path for suffix in (".bin", ".txt") if (path := folder / (part + suffix)).is_file()), None)
+
+
+def _read_part(folder: Path, part: str) -> Any:
+    path = part_path(folder, part)
+    if path is None:
+        raise SceneError(
+            f"{folder}: neither {part}.bin nor {part}.txt is there. Copy COLMAP's sparse model into it."
+        )
+    try:
+        return _READERS[part, path.suffix](path)
+    except SceneError:
+        raise
+    except (struct.error, ValueError, IndexError) as error:
+        raise SceneError(
+            f"{path}: truncated or malformed ({error}). Export the model from COLMAP again."
+        ) from error
+
+
+def _camera(
+    path: Path, camera_id: int, model: str, width: int, height: int, params: list[float]
+) -> ColmapCamera:
+    counts = dict(PINHOLE_MODELS.values())
+    if model not in counts:
+        raise SceneError(
+            f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be used. "
+            "Undistort the images first: colmap image_undistorter."
+        )
+    if len(params) != counts[model]:
+        raise ValueError(f"camera {camera_id} has {len(params)} parameters, {model} has {counts[model]}")
+    fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)
+    return ColmapCamera(width, height, fx, fy, cx, cy)
+
+
+def _read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
+    data, cameras, at = path.read_bytes(), {}, 8
+    for _ in range(struct.unpack_from("<Q", data)[0]):
+        camera_id, number, width, height = struct.unpack_from("<iiQQ", data, at)
+        model, count = PINHOLE_MODELS.get(number, (f"number {number} (COLMAP's numbering)", 0))
+        params = list(struct.unpack_from(f"<{count}d", data, at + 24))
+        cameras[camera_id] = _camera(path, camera_id, model, width, height, params)
+        at += 24 + 8 * count
+    return cameras
+
+
+def _read_images_binary(path: Path) -> dict[int, ColmapImage]:
+    data, images, at = path.read_bytes(), {}, 8
+    for _ in range(struct.unpack_from("<Q", data)[0]):
+        image_id, *pose, camera_id = struct.unpack_from("<i7di", data, at)
+        end = data.index(b"\0", at + 64)
+        name = data[at + 64 : end].decode()
+        (keypoints,) = struct.unpack_from("<Q", data, end + 1)
+        at = end + 9 + 24 * keypoints  # each x, y, point id
+        images[image_id] = ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, name)
+    return images
+
+
+def _read_points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    data, at = path.read_bytes(), 8
+    (count,) = struct.unpack_from("<Q", data)
+    points, colors = [], []
+    for _ in range(count):
+        _, x, y, z, red, green, blue, _, track = struct.unpack_from("<Q3d3BdQ", data, at)
+        points.append((x, y, z))
+        colors.append((red, green, blue))
+        at += 51 + 8 * track  # each image id, keypoint index
+    return np.array(points, dtype=np.float64).reshape(-1, 3), np.array(colors, dtype=np.uint8).reshape(-1, 3)
+
+
+def _lines(path: Path) -> list[str]:
+    return [
+        line.strip() for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+
+
+def _read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
+    cameras = {}
+    for line in filter(None, _lines(path)):
+        camera_id, model, width, height, *params = line.split()
+        numbers = [float(value) for value in params]
+        cameras[int(camera_id)] = _camera(path, int(camera_id), model, int(width), int(height), numbers)
+    return cameras
+
+
+def _image_lines(path: Path) -> Iterator[str]:
+    """Every other line; the one between holds keypoints and may be empty."""
+    lines = _lines(path)
+    while lines and not lines[0]:
+        lines.pop(0)
+    yield from filter(None, lines[::2])
+
+
+def _read_images_text(path: Path) -> dict[int, ColmapImage]:
+    images = {}
+    for line in _image_lines(path):
+        image_id, *numbers, camera_id, name = line.split(maxsplit=9)  # the name may hold spaces
+        pose = np.array([float(value) for value in numbers])
+        images[int(image_id)] = ColmapImage(pose[:4], pose[4:], int(camera_id), name)
+    return images
+
+
+def _read_points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows = [line.split()[1:7] for line in filter(None, _lines(path))]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return table[:, :3].copy(), table[:, 3:].astype(np.uint8)
+
+
+_READERS = {
+    ("cameras", ".bin"): _read_cameras_binary,
+    ("cameras", ".txt"): _read_cameras_text,
+    ("images", ".bin"): _read_images_binary,
+    ("images", ".txt"): _read_images_text,
+    ("points3D", ".bin"): _read_points_binary,
+    ("points3D", ".txt"): _read_points_text,
+}
+
+
+def _write_binary(model: ColmapModel) -> Iterator[bytes]:
+    cameras = [
+        struct.pack(
+            "<iiQQ4d", key, 1, camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy
+        )
+        for key, camera in model.cameras.items()
+    ]
+    images = [
+        struct.pack("<i7di", key, *image.qvec, *image.tvec, image.camera_id)
+        + image.name.encode()
+        + b"\0"
+        + struct.pack("<Q", 0)
+        for key, image in model.images.items()
+    ]
+    points = [
+        struct.pack("<Q3d3BdQ", index + 1, *point, *color, 0.0, 0)
+        for index, (point, color) in enumerate(zip(model.points, model.colors.tolist(), strict=True))
+    ]
+    for records in (cameras, images, points):
+        yield struct.pack("<Q", len(records)) + b"".join(records)
+
+
+def _write_text(model: ColmapModel) -> Iterator[bytes]:
+    yield "".join(
+        f"{key} PINHOLE {c.width} {c.height} {c.fx!r} {c.fy!r} {c.cx!r} {c.cy!r}\n"
+        for key, c in model.cameras.items()
+    ).encode()
+    yield "".join(
+        f"{key} {_numbers(image.qvec)} {_numbers(image.tvec)} {image.camera_id} {image.name}\n\n"
+        for key, image in model.images.items()
+    ).encode()
+    yield "".join(
+        f"{index + 1} {_numbers(point)} {red} {green} {blue} 0\n"
+        for index, (point, (red, green, blue)) in enumerate(
+            zip(model.points, model.colors.tolist(), strict=True)
+        )
+    ).encode()
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(repr(float(value)) for value in values)

@@ -1,0 +1,72 @@
+"""Scores a run's masks of the test views, or any method's PNGs, against a scene's `test_mask/`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
+from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
+from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
+from gradiseg.evaluation.trained import load_run
+from gradiseg.records import write_json, write_text
+from utils.errors import SceneError
+
+
+@dataclass
+class EvaluationParams:
+    """What is scored, and where the scores go."""
+
+    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+    ids: str = option(
+        ORACLE, "'oracle' (best IoU with the training masks), or a JSON file {prompt: id or [ids]}"
+    )
+    pred: str = option(
+        "", "score the PNGs <k>/<prompt>.png of this folder instead of a run's (needs -s or -m)"
+    )
+    json: str = option(
+        "", "where the scores go, with a Markdown table beside it (default: eval_lerf_mask.json in the run)"
+    )
+    quiet: bool = option(False, "print nothing but errors")
+
+
+def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams, Path]:
+    """The record, its title, the options and the file it goes to."""
+    groups = (ModelParams, PipelineParams, EvaluationParams)
+    about = {"prog": "eval_lerf_mask.py", "description": __doc__ or ""}
+    model, pipeline, options = parse(groups, argv, **about)
+    if model.model_path:
+        model, pipeline, options = parse_with_run(groups, argv, **about)
+    if not options.pred:
+        if not model.model_path:
+            raise SceneError("-m (the folder of a run) or --pred (a folder of predicted masks) is required.")
+        run = load_run(model, pipeline, options.iteration, options.quiet)
+        record = evaluate_run(run, Path(model.source_path), model.object_path, options.ids)
+        return record, run.folder.name, options, Path(options.json or run.folder / "eval_lerf_mask.json")
+    if not model.source_path:
+        raise SceneError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")
+    folder = Path(options.pred)
+    if not folder.is_dir():
+        raise SceneError(f"{folder}: no such folder. --pred takes a folder of <k>/<prompt>.png.")
+    record = evaluate_folder(folder, Path(model.source_path))
+    return record, folder.name, options, Path(options.json or folder / "eval_lerf_mask.json")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the scores as JSON and Markdown and prints them."""
+    record, title, options, path = evaluate(sys.argv[1:] if argv is None else argv)
+    write_json(path, record)
+    text = markdown(record, title)
+    write_text(path.with_suffix(".md"), text)
+    if not options.quiet:
+        print(text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SceneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

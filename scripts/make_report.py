@@ -1,0 +1,29 @@
+"""Writes report.html and report.json of two finished runs: GradiSeg and its baseline."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
+from gradiseg.report import TITLES, write_report
+from utils.errors import SceneError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for key, title in TITLES.items():
+        parser.add_argument(f"--{key}", type=Path, required=True, help=f"folder of the {title} run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    arguments = parser.parse_args(argv)
+    print(write_report({key: getattr(arguments, key) for key in TITLES}, arguments.out))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SceneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,41 @@
+// The kernels for one instruction set: compiled once per set, with FUSED_LOSSES_ISA naming the namespace of the table.
+#include "kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "adam.h"
+#include "cross_entropy.h"
+#include "l1_ssim.h"
+
+namespace fused_losses {
+namespace {
+
+template <class S>
+int CrossEntropyKernel<S>::thread_index() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+template <class S>
+L1Ssim l1_ssim(const L1SsimProblem<S>& problem) {
+  return L1SsimKernel<S>(problem).run();
+}
+
+template <class S>
+CrossEntropy cross_entropy(const CrossEntropyProblem<S>& problem) {
+  return CrossEntropyKernel<S>(problem).run();
+}
+
+}  // namespace
+
+namespace FUSED_LOSSES_ISA {
+const Kernels kernels = {FUSED_LOSSES_VECTOR_BYTES, l1_ssim<float>,        l1_ssim<double>,
+                         cross_entropy<float>,      cross_entropy<double>, adam};
+}  // namespace FUSED_LOSSES_ISA
+
+}  // namespace fused_losses

@@ -1,0 +1,42 @@
+has_openmp: bool
+
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def select_isa(name: str) -> None: ...
+def vector_bytes() -> int: ...
+def l1_ssim_scratch(channels: int, height: int, width: int, scalar_bytes: int) -> int: ...
+def l1_ssim(
+    is_double: bool,
+    image: int,
+    target: int,
+    dL_dimage: int,
+    scratch: int,
+    channels: int,
+    height: int,
+    width: int,
+    lambda_dssim: float,
+    threads: int,
+) -> tuple[float, float]: ...
+def cross_entropy_scratch(
+    channels: int, classes: int, pixels: int, threads: int, scalar_bytes: int
+) -> int: ...
+def cross_entropy(
+    is_double: bool,
+    features: int,
+    weight: int,
+    bias: int,
+    labels: int,
+    label_type: int,
+    pixel_weights: int,
+    dL_dfeatures: int,
+    dL_dweight: int,
+    dL_dbias: int,
+    scratch: int,
+    channels: int,
+    classes: int,
+    pixels: int,
+    ignores: bool,
+    ignore_label: int,
+    threads: int,
+) -> tuple[float, int]: ...
+def adam(pointers: list[int], sizes: list[int], settings: list[float], threads: int) -> None: ...

@@ -1,0 +1,23 @@
+"""Fused losses and optimizer of Gaussian splatting training, on CPU cores.
+
+- `l1_ssim`, `ssim`: the colour loss of 3DGS (Kerbl et al. 2023, eq. 7) and its SSIM (Wang et al. 2004).
+- `linear_cross_entropy`: 1x1 convolution + softmax cross-entropy without the C x H x W logits.
+- `Adam`: torch.optim.Adam in one pass over all parameters.
+
+Images are (C, H, W), feature maps (D, H, W), label maps (H, W). The gradient is computed together with the loss and only scaled
+in the backward pass. Results are the same bits for any number of threads (torch.get_num_threads()). `fused_losses.reference`
+defines all of them in plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fused_losses import _C, reference
+from fused_losses.adam import Adam
+from fused_losses.losses import l1_ssim, linear_cross_entropy, ssim
+
+__all__ = ["Adam", "l1_ssim", "linear_cross_entropy", "reference", "ssim"]
+
+if _requested_isa := os.environ.get("FUSED_LOSSES_ISA"):
+    _C.select_isa(_requested_isa)

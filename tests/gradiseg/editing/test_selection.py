@@ -1,0 +1,123 @@
+"""Selecting an object's Gaussians: threshold, convex hull, strays."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import Delaunay
+from torch import Tensor, nn
+
+from gradiseg.editing.selection import (
+    HullRule,
+    classify,
+    count_ids,
+    inside_hull,
+    select_objects,
+    without_strays,
+)
+
+CLASSES = 4
+
+
+def one_hot_classifier() -> nn.Conv2d:
+    """Class c's logit is channel c."""
+    classifier = nn.Conv2d(16, CLASSES, 1)
+    with torch.no_grad():
+        classifier.weight.zero_()
+        classifier.weight[:, :CLASSES, 0, 0] = torch.eye(CLASSES)
+        assert classifier.bias is not None
+        classifier.bias.zero_()
+    return classifier
+
+
+def encodings(ids: Tensor, logit: float = 8.0) -> Tensor:
+    """Encodings (N, 1, 16) that the classifier above gives to these ids."""
+    identity = torch.zeros(len(ids), 1, 16)
+    identity[torch.arange(len(ids)), 0, ids] = logit
+    return identity
+
+
+def sphere(count: int, centre: tuple[float, float, float], seed: int) -> Tensor:
+    """Points on a unit sphere."""
+    directions = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+    return directions / directions.norm(dim=1, keepdim=True) + torch.tensor(centre)
+
+
+def test_classify_equals_a_full_softmax() -> None:
+    torch.manual_seed(0)
+    classifier = nn.Conv2d(16, 9, 1)
+    identity = torch.randn(70_000, 1, 16)  # more than a chunk
+    chosen, winners, confidence = classify(identity, classifier, [7, 2])
+    expected = classifier(identity[:, 0, :, None, None])[:, :, 0, 0].softmax(1)
+    assert torch.allclose(chosen, expected[:, [7, 2]], atol=1e-6)
+    assert torch.equal(winners, expected.argmax(1))
+    assert torch.allclose(confidence, expected.amax(1), atol=1e-6)
+
+
+def test_counts_add_up_to_all_gaussians() -> None:
+    ids = torch.tensor([0, 2, 2, 3, 3, 3])
+    assert count_ids(encodings(ids), one_hot_classifier()) == {0: 1, 2: 2, 3: 3}
+
+
+def test_a_higher_threshold_selects_a_subset() -> None:
+    torch.manual_seed(1)
+    identity = 3 * torch.randn(500, 1, 16)
+    points = torch.randn(500, 3)
+    selections = [
+        select_objects(points, identity, one_hot_classifier(), [1], threshold, HullRule.NONE)[0]
+        for threshold in (0.1, 0.3, 0.9)
+    ]
+    assert all(bool((high <= low).all()) for low, high in pairwise(selections))
+    assert 0 < int(selections[-1].sum()) < int(selections[0].sum())
+
+
+def test_the_hull_takes_the_uncertain_inside_and_spares_other_objects() -> None:
+    shell = sphere(200, (0, 0, 0), 2)
+    extra = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0.0, 0.1, 0], [5.0, 0, 0]])
+    points = torch.cat([shell, extra])
+    identity = encodings(torch.cat([torch.full((200,), 1), torch.tensor([0, 2, 3, 0])]))
+    identity[-2] = 0  # inside and of no certain id
+
+    spare, counts = select_objects(points, identity, one_hot_classifier(), [1], 0.3)
+    assert spare[200:].tolist() == [True, False, True, False]
+    assert counts == {"by_threshold": 200, "by_hull": 2, "flat": 0}
+    everything, _ = select_objects(points, identity, one_hot_classifier(), [1], 0.3, HullRule.ALL)
+    assert everything[200:].tolist() == [True, True, True, False]
+    nothing, _ = select_objects(points, identity, one_hot_classifier(), [1], 0.3, HullRule.NONE)
+    assert nothing[200:].tolist() == [False] * 4
+
+
+def test_the_space_between_two_selected_objects_stays() -> None:
+    points = torch.cat([sphere(100, (-3, 0, 0), 3), sphere(100, (3, 0, 0), 4), torch.zeros(1, 3)])
+    ids = torch.tensor([1] * 100 + [2] * 100 + [0])
+    selection, _ = select_objects(points, encodings(ids), one_hot_classifier(), [1, 2], 0.3)
+    assert selection[:200].all() and not selection[200]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hull_equals_a_triangulation(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(400, 3, generator=generator)
+    members = torch.rand(400, generator=generator) < 0.1
+    inside = inside_hull(points, members)
+    expected = (
+        Delaunay(without_strays(points[members].double().numpy())).find_simplex(points.double().numpy()) >= 0
+    )
+    assert inside is not None and np.array_equal(inside.numpy() | members.numpy(), expected | members.numpy())
+
+
+def test_flat_or_few_members_have_no_hull() -> None:
+    points = torch.rand(50, 3)
+    members = torch.zeros(50, dtype=torch.bool)
+    assert inside_hull(points, members) is None
+    members[:3] = True
+    assert inside_hull(points, members) is None
+    points[:, 2] = 0.5
+    assert inside_hull(points, torch.ones(50, dtype=torch.bool)) is None
+
+
+def test_a_stray_does_not_inflate_the_hull() -> None:
+    core = sphere(300, (0, 0, 0), 5).double().numpy()
+    assert len(without_strays(np.vstack([core, [[50.0, 0, 0]]]))) == len(without_strays(core))
+    assert len(without_strays(core)) == 300

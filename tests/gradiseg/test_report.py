@@ -1,0 +1,168 @@
+"""The report: every figure is that of its source, the page is self-contained, gaps are said."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gradiseg.evaluation.masks import write_mask
+from gradiseg.report import BACKGROUND, environment, load_run, page, painted, write_report
+from utils.errors import SceneError
+from utils.image import save_png
+
+PROMPTS = ("red <mug>", "duck")
+SCORES = {"gradiseg": 0.9375, "baseline": 0.8125}
+
+
+def write_run(folder: Path, scene: Path, score: float, removal: bool = True) -> None:
+    """A finished run of two test views, as the commands leave it."""
+    noise = torch.Generator().manual_seed(0)
+    means = {"miou": score, "mbiou": score - 0.1, "mbiou_strict": score - 0.2}
+    row = {"iou": score, "biou": score, "biou_strict": score, "views": 2}
+    records = {
+        "training_summary.json": {
+            "iterations": 300,
+            "seconds": 3.0,
+            "seconds_per_iteration": 0.01,
+            "num_gaussians": 4321,
+            "peak_memory_mb": 512.5,
+        },
+        "training_log.json": [
+            {
+                "iteration": i,
+                "loss": 1.0,
+                "l_rgb": 0.1,
+                "l_2d": 0.5,
+                "l_3d": None if i % 20 else 0.01,
+                "num_gaussians": i,
+            }
+            for i in range(10, 310, 10)
+        ],
+        "results.json": {"psnr": 30 * score, "ssim": score, "split": "test", "iteration": 300, "views": 2},
+        "eval_lerf_mask.json": means
+        | {"per_prompt": dict.fromkeys(PROMPTS, row), "missing": [], "ids_source": "oracle", "iteration": 300}
+        | {"rules": {"argmax": means}},
+    }
+    folder.mkdir(parents=True)
+    for name, record in records.items():
+        (folder / name).write_text(json.dumps(record))
+    (folder / "cfg_args").write_text(f"Namespace(source_path={str(scene)!r})")
+    for view in range(2):
+        for kind in ("gt", "renders", "objects_feature16"):
+            save_png(
+                folder / "test/ours_300" / kind / f"{view:05d}.png", torch.rand(3, 12, 16, generator=noise)
+            )
+        if removal:
+            path = folder / f"test/ours_object_removal/iteration_300/renders/{view:05d}.png"
+            save_png(path, torch.rand(3, 12, 16, generator=noise))
+        for prompt in PROMPTS:
+            write_mask(
+                folder / f"test/ours_300_text/test_mask/{view}/{prompt}.png", np.eye(12, 16, dtype=bool)
+            )
+            write_mask(scene / f"test_mask/{view}/{prompt}.png", np.eye(12, 16, dtype=bool))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, Path]:
+    """Run folders of both methods; only GradiSeg has had an object removed."""
+    for key, score in SCORES.items():
+        write_run(tmp_path / key, tmp_path / "scene & co", score, removal=key == "gradiseg")
+    return {key: tmp_path / key for key in SCORES}
+
+
+class Page(HTMLParser):
+    """Collects image sources and links; checks that tags close in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes what the tag loads."""
+        self.sources += [value or "" for name, value in attrs if name == "src"]
+        self.links += [value or "" for name, value in attrs if name in ("href", "data", "srcset")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A tag that closes itself holds nothing."""
+
+    def handle_endtag(self, tag: str) -> None:
+        """The last tag opened closes first."""
+        assert self.open.pop() == tag
+
+
+def test_report_json_holds_each_runs_own_figures(runs: dict[str, Path], tmp_path: Path) -> None:
+    write_report(runs, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report) == {"gradiseg", "baseline", "environment"}
+    for key, score in SCORES.items():
+        assert report[key]["miou"] == score and report[key]["psnr"] == 30 * score
+        expected = {
+            "psnr",
+            "ssim",
+            "miou",
+            "mbiou",
+            "mbiou_strict",
+            "num_gaussians",
+            "seconds_per_iteration",
+            "iterations",
+        }
+        assert expected <= set(report[key])
+    assert report["environment"]["torch"] == torch.__version__
+
+
+def test_the_page_is_self_contained_and_closes_its_tags(runs: dict[str, Path], tmp_path: Path) -> None:
+    text = write_report(runs, tmp_path / "out").read_text()
+    parsed = Page(text)
+    assert parsed.open == [] and parsed.links == []
+    # two views: photograph and true masks, render, masks and identity map of both runs, one run's removal
+    assert len(parsed.sources) == 2 * (2 + 2 * 3 + 1)
+    assert all(source.startswith("data:image/") for source in parsed.sources)
+    assert "url(" not in text and "<script" not in text and "http" not in re.sub("base64,[^']*", "", text)
+    assert "scene &amp; co" in text and "red &lt;mug&gt;" in text
+    assert all(f"{score:.3f}" in text for score in SCORES.values())
+
+
+def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, Path]) -> None:
+    folder = runs["gradiseg"]
+    (folder / "test").rename(folder / "train")
+    record = json.loads((folder / "results.json").read_text()) | {"split": "train"}
+    (folder / "results.json").write_text(json.dumps(record))
+    text = page([load_run("GradiSeg", folder)], {})
+    assert "training views" in text and "ground-truth masks" not in text
+
+
+def test_a_missing_record_names_the_command_that_writes_it(runs: dict[str, Path], tmp_path: Path) -> None:
+    (runs["baseline"] / "eval_lerf_mask.json").unlink()
+    with pytest.raises(SceneError, match=r"baseline.*eval_lerf_mask\.py"):
+        write_report(runs, tmp_path / "out")
+
+
+def test_small_objects_are_painted_on_top_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Image.Image] = []
+    monkeypatch.setattr("gradiseg.report.figure", lambda image, *rest: shown.append(image))
+    small, large = np.zeros((2, 4, 4), bool)
+    large[:3], small[1, 1] = True, True
+    painted({"small": small, "large": large}, {"small": (1, 2, 3), "large": (9, 9, 9)}, "")
+    pixels = np.asarray(shown[0])
+    assert (
+        tuple(pixels[1, 1]) == (1, 2, 3)
+        and tuple(pixels[0, 0]) == (9, 9, 9)
+        and tuple(pixels[3, 3]) == BACKGROUND
+    )
+
+
+def test_the_environment_names_what_the_figures_depend_on() -> None:
+    facts = environment()
+    assert facts["threads"] == torch.get_num_threads() and facts["cpu"]

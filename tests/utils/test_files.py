@@ -1,0 +1,37 @@
+"""Files are whole or absent."""
+
+from pathlib import Path
+
+import pytest
+
+from utils.errors import SceneError
+from utils.files import atomic_write, latest_iteration
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "model.bin"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "image.png"
+    with atomic_write(target) as temporary:
+        temporary.write_text("new")
+        assert not target.exists()
+        assert temporary.parent == target.parent and temporary.suffix == ".png"
+    assert [path.read_text() for path in target.parent.iterdir()] == ["new"]
+
+
+def test_the_latest_iteration_is_the_largest_number_that_holds_something(tmp_path: Path) -> None:
+    for name in ("iteration_900", "iteration_30000", "iteration_7000", "other_99999", "iteration_x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "point_cloud.ply").touch()
+    (tmp_path / "iteration_40000").mkdir()  # a save that was cut off
+    assert latest_iteration(tmp_path) == 30000
+    with pytest.raises(SceneError, match="absent"):
+        latest_iteration(tmp_path / "absent")

@@ -1,0 +1,51 @@
+"""Learning-rate decay, inverse sigmoid, seeds, spherical harmonics of degree 0."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from utils.general import get_expon_lr_func, inverse_sigmoid, seed_everything
+from utils.sh import RGB2SH, SH2RGB
+
+
+def test_the_rate_falls_log_linearly_and_then_stays() -> None:
+    rate = get_expon_lr_func(1e-2, 1e-6, max_steps=100)
+    assert rate(0) == pytest.approx(1e-2) and rate(50) == pytest.approx(1e-4)
+    assert rate(100) == rate(500) == pytest.approx(1e-6)
+
+
+def test_the_delay_damps_the_start_only() -> None:
+    plain = get_expon_lr_func(1e-2, 1e-6, max_steps=100)
+    delayed = get_expon_lr_func(1e-2, 1e-6, lr_delay_steps=40, lr_delay_mult=0.1, max_steps=100)
+    assert delayed(0) == pytest.approx(0.1 * plain(0))
+    ratios = [delayed(step) / plain(step) for step in range(0, 101, 10)]
+    assert ratios == sorted(ratios) and ratios[4:] == pytest.approx([1.0] * 7)
+
+
+def test_a_zero_rate_stays_zero() -> None:
+    assert get_expon_lr_func(0.0, 1e-6, max_steps=10)(3) == 0.0
+
+
+def test_inverse_sigmoid_inverts() -> None:
+    x = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    torch.testing.assert_close(torch.sigmoid(inverse_sigmoid(x)), x)
+
+
+def test_equal_seeds_give_equal_draws_everywhere() -> None:
+    def draws() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seed_everything(3)
+    first = draws()
+    seed_everything(3)
+    assert draws() == first
+    seed_everything(4)
+    assert all(a != b for a, b in zip(draws(), first, strict=True))
+
+
+def test_colour_and_coefficient_invert_each_other() -> None:
+    colour = torch.rand(10, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(SH2RGB(RGB2SH(colour)), colour)
+    assert RGB2SH(0.5) == 0.0

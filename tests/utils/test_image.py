@@ -1,0 +1,75 @@
+"""Images: files, PSNR, the colours of identity maps and of ids."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.errors import SceneError
+from utils.image import colorize_ids, fit_pca, id_palette, pca_colors, psnr, read_image, save_png, to_uint8
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_psnr_of_a_constant_error() -> None:
+    image = torch.full((3, 4, 5), 0.5)
+    assert psnr(image, image + 0.1).item() == pytest.approx(20.0, abs=1e-4)
+    assert psnr(image, image).item() == float("inf")
+
+
+def test_a_png_brings_back_the_same_bytes(tmp_path: Path) -> None:
+    image = to_uint8(noise(3, 7, 5))
+    save_png(tmp_path / "a.png", image)
+    assert torch.equal(to_uint8(read_image(tmp_path / "a.png")), image)
+    save_png(tmp_path / "b.png", image.float() / 255.0)
+    assert torch.equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
+
+
+def test_values_out_of_range_are_clamped() -> None:
+    assert to_uint8(torch.tensor([-1.0, 0.0, 0.5, 1.0, 7.0])).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    save_png(path, noise(3, 40, 40))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(SceneError, match=r"cut\.png"):
+        read_image(path)
+
+
+def test_one_fit_gives_a_feature_the_same_colour_in_every_map() -> None:
+    maps = [torch.randn(16, 8, 9, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    fit = fit_pca(maps)
+    whole = pca_colors(maps[1], fit)
+    assert whole.shape == (3, 8, 9) and whole.min() >= 0 and whole.max() <= 1
+    torch.testing.assert_close(pca_colors(maps[1][:, 2:5, 3:4], fit), whole[:, 2:5, 3:4])
+
+
+def test_the_first_colour_follows_the_direction_of_most_variance() -> None:
+    direction = torch.nn.functional.normalize(torch.arange(1.0, 17.0), dim=0)
+    amount = noise(10, 10)
+    features = direction[:, None, None] * amount + 1e-3 * noise(16, 10, 10)
+    fit = fit_pca([features])
+    assert abs(fit.basis[:, 0] @ direction).item() == pytest.approx(1.0, abs=1e-4)
+    torch.testing.assert_close(fit.basis.T @ fit.basis, torch.eye(3), atol=1e-5, rtol=0)
+    first = pca_colors(features, fit)[0].flatten()
+    assert torch.corrcoef(torch.stack([first, amount.flatten()]))[0, 1] > 0.999
+
+
+def test_a_constant_map_has_finite_colours() -> None:
+    features = torch.ones(16, 4, 4)
+    assert torch.isfinite(pca_colors(features, fit_pca([features]))).all()
+
+
+def test_ids_have_distinct_colours_and_zero_is_black() -> None:
+    palette = id_palette(256)
+    assert palette[0].tolist() == [0, 0, 0]
+    assert len(torch.unique(palette, dim=0)) == 256
+    assert torch.equal(id_palette(10), palette[:10])  # an id keeps its colour
+
+
+def test_colorized_ids_are_the_palette_at_each_pixel() -> None:
+    ids = torch.tensor([[0, 3], [200, 3]], dtype=torch.int16)
+    assert torch.equal(colorize_ids(ids), id_palette(201)[ids.long()].permute(2, 0, 1))

@@ -1,0 +1,49 @@
+"""Files that are either whole or absent, and the folders of a run."""
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils.errors import SceneError
+
+_ITERATION = re.compile(r"iteration_(\d+)")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` if the block ends well and vanishes if it raises.
+
+    The parent folder is made. The temporary name keeps the suffix, because PIL and NumPy choose their format by it.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.tmp{target.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())  # without it a crash may leave the new name on empty content
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def latest_iteration(folder: str | os.PathLike[str]) -> int:
+    """Largest N among the non-empty `iteration_N` folders of `folder` (`point_cloud/` of a run).
+
+    Raises:
+        SceneError: there is none.
+    """
+    root = Path(folder)
+    found = [
+        int(match.group(1))
+        for entry in (root.iterdir() if root.is_dir() else ())
+        if (match := _ITERATION.fullmatch(entry.name)) and entry.is_dir() and any(entry.iterdir())
+    ]
+    if not found:
+        raise SceneError(
+            f"{root}: no iteration_N folder with a model in it. Train first (train.py -m {root.parent})."
+        )
+    return max(found)

@@ -1,0 +1,44 @@
+"""Scalar helpers of the optimisation: inverse sigmoid, learning-rate decay, seeds."""
+
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+
+def inverse_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Logit of x in (0, 1)."""
+    return torch.log(x / (1.0 - x))
+
+
+def get_expon_lr_func(
+    lr_init: float,
+    lr_final: float,
+    lr_delay_steps: int = 0,
+    lr_delay_mult: float = 1.0,
+    max_steps: int = 1_000_000,
+) -> Callable[[int], float]:
+    """Learning rate that falls log-linearly from `lr_init` at step 0 to `lr_final` at `max_steps`, then stays.
+
+    With `lr_delay_steps` > 0 the start is damped: the rate is multiplied by a quarter sine that rises from
+    `lr_delay_mult` to 1 over that many steps (the warm-up of mip-NeRF that 3DGS took over). Zero rates stay zero.
+    """
+
+    def rate(step: int) -> float:
+        if step < 0 or lr_init == 0.0 or lr_final == 0.0:
+            return 0.0
+        warm = min(step / lr_delay_steps, 1.0) if lr_delay_steps > 0 else 1.0
+        damping = lr_delay_mult + (1.0 - lr_delay_mult) * math.sin(0.5 * math.pi * warm)
+        done = min(step / max_steps, 1.0)
+        return damping * math.exp((1.0 - done) * math.log(lr_init) + done * math.log(lr_final))
+
+    return rate
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,110 @@
+"""Images as tensors: files, PSNR, and the two colourings of a scene (PCA of its identity encodings, palette of its ids).
+
+Images are (3,H,W), float32 in [0,1] or uint8; feature maps are (D,H,W); id maps are (H,W) integers.
+"""
+
+import colorsys
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from utils.errors import SceneError
+from utils.files import atomic_write
+
+PCA_SAMPLES = 100_000  # pixels per feature map that enter the fit: enough for three directions
+GOLDEN_RATIO = 0.6180339887498949  # hues stepped by it stay apart for any number of ids
+
+
+@dataclass(frozen=True)
+class PcaColors:
+    """Affine map from D channels to three colours, fitted once per scene so that colours do not flicker."""
+
+    mean: torch.Tensor  # (D,)
+    basis: torch.Tensor  # (D, 3), orthonormal columns
+    low: torch.Tensor  # (3,), drawn as 0
+    high: torch.Tensor  # (3,), drawn as 1
+
+
+def psnr(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB, a scalar, of two images in [0,1] of the same shape; inf where they agree."""
+    return -10.0 * torch.log10(torch.mean((image - target) ** 2))
+
+
+def to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """Float image in [0,1] (clamped) to uint8, rounded to nearest; uint8 passes through."""
+    if image.dtype == torch.uint8:
+        return image
+    return (image.detach().clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8)
+
+
+def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
+    """Image file as (3,H,W) float32 in [0,1].
+
+    Raises:
+        SceneError: the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as file:
+            pixels = np.array(file.convert("RGB"))  # (H, W, 3)
+    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
+        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255.0
+
+
+def save_png(path: str | os.PathLike[str], image: torch.Tensor) -> None:
+    """Write an image (3,H,W), float in [0,1] or uint8, or a uint8 map (H,W) as is, atomically."""
+    pixels = to_uint8(image).cpu()
+    pixels = pixels.permute(1, 2, 0) if pixels.ndim == 3 else pixels
+    with atomic_write(path) as temporary:
+        Image.fromarray(pixels.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def fit_pca(feature_maps: Iterable[torch.Tensor]) -> PcaColors:
+    """Three main directions of the pixels of all `feature_maps`, each (D,H,W), and the range of their coordinates.
+
+    Colours span the 1st to 99th percentile; the sign of a direction makes its largest component positive.
+    """
+    samples = torch.cat([_sample_pixels(features) for features in feature_maps], dim=1).double()  # (D, M)
+    mean = samples.mean(dim=1)  # (D,)
+    centred = samples - mean[:, None]
+    _, directions = torch.linalg.eigh(centred @ centred.T / samples.shape[1])  # ascending eigenvalues
+    basis = directions[:, -3:].flip(1)  # (D, 3)
+    basis = basis * basis.gather(0, basis.abs().argmax(dim=0, keepdim=True)).sign()
+    coordinates = (basis.T @ centred).sort(dim=1).values  # (3, M)
+    last = samples.shape[1] - 1
+    low, high = coordinates[:, round(0.01 * last)], coordinates[:, round(0.99 * last)]
+    return PcaColors(*(tensor.float() for tensor in (mean, basis, low, high)))
+
+
+def pca_colors(features: torch.Tensor, fit: PcaColors) -> torch.Tensor:
+    """Feature map (D,H,W) as an image (3,H,W) in [0,1] by the scene's `fit`."""
+    fit = PcaColors(*(tensor.to(features.device) for tensor in (fit.mean, fit.basis, fit.low, fit.high)))
+    coordinates = torch.einsum("dc,dhw->chw", fit.basis, features - fit.mean[:, None, None])
+    spread = (fit.high - fit.low).clamp_min(1e-12)  # a constant map is drawn black, not NaN
+    return ((coordinates - fit.low[:, None, None]) / spread[:, None, None]).clamp(0.0, 1.0)
+
+
+def id_palette(n: int) -> torch.Tensor:
+    """Colours (n,3) uint8 of the ids 0..n-1: id 0 black, neighbours in number far apart in hue."""
+    colours = [(0.0, 0.0, 0.0)]
+    for index in range(1, n):
+        saturation = (0.85, 0.55, 0.7)[index % 3]
+        value = (1.0, 0.85, 0.65, 0.95)[index % 4]
+        colours.append(colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1.0, saturation, value))
+    return to_uint8(torch.tensor(colours[:n]))
+
+
+def colorize_ids(ids: torch.Tensor) -> torch.Tensor:
+    """Id map (H,W) as an image (3,H,W) uint8 in the colours of `id_palette`; an id looks the same in every map."""
+    present, position = torch.unique(ids.long().cpu(), return_inverse=True)
+    palette = id_palette(int(present.max()) + 1)[present]  # (K, 3)
+    return palette[position].permute(2, 0, 1).contiguous()
+
+
+def _sample_pixels(features: torch.Tensor) -> torch.Tensor:
+    pixels = features.detach().flatten(1).cpu()  # (D, H*W)
+    return pixels[:, :: max(1, -(-pixels.shape[1] // PCA_SAMPLES))]
