@@ -60,7 +60,7 @@ class Training:
         self.iteration = 0
         self.stopped = False
 
-    def start_from(self, path: str) -> None:
+    def start_from(self, path: str | Path) -> None:
         """Go on from a checkpoint."""
         contents = checkpoint.load(path)
         self.iteration, self.camera_order = checkpoint.restore(
@@ -165,8 +165,8 @@ def main(argv: list[str] | None = None) -> None:
     training = Training(args, pipe, *scaled_schedule(opt, gradiseg, opt.schedule_scale), run)
     if run.overwrite:
         clear_output_folder(args.model_path)  # not before everything has been read and checked
-    if start := run.start_checkpoint or (run.resume and checkpoint.latest(args.model_path)):
-        training.start_from(start)
+    if run.start_checkpoint or run.resume:
+        training.start_from(run.start_checkpoint or checkpoint.latest(args.model_path))
     write_cfg_args(args.model_path, args, opt, gradiseg)
     train(training)
 

@@ -8,7 +8,9 @@ that reading one runs no code of its author (`torch.load(weights_only=True)`).
 
 import os
 import random
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from utils.files import atomic_write
 
 FORMAT = "gradiseg-checkpoint"
 VERSION = 1
+NAME = re.compile(r"chkpnt(\d+)\.pth")
 SECTIONS = ("iteration", "model", "classifier", "classifier_optimizer", "camera_order", "rng")
 
 
@@ -75,6 +78,19 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if missing:
         raise SceneError(f"{path}: the checkpoint lacks {', '.join(missing)}. Use an older one.")
     return contents
+
+
+def latest(model_path: str | os.PathLike[str]) -> Path:
+    """The `chkpntN.pth` of the highest N in the folder of a run.
+
+    Raises: SceneError where there is none.
+    """
+    numbered = {int(m[1]): p for p in Path(model_path).glob("chkpnt*.pth") if (m := NAME.fullmatch(p.name))}
+    if not numbered:
+        raise SceneError(
+            f"{model_path}: no chkpntN.pth to resume from. Train with --checkpoint_interval, or anew with --overwrite."
+        )
+    return numbered[max(numbered)]
 
 
 def restore(

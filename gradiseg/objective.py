@@ -41,6 +41,8 @@ class Objective:
 
     def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier) -> None:
         self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
+        pool = gradiseg.la_knn_candidates
+        self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
         self._labels: dict[int, Tensor] = {}
 
     def __call__(self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel) -> Losses:
@@ -67,21 +69,16 @@ class Objective:
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""
         opt = self.opt
-        points = model.get_xyz.detach()
-        pool = la_knn.candidate_pool(model.num_gaussians, opt.reg3d_max_points)
-        if pool is not None:
-            points = points[pool]
-        sample = la_knn.sample_gaussians(points.shape[0], opt.reg3d_sample_size)
+        points = model.get_xyz.detach()  # (N, 3)
+        sample, pool = la_knn.sample_gaussians(
+            model.num_gaussians, opt.reg3d_sample_size, opt.reg3d_max_points, device=points.device
+        )
         if mode == "adaptive":
+            # Adam's running mean: this view's gradient is zero for the Gaussians it does not see
             gradient = ops.first_moment(model, "xyz")
-            gradient = gradient if pool is None else gradient[pool]
-            candidates = self.gradiseg.la_knn_candidates
-            candidates = candidates if candidates == "all" else int(candidates)
-            neighbours = la_knn.adaptive_neighbours(points, sample, gradient, opt.reg3d_k, candidates)
+            neighbours = la_knn.adaptive_neighbours(points, sample, gradient, opt.reg3d_k, self.candidates, pool)
         else:
-            neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k)
-        if pool is not None:
-            sample, neighbours = pool[sample], torch.where(neighbours >= 0, pool[neighbours], -1)
+            neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k, pool)
         normalize_by = self.classifier.num_classes if opt.reg3d_normalize else None
         return la_knn.neighbour_kl(
             model.get_objects, self.classifier.weight, self.classifier.bias, sample, neighbours, normalize_by

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 fused_losses = pytest.importorskip("fused_losses")
-from fused_losses import _C, reference  # noqa: E402
+_C, reference = fused_losses._C, fused_losses.reference
 
 SIZES = [(1, 1), (7, 5), (33, 17), (70, 131)]  # 131 columns and 70 rows: more than one tile of the SSIM
 ISAS = _C.available_isas()
@@ -57,7 +57,7 @@ def assert_close(actual: list[Tensor], expected: list[Tensor], tolerance: float)
         assert (a - e).abs().max() <= tolerance * e.abs().max() + 1e-12
 
 
-# ---- L1 + SSIM -----------------------------------------------------------------------------------------------------
+# ---- L1 + SSIM -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -138,7 +138,7 @@ def test_l1_ssim_names_the_wrong_argument(image: Tensor, target: Tensor, message
         fused_losses.l1_ssim(image, target, 0.2)
 
 
-# ---- linear cross-entropy ------------------------------------------------------------------------------------------
+# ---- linear cross-entropy ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -302,7 +302,7 @@ def test_gradients_are_computed_only_where_they_are_wanted() -> None:
     assert torch.equal(torch.autograd.grad(detached, weight)[0], all_of_them[1])
 
 
-# ---- any number of threads, any instruction set ----------------------------------------------------------------------
+# ---- any number of threads, any instruction set --------------------------------------------------
 
 
 def everything(size: tuple[int, int]) -> list[Tensor]:
@@ -355,7 +355,7 @@ def test_an_unknown_instruction_set_is_refused() -> None:
         _C.select_isa("sse9")
 
 
-# ---- Adam ------------------------------------------------------------------------------------------------------------
+# ---- Adam ----------------------------------------------------------------------------------------
 
 SHAPES = [(101, 3), (101, 15, 3), (101,), (), (20000,)]
 SETTINGS = [{"lr": 0.1}, {"lr": 1e-3, "betas": (0.5, 0.99), "eps": 1e-15}]
@@ -369,7 +369,7 @@ def parameter_groups() -> list[dict]:
 
 
 def run(optimizer: torch.optim.Optimizer, steps: range) -> list[Tensor]:
-    """Steps with given gradients; the last parameter has none in every third step. Returns parameters and moments."""
+    """Steps with given gradients, the last parameter skips each third. Returns parameters and moments."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step in steps:
         generator = torch.Generator().manual_seed(step)

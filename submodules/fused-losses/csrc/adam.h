@@ -9,7 +9,8 @@
 namespace fused_losses {
 namespace {  // internal linkage: see GS_HD
 
-constexpr int64_t kAdamChunk = 16384;  // elements: long enough to hide the scheduling, short enough to balance
+constexpr int64_t kAdamChunk =
+    16384;  // elements: long enough to hide the scheduling, short enough to balance
 
 static AdamConstants<float> adam_constants(const AdamParameter& p) {
   AdamConstants<float> k;
@@ -37,7 +38,8 @@ static void adam_range(const AdamParameter& p, const AdamConstants<float>& k, in
 }
 
 // Runs of visible rows, each as one range.
-static void adam_visible_rows(const AdamParameter& p, const AdamConstants<float>& k, int64_t begin, int64_t end) {
+static void adam_visible_rows(const AdamParameter& p, const AdamConstants<float>& k, int64_t begin,
+                              int64_t end) {
   for (int64_t row = begin; row < end;) {
     int64_t stop = row;
     while (stop < end && p.visible[stop]) ++stop;
@@ -46,7 +48,7 @@ static void adam_visible_rows(const AdamParameter& p, const AdamConstants<float>
   }
 }
 
-static void adam(const AdamParameter* parameters, int64_t count, int threads) {
+static void adam(const AdamParameter* parameters, int64_t count, [[maybe_unused]] int threads) {
 #pragma omp parallel num_threads(threads)
   for (int64_t i = 0; i < count; ++i) {
     const AdamParameter& p = parameters[i];

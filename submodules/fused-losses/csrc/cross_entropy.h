@@ -1,8 +1,8 @@
 // Softmax cross-entropy of a 1x1 convolution, with all its gradients, in one pass over the pixels.
 //
-// One vector of pixels at a time: their logits (classes x lanes) live in the level-1 cache and never reach memory.
-// Naming: z logits, e = exp(z - largest z), dL_dz; `x` the features, W the weight (classes, padded channels).
-// Channels are worked in groups of kGroup, held in registers; padding channels are 0.
+// One vector of pixels at a time: their logits (classes x lanes) live in the level-1 cache and never reach
+// memory. Naming: z logits, e = exp(z - largest z), dL_dz; `x` the features, W the weight (classes, padded
+// channels). Channels are worked in groups of kGroup, held in registers; padding channels are 0.
 #pragma once
 
 #include "kernels.h"
@@ -13,7 +13,8 @@ namespace {  // internal linkage: see GS_HD
 
 // Registers for one group of channels: half of 32 (AVX-512) or of 16.
 constexpr int kGroup = FUSED_LOSSES_VECTOR_BYTES == 64 ? 16 : 8;
-// Pixels ahead: the features lie in as many pages as channels, more streams than the processor's own prefetcher follows.
+// Pixels ahead: the features lie in as many pages as channels, more streams than the processor's own
+// prefetcher follows.
 constexpr int64_t kPrefetch = 64;
 static_assert(kChannelPadding % kGroup == 0, "a group never crosses the padding");
 
@@ -74,11 +75,12 @@ class CrossEntropyKernel {
     Vec<S> weights;         // of the pixels, normalised; 0: takes no part
   };
 
-  // ---- before the pass -------------------------------------------------------------------------------------------------
+  // ---- before the pass --------------------------------------------------------------------------
 
   void pad_weight() const {
     for (int64_t c = 0; c < p.classes; ++c)
-      for (int64_t d = 0; d < padded; ++d) W[c * padded + d] = d < p.channels ? p.weight[c * p.channels + d] : S(0);
+      for (int64_t d = 0; d < padded; ++d)
+        W[c * padded + d] = d < p.channels ? p.weight[c * p.channels + d] : S(0);
   }
 
   // Sets `labels` and `normalisation`; returns the number of labels that are neither a class nor ignored.
@@ -88,10 +90,18 @@ class CrossEntropyKernel {
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t begin = i * per_chunk, end = begin + per_chunk < p.pixels ? begin + per_chunk : p.pixels;
       switch (p.label_type) {
-        case LabelType::kUint8: bad_labels += scan<uint8_t>(i, begin, end); break;
-        case LabelType::kInt16: bad_labels += scan<int16_t>(i, begin, end); break;
-        case LabelType::kInt32: bad_labels += scan<int32_t>(i, begin, end); break;
-        case LabelType::kInt64: bad_labels += scan<int64_t>(i, begin, end); break;
+        case LabelType::kUint8:
+          bad_labels += scan<uint8_t>(i, begin, end);
+          break;
+        case LabelType::kInt16:
+          bad_labels += scan<int16_t>(i, begin, end);
+          break;
+        case LabelType::kInt32:
+          bad_labels += scan<int32_t>(i, begin, end);
+          break;
+        case LabelType::kInt64:
+          bad_labels += scan<int64_t>(i, begin, end);
+          break;
       }
     }
     double total = 0;
@@ -125,7 +135,7 @@ class CrossEntropyKernel {
     return bad;
   }
 
-  // ---- one chunk -------------------------------------------------------------------------------------------------------
+  // ---- one chunk --------------------------------------------------------------------------------
 
   void run_chunk(int64_t chunk) const {
     Block b;
@@ -145,7 +155,8 @@ class CrossEntropyKernel {
     }
     chunk_losses()[chunk] = sum_lanes<S>(loss);
     if (p.dL_dweight)
-      for (int64_t c = 0; c < p.classes; ++c) chunk_dL_dbias(chunk)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
+      for (int64_t c = 0; c < p.classes; ++c)
+        chunk_dL_dbias(chunk)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
   }
 
   static int thread_index();
@@ -197,8 +208,9 @@ class CrossEntropyKernel {
     for (int64_t d = channels; d < padded; ++d) store(b.x + d * kL, Vec<S>{});
   }
 
-  // The hot loops below copy what they read of `p` and `b` to locals: their stores could change members, as far as the
-  // compiler knows. Sums over a group alternate between two accumulators, to halve the chain of dependent additions.
+  // The hot loops below copy what they read of `p` and `b` to locals: their stores could change members, as
+  // far as the compiler knows. Sums over a group alternate between two accumulators, to halve the chain of
+  // dependent additions.
 
   // z = W x + bias; returns the largest logit of each pixel.
   Vec<S> logits(const Block& b) const {
@@ -306,7 +318,7 @@ class CrossEntropyKernel {
     }
   }
 
-  // ---- after the pass --------------------------------------------------------------------------------------------------
+  // ---- after the pass ---------------------------------------------------------------------------
 
   // Adds the chunks' gradients in their order.
   void add_chunks() const {

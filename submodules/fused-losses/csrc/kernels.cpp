@@ -1,4 +1,4 @@
-// The kernels for one instruction set: compiled once per set, with FUSED_LOSSES_ISA naming the namespace of the table.
+// The kernels for one instruction set: compiled once per set, FUSED_LOSSES_ISA names the table's namespace.
 #include "kernels.h"
 
 #ifdef _OPENMP

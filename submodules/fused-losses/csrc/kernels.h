@@ -1,7 +1,8 @@
-// What module.cpp asks of the kernels: plain structs of raw pointers, and one table of functions per instruction set.
+// What module.cpp asks of the kernels: plain structs of raw pointers, and one table of functions per
+// instruction set.
 //
-// All memory belongs to the caller. Results do not depend on `threads`: work is cut into chunks whose size depends on the
-// problem only, and their partial sums are added in order.
+// All memory belongs to the caller. Results do not depend on `threads`: work is cut into chunks whose size
+// depends on the problem only, and their partial sums are added in order.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ template <class S>
 struct L1SsimProblem {
   const S* image;
   const S* target;
-  S* dL_dimage;     // null: no gradient wanted
-  char* scratch;    // l1_ssim_scratch() bytes, 64-byte aligned
+  S* dL_dimage;   // null: no gradient wanted
+  char* scratch;  // l1_ssim_scratch() bytes, 64-byte aligned
   int64_t channels, height, width;
   double lambda_dssim;  // L = (1 - lambda) L1 + lambda (1 - SSIM); SSIM is skipped where lambda is 0
   int threads;
@@ -26,8 +27,8 @@ struct L1Ssim {
 
 enum class LabelType : int { kUint8, kInt16, kInt32, kInt64 };
 
-// features, dL_dfeatures: (channels, pixels); weight, dL_dweight: (classes, channels); bias, dL_dbias: (classes,);
-// labels, pixel_weights: (pixels,). All contiguous.
+// features, dL_dfeatures: (channels, pixels); weight, dL_dweight: (classes, channels); bias, dL_dbias:
+// (classes,); labels, pixel_weights: (pixels,). All contiguous.
 template <class S>
 struct CrossEntropyProblem {
   const S* features;
@@ -82,18 +83,21 @@ namespace avx512 {
 extern const Kernels kernels;
 }
 
-// ---- sizes that kernels and callers share (internal linkage: see GS_HD) ----------------------------------------------
+// ---- sizes that kernels and callers share (internal linkage: see GS_HD) -------------------------
 
 constexpr int64_t kAlign = 64;  // bytes: a cache line and the widest vector
 
-static inline constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 // Columns of an SSIM tile: its 11 blurred rows of 4 quantities stay in the level-1 cache (22 KiB in float).
 constexpr int64_t kTileWidth = 128;
 // Rows of an SSIM tile: each tile blurs 10 rows more than it keeps.
 constexpr int64_t kTileHeight = 64;
 
-static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height, int64_t width, int64_t scalar_bytes) {
+static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height, int64_t width,
+                                                int64_t scalar_bytes) {
   const int64_t tiles_x = (width + kTileWidth - 1) / kTileWidth;
   const int64_t sums = channels * height * (1 + tiles_x) * int64_t(sizeof(double));
   return round_up(sums, kAlign) + 3 * height * round_up(width * scalar_bytes, kAlign);
@@ -101,20 +105,23 @@ static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height
 
 // Channels are padded to the largest group that the kernels hold in registers.
 constexpr int64_t kChannelPadding = 16;
-// Pixels per chunk: at least 1024, so that a chunk outweighs its own partial gradients, and at most 128 chunks.
+// Pixels per chunk: at most 128 chunks, of at least 1024 pixels, so that each outweighs its own partial sums.
 static inline constexpr int64_t chunk_pixels(int64_t pixels) {
   const int64_t even = round_up((pixels + 127) / 128, 64);
   return even > 1024 ? even : 1024;
 }
-static inline constexpr int64_t chunk_count(int64_t pixels) { return (pixels + chunk_pixels(pixels) - 1) / chunk_pixels(pixels); }
+static inline constexpr int64_t chunk_count(int64_t pixels) {
+  return (pixels + chunk_pixels(pixels) - 1) / chunk_pixels(pixels);
+}
 
 // The parts of the scratch of the cross-entropy, in bytes; each starts on a cache line.
 struct CrossEntropyScratch {
   int64_t labels, weight, chunk_sums, chunk_dL_dweight, chunk_dL_dbias, thread, thread_stride, total;
 };
 
-static inline constexpr CrossEntropyScratch cross_entropy_scratch(int64_t channels, int64_t classes, int64_t pixels,
-                                                                  int threads, int64_t scalar_bytes) {
+static inline constexpr CrossEntropyScratch cross_entropy_scratch(int64_t channels, int64_t classes,
+                                                                  int64_t pixels, int threads,
+                                                                  int64_t scalar_bytes) {
   const int64_t padded = round_up(channels, kChannelPadding), chunks = chunk_count(pixels);
   CrossEntropyScratch s{};
   s.weight = round_up(pixels * int64_t(sizeof(int32_t)), kAlign);
@@ -122,7 +129,8 @@ static inline constexpr CrossEntropyScratch cross_entropy_scratch(int64_t channe
   s.chunk_dL_dweight = s.chunk_sums + round_up(2 * chunks * int64_t(sizeof(double)), kAlign);
   s.chunk_dL_dbias = s.chunk_dL_dweight + chunks * round_up(classes * padded * scalar_bytes, kAlign);
   s.thread = s.chunk_dL_dbias + chunks * round_up(classes * scalar_bytes, kAlign);
-  s.thread_stride = (2 * classes + padded) * kAlign;  // logits and bias gradients per class, features: one vector each
+  s.thread_stride =
+      (2 * classes + padded) * kAlign;  // logits and bias gradients per class, features: one vector each
   s.total = s.thread + threads * s.thread_stride;
   return s;
 }

@@ -1,9 +1,9 @@
 // (1 - lambda) L1 + lambda (1 - SSIM) and its gradient by the image.
 //
-// The Gaussian window is separable: in tiles of kTileHeight x kTileWidth, rows are blurred along x into a ring of 11 rows,
-// then along y as soon as the ring holds the rows around the current one. Outside the image everything is 0. The forward
-// pass stores the three derivatives of SSIM per pixel, the backward pass blurs those (the window is symmetric, so the
-// transpose of the blur is the blur).
+// The Gaussian window is separable: in tiles of kTileHeight x kTileWidth, rows are blurred along x into a
+// ring of 11 rows, then along y as soon as the ring holds the rows around the current one. Outside the image
+// everything is 0. The forward pass stores the three derivatives of SSIM per pixel, the backward pass blurs
+// those (the window is symmetric, so the transpose of the blur is the blur).
 #pragma once
 
 #include <cmath>
@@ -129,13 +129,15 @@ class L1SsimKernel {
  private:
   const L1SsimProblem<S>& p;
   const double elements;
-  const int64_t stride;  // of the rows of `derivatives`
+  const int64_t stride;     // of the rows of `derivatives`
   double* const l1_sums;    // (channels, height)
   double* const ssim_sums;  // (channels, height, tiles along x)
   S* derivatives;           // (3, height, stride) of one channel: SsimTerms' d_mean, d_square, d_product
   const Window<S> window;
 
-  S* derivative_row(int quantity, int64_t y) const { return derivatives + (quantity * p.height + y) * stride; }
+  S* derivative_row(int quantity, int64_t y) const {
+    return derivatives + (quantity * p.height + y) * stride;
+  }
 
   // One row of L1: its sum, and its part of the gradient.
   void l1_row(int64_t channel, int64_t y) const {

@@ -1,13 +1,13 @@
 // Per-element mathematics of the losses, once for every execution.
 //
-// `V` is a scalar (CUDA, plain loops) or a SIMD vector of scalars `S` (the CPU kernels): the functions use only operators
-// and `condition ? a : b`, which both kinds share. Derivatives are named dX_dY.
+// `V` is a scalar (CUDA, plain loops) or a SIMD vector of scalars `S` (the CPU kernels): the functions use
+// only operators and `condition ? a : b`, which both kinds share. Derivatives are named dX_dY.
 #pragma once
 
 #ifdef __CUDACC__
 #define GS_HD __host__ __device__ __forceinline__
 #else
-// Internal linkage: the same source is compiled for several instruction sets, and the linker must not merge them.
+// Internal linkage: the source is compiled for several instruction sets, which the linker must not merge.
 #define GS_HD static inline __attribute__((always_inline))
 #endif
 
@@ -20,7 +20,7 @@ struct ScalarOf {
 template <class V>
 using Scalar = typename ScalarOf<V>::type;
 
-// ---- L1 ------------------------------------------------------------------------------------------------------------
+// ---- L1 -----------------------------------------------------------------------------------------
 
 template <class V>
 GS_HD V absolute(V x) {
@@ -30,12 +30,12 @@ GS_HD V absolute(V x) {
 // Derivative of |x|; 0 at 0, and NaN stays NaN.
 template <class V>
 GS_HD V sign(V x) {
-  const V zero = x - x;  // NaN where x is not finite, which the comparisons below keep for NaN only
+  const V zero = x - x;  // or NaN
   const V one = V{} + Scalar<V>(1);
   return x > Scalar<V>(0) ? one : x < Scalar<V>(0) ? -one : zero;
 }
 
-// ---- SSIM (Wang et al. 2004, the constants of 3DGS) ------------------------------------------------------------------
+// ---- SSIM (Wang et al. 2004, the constants of 3DGS) ---------------------------------------------
 
 constexpr int kWindowRadius = 5;  // 11 x 11 window
 constexpr int kWindowSize = 2 * kWindowRadius + 1;
@@ -45,10 +45,10 @@ constexpr double kC2 = 0.03 * 0.03;
 
 template <class V>
 struct SsimTerms {
-  V value;         // SSIM of this pixel
-  V d_mean;        // its derivatives by the blurred image G*x,
-  V d_square;      //   the blurred square G*(x^2)
-  V d_product;     //   and the blurred product G*(x y), each taken as independent of the others
+  V value;      // SSIM of this pixel
+  V d_mean;     // its derivatives by the blurred image G*x,
+  V d_square;   //   the blurred square G*(x^2)
+  V d_product;  //   and the blurred product G*(x y), each taken as independent of the others
 };
 
 // mean_x = G*x, mean_y = G*y, squares = G*(x^2 + y^2), product = G*(x y), G the Gaussian window.
@@ -68,7 +68,8 @@ GS_HD SsimTerms<V> ssim_terms(V mean_x, V mean_y, V squares, V product) {
   t.value = luminance * structure * inverse;
   t.d_product = S(2) * luminance * inverse;
   t.d_square = -t.value * mean_norm * inverse;  // -value / variance_norm
-  t.d_mean = S(2) * (mean_y * (structure - luminance) + t.value * mean_x * (mean_norm - variance_norm)) * inverse;
+  t.d_mean =
+      S(2) * (mean_y * (structure - luminance) + t.value * mean_x * (mean_norm - variance_norm)) * inverse;
   return t;
 }
 
@@ -78,7 +79,7 @@ GS_HD V ssim_gradient(V x, V y, V d_mean, V d_square, V d_product) {
   return d_mean + Scalar<V>(2) * x * d_square + y * d_product;
 }
 
-// ---- softmax cross-entropy -------------------------------------------------------------------------------------------
+// ---- softmax cross-entropy ----------------------------------------------------------------------
 
 // -log softmax(z)[label] from the largest logit and log sum_c exp(z_c - largest).
 template <class V>
@@ -93,15 +94,15 @@ GS_HD V logit_gradient(V exponential, V scale, Mask is_label, V weight) {
   return is_label ? softmax - weight : softmax;
 }
 
-// ---- Adam ------------------------------------------------------------------------------------------------------------
+// ---- Adam ---------------------------------------------------------------------------------------
 
 template <class S>
 struct AdamConstants {
   S one_minus_beta1;
   S beta2;
   S one_minus_beta2;
-  S step_size;              // lr / (1 - beta1^step)
-  S inverse_sqrt_second;    // 1 / sqrt(1 - beta2^step)
+  S step_size;            // lr / (1 - beta1^step)
+  S inverse_sqrt_second;  // 1 / sqrt(1 - beta2^step)
   S eps;
 };
 

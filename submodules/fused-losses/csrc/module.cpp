@@ -20,7 +20,7 @@ namespace {
 using namespace fused_losses;
 using Pointer = uintptr_t;  // tensor.data_ptr(); 0 where there is no tensor
 
-// ---- instruction sets ----------------------------------------------------------------------------------------------
+// ---- instruction sets ---------------------------------------------------------------------------
 
 using Isa = std::pair<std::string, const Kernels*>;
 
@@ -32,8 +32,9 @@ std::vector<Isa> available_isas() {
     isas.push_back({"avx2", &avx2::kernels});
 #endif
 #ifdef FUSED_LOSSES_HAS_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
     isas.push_back({"avx512", &avx512::kernels});
 #endif
   return isas;
@@ -50,7 +51,8 @@ void select_isa(const std::string& name) {
     }
     known += (known.empty() ? "" : ", ") + isa.first;
   }
-  throw std::invalid_argument("FUSED_LOSSES_ISA: '" + name + "' is not available here, choose one of " + known + ".");
+  throw std::invalid_argument("FUSED_LOSSES_ISA: '" + name + "' is not available here, choose one of " +
+                              known + ".");
 }
 
 std::vector<std::string> isa_names() {
@@ -59,7 +61,7 @@ std::vector<std::string> isa_names() {
   return names;
 }
 
-// ---- kernels -------------------------------------------------------------------------------------------------------
+// ---- kernels ------------------------------------------------------------------------------------
 
 template <class S>
 S* pointer(Pointer p) {
@@ -67,10 +69,18 @@ S* pointer(Pointer p) {
 }
 
 template <class S>
-L1SsimProblem<S> l1_ssim_problem(Pointer image, Pointer target, Pointer dL_dimage, Pointer scratch, int64_t channels,
-                                 int64_t height, int64_t width, double lambda_dssim, int threads) {
-  return {pointer<const S>(image), pointer<const S>(target), pointer<S>(dL_dimage), pointer<char>(scratch), channels,
-          height, width, lambda_dssim, threads};
+L1SsimProblem<S> l1_ssim_problem(Pointer image, Pointer target, Pointer dL_dimage, Pointer scratch,
+                                 int64_t channels, int64_t height, int64_t width, double lambda_dssim,
+                                 int threads) {
+  return {pointer<const S>(image),
+          pointer<const S>(target),
+          pointer<S>(dL_dimage),
+          pointer<char>(scratch),
+          channels,
+          height,
+          width,
+          lambda_dssim,
+          threads};
 }
 
 // (mean L1, mean SSIM)
@@ -84,33 +94,56 @@ std::pair<double, double> l1_ssim(bool is_double, Arguments... arguments) {
 template <class S>
 CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, Pointer bias, Pointer labels,
                                              int label_type, Pointer pixel_weights, Pointer dL_dfeatures,
-                                             Pointer dL_dweight, Pointer dL_dbias, Pointer scratch, int64_t channels,
-                                             int64_t classes, int64_t pixels, bool ignores, int64_t ignore_label,
-                                             int threads) {
-  return {pointer<const S>(features), pointer<const S>(weight), pointer<const S>(bias), pointer<const void>(labels),
-          LabelType(label_type), pointer<const S>(pixel_weights), pointer<S>(dL_dfeatures), pointer<S>(dL_dweight),
-          pointer<S>(dL_dbias), pointer<char>(scratch), channels, classes, pixels, ignores, ignore_label, threads};
+                                             Pointer dL_dweight, Pointer dL_dbias, Pointer scratch,
+                                             int64_t channels, int64_t classes, int64_t pixels, bool ignores,
+                                             int64_t ignore_label, int threads) {
+  return {pointer<const S>(features),
+          pointer<const S>(weight),
+          pointer<const S>(bias),
+          pointer<const void>(labels),
+          LabelType(label_type),
+          pointer<const S>(pixel_weights),
+          pointer<S>(dL_dfeatures),
+          pointer<S>(dL_dweight),
+          pointer<S>(dL_dbias),
+          pointer<char>(scratch),
+          channels,
+          classes,
+          pixels,
+          ignores,
+          ignore_label,
+          threads};
 }
 
 // (loss, number of labels that are no class)
 template <class... Arguments>
 std::pair<double, int64_t> cross_entropy(bool is_double, Arguments... arguments) {
-  const CrossEntropy result = is_double
-                                  ? active.second->cross_entropy_double(cross_entropy_problem<double>(arguments...))
-                                  : active.second->cross_entropy_float(cross_entropy_problem<float>(arguments...));
+  const CrossEntropy result =
+      is_double ? active.second->cross_entropy_double(cross_entropy_problem<double>(arguments...))
+                : active.second->cross_entropy_float(cross_entropy_problem<float>(arguments...));
   return {result.loss, result.bad_labels};
 }
 
-// Parallel lists, one entry per parameter; pointers: (parameter, gradient, exp_avg, exp_avg_sq, visible or 0) of each in a
-// row, sizes: (rows, row_size), settings: (lr, beta1, beta2, eps, step).
-void adam(const std::vector<Pointer>& pointers, const std::vector<int64_t>& sizes, const std::vector<double>& settings,
-          int threads) {
+// Parallel lists, one entry per parameter; pointers: (parameter, gradient, exp_avg, exp_avg_sq, visible or 0)
+// of each in a row, sizes: (rows, row_size), settings: (lr, beta1, beta2, eps, step).
+void adam(const std::vector<Pointer>& pointers, const std::vector<int64_t>& sizes,
+          const std::vector<double>& settings, int threads) {
   std::vector<AdamParameter> parameters(sizes.size() / 2);
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Pointer* p = &pointers.at(5 * i);
     const double* s = &settings.at(5 * i);
-    parameters[i] = {pointer<float>(p[0]), pointer<const float>(p[1]), pointer<float>(p[2]), pointer<float>(p[3]),
-                     pointer<const bool>(p[4]), sizes[2 * i], sizes[2 * i + 1], s[0], s[1], s[2], s[3], s[4]};
+    parameters[i] = {pointer<float>(p[0]),
+                     pointer<const float>(p[1]),
+                     pointer<float>(p[2]),
+                     pointer<float>(p[3]),
+                     pointer<const bool>(p[4]),
+                     sizes[2 * i],
+                     sizes[2 * i + 1],
+                     s[0],
+                     s[1],
+                     s[2],
+                     s[3],
+                     s[4]};
   }
   active.second->adam(parameters.data(), int64_t(parameters.size()), threads);
 }
@@ -130,9 +163,9 @@ NB_MODULE(_C, m) {
 #endif
 
   m.def("l1_ssim_scratch", l1_ssim_scratch, "channels"_a, "height"_a, "width"_a, "scalar_bytes"_a, "Bytes.");
-  m.def("l1_ssim", l1_ssim<Pointer, Pointer, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>, "is_double"_a,
-        "image"_a, "target"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a, "lambda_dssim"_a,
-        "threads"_a, Release());
+  m.def("l1_ssim", l1_ssim<Pointer, Pointer, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>,
+        "is_double"_a, "image"_a, "target"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a,
+        "lambda_dssim"_a, "threads"_a, Release());
 
   m.def(
       "cross_entropy_scratch",
@@ -141,11 +174,11 @@ NB_MODULE(_C, m) {
       },
       "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a, "Bytes.");
   m.def("cross_entropy",
-        cross_entropy<Pointer, Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, Pointer, int64_t,
-                      int64_t, int64_t, bool, int64_t, int>,
+        cross_entropy<Pointer, Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, Pointer,
+                      int64_t, int64_t, int64_t, bool, int64_t, int>,
         "is_double"_a, "features"_a, "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a,
-        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "channels"_a, "classes"_a, "pixels"_a, "ignores"_a,
-        "ignore_label"_a, "threads"_a, Release());
+        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "channels"_a, "classes"_a, "pixels"_a,
+        "ignores"_a, "ignore_label"_a, "threads"_a, Release());
 
   m.def("adam", adam, "pointers"_a, "sizes"_a, "settings"_a, "threads"_a, Release());
 }

@@ -1,5 +1,5 @@
-// SIMD vectors of the width this file is compiled for, as GCC/Clang vector extensions: arithmetic, comparison and `?:` are
-// the compiler's own. Everything has internal linkage, because the file is compiled once per instruction set.
+// SIMD vectors of the width this file is compiled for, as GCC/Clang vector extensions: arithmetic, comparison
+// and `?:` are the compiler's own.
 #pragma once
 
 #include <cstdint>
@@ -94,7 +94,7 @@ GS_HD double sum_lanes(Vec<S> v) {
   return sum;
 }
 
-// ---- transposition of kLanes x kLanes ------------------------------------------------------------------------------------
+// ---- transposition of kLanes x kLanes -----------------------------------------------------------
 
 #ifdef __clang__
 #define FUSED_LOSSES_SHUFFLE(I, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -123,7 +123,7 @@ GS_HD void transpose(Vec<S>* rows) {
   }
 }
 
-// ---- exp and log ---------------------------------------------------------------------------------------------------------
+// ---- exp and log --------------------------------------------------------------------------------
 
 template <class S>
 struct FloatFormat;
@@ -132,7 +132,7 @@ struct FloatFormat<float> {
   static constexpr int mantissa_bits = 23, exponent_bias = 127;
   static constexpr float round = 0x1.8p23f;  // adding it leaves the nearest integer in the low mantissa bits
   static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;  // n * ln2_high is exact
-  static constexpr float smallest_exponent = -87.0f;                          // e^x is a normal number from here on
+  static constexpr float smallest_exponent = -87.0f;   // e^x is a normal number from here on
   static constexpr int exp_degree = 7, log_terms = 6;  // truncation error below half an ulp
 };
 template <>
@@ -153,8 +153,8 @@ struct InverseFactorials {
   }
 };
 
-// e^x for x <= 0 (or NaN): 2^n e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial. 0 where the result would be
-// denormal.
+// e^x for x <= 0 (or NaN): 2^n e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial. 0 where the result
+// would be denormal.
 template <class S>
 GS_HD Vec<S> exp_nonpositive(Vec<S> x) {
   using F = FloatFormat<S>;
@@ -170,7 +170,8 @@ GS_HD Vec<S> exp_nonpositive(Vec<S> x) {
   return x < F::smallest_exponent ? Vec<S>{} : result;
 }
 
-// log x for normal x > 0 (or NaN): x = 2^n m with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)).
+// log x for normal x > 0 (or NaN): x = 2^n m with m in [sqrt(1/2), sqrt(2)), and
+// log m = 2 artanh((m - 1) / (m + 1)) by its series.
 template <class S>
 GS_HD Vec<S> log_positive(Vec<S> x) {
   using F = FloatFormat<S>;

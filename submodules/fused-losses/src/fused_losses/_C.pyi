@@ -1,3 +1,4 @@
+# ruff: noqa: N999 - the compiled module is private
 has_openmp: bool
 
 def isa() -> str: ...

@@ -4,9 +4,9 @@
 - `linear_cross_entropy`: 1x1 convolution + softmax cross-entropy without the C x H x W logits.
 - `Adam`: torch.optim.Adam in one pass over all parameters.
 
-Images are (C, H, W), feature maps (D, H, W), label maps (H, W). The gradient is computed together with the loss and only scaled
-in the backward pass. Results are the same bits for any number of threads (torch.get_num_threads()). `fused_losses.reference`
-defines all of them in plain PyTorch.
+Images are (C, H, W), feature maps (D, H, W), label maps (H, W). The gradient is computed together with the
+loss and only scaled in the backward pass. Results are the same bits for any number of threads
+(torch.get_num_threads()). `fused_losses.reference` defines all of them in plain PyTorch.
 """
 
 from __future__ import annotations

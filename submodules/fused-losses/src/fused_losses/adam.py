@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fused_losses import _C
 
-# Options of torch.optim.Adam that this one does not have, at their neutral values: a state_dict loads in either.
+# Options of torch.optim.Adam that this one lacks, at their neutral values: a state_dict loads in either.
 _NEUTRAL = {
     "weight_decay": 0,
     "amsgrad": False,
@@ -27,8 +27,8 @@ _UNSUPPORTED = ("weight_decay", "amsgrad", "maximize", "capturable", "differenti
 class Adam(torch.optim.Optimizer):
     """torch.optim.Adam without weight decay and AMSGrad, for contiguous float32 parameters on the CPU.
 
-    State per parameter: `step` (scalar tensor), `exp_avg`, `exp_avg_sq`; state_dict() and torch.optim.Adam's are interchangeable.
-    Parameters without a gradient are skipped.
+    State per parameter: `step` (scalar tensor), `exp_avg`, `exp_avg_sq`. Either optimizer loads the other's
+    state_dict(). Parameters without a gradient are skipped.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Adam(torch.optim.Optimizer):
     ) -> float | None:
         """One update of all parameters.
 
-        visible (N,) bool: parameters of first dimension N change only in the rows where it is True; the other rows keep
-        their values and moments. `step`, the age in the bias correction, counts for all rows.
+        visible (N,) bool: parameters of first dimension N change only in the rows where it is True; the other
+        rows keep their values and moments. `step`, the age in the bias correction, counts for all rows.
 
         Raises:
             ValueError: a gradient, moment or mask of another dtype, device or shape than its parameter needs.

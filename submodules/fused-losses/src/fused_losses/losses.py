@@ -1,6 +1,6 @@
 """The losses as autograd functions: checks, memory and the upstream gradient; the mathematics is in csrc.
 
-The kernels take raw pointers, so everything they read or write is allocated here and stays alive during the call.
+The kernels take raw pointers: everything they read or write is allocated here and outlives the call.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _LABEL_TYPES = {torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3} 
 def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
     """(1 - lambda) L1 + lambda (1 - SSIM) of two (C, H, W) images, float32 or float64, values in [0, 1].
 
-    SSIM as in 3DGS: 11 x 11 Gaussian window (sigma 1.5), zero padding, mean over all elements. Differentiable by `image`;
-    lambda 0 is pure L1 and costs no SSIM. Returns a scalar.
+    SSIM as in 3DGS: 11 x 11 Gaussian window (sigma 1.5), zero padding, mean over all elements. Returns a
+    scalar, differentiable by `image`. Lambda 0 is pure L1 and costs no SSIM.
 
     Raises:
         ValueError: wrong dtype, device or shape, or a target that requires a gradient.
@@ -31,7 +31,7 @@ def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
 
 @torch.no_grad()
 def ssim(image: Tensor, target: Tensor) -> Tensor:
-    """Mean SSIM of two (C, H, W) images as a scalar without gradient (for that: 1 - l1_ssim(image, target, 1.0))."""
+    """Mean SSIM of two (C, H, W) images, a scalar without gradient (that has `1 - l1_ssim(x, y, 1.0)`)."""
     _check_images(image, target)
     _, mean_ssim = _run_l1_ssim(image.contiguous(), target.contiguous(), 1.0, None)
     return image.new_tensor(mean_ssim)
@@ -45,7 +45,7 @@ def linear_cross_entropy(
     ignore_label: int | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean softmax cross-entropy of the 1x1 convolution `weight @ features + bias`, differentiable by those three.
+    """Mean softmax cross-entropy of the 1x1 convolution `weight @ features + bias`, differentiable by all.
 
     features (D, H, W), weight (C, D), bias (C,), pixel_weights (H, W) or None: float32 or float64, all alike.
     labels (H, W): uint8, int16, int32 or int64 in [0, C), or `ignore_label`, whose pixels take no part.
@@ -160,11 +160,11 @@ def _pointer(tensor: Tensor | None) -> int:
 
 
 def _scaled(gradient: Tensor | None, upstream: Tensor) -> Tensor | None:
-    """The stored gradient times the upstream scalar; usually that is 1 and the memory need not be read again."""
+    """The stored gradient times the upstream scalar; where that is 1, the memory is not touched again."""
     return gradient if gradient is None or upstream.item() == 1 else gradient * upstream
 
 
-# ---- checks --------------------------------------------------------------------------------------------------------
+# ---- checks --------------------------------------------------------------------------------------
 
 
 def _check_float(name: str, tensor: Tensor, dimensions: int) -> None:

@@ -73,7 +73,7 @@ def adam_step(
     eps: float = 1e-8,
     visible: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New (parameter, exp_avg, exp_avg_sq) after step number `step` (from 1); rows that are not visible stay."""
+    """New (parameter, exp_avg, exp_avg_sq) after step number `step` (from 1); invisible rows stay."""
     first = betas[0] * exp_avg + (1 - betas[0]) * gradient
     second = betas[1] * exp_avg_sq + (1 - betas[1]) * gradient**2
     unbiased_first = first / (1 - betas[0] ** step)
