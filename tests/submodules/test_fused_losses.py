@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -358,10 +359,10 @@ def test_an_unknown_instruction_set_is_refused() -> None:
 # ---- Adam ----------------------------------------------------------------------------------------
 
 SHAPES = [(101, 3), (101, 15, 3), (101,), (), (20000,)]
-SETTINGS = [{"lr": 0.1}, {"lr": 1e-3, "betas": (0.5, 0.99), "eps": 1e-15}]
+SETTINGS: list[dict[str, Any]] = [{"lr": 0.1}, {"lr": 1e-3, "betas": (0.5, 0.99), "eps": 1e-15}]
 
 
-def parameter_groups() -> list[dict]:
+def parameter_groups() -> list[dict[str, Any]]:
     """Two groups of parameters, the same on each call."""
     torch.manual_seed(2)
     parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in SHAPES]

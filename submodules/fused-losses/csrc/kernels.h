@@ -100,7 +100,7 @@ static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height
                                                 int64_t scalar_bytes) {
   const int64_t tiles_x = (width + kTileWidth - 1) / kTileWidth;
   const int64_t sums = channels * height * (1 + tiles_x) * int64_t(sizeof(double));
-  return round_up(sums, kAlign) + 3 * height * round_up(width * scalar_bytes, kAlign);
+  return round_up(sums, kAlign) + 3 * channels * height * round_up(width * scalar_bytes, kAlign);
 }
 
 // Channels are padded to the largest group that the kernels hold in registers.

@@ -77,13 +77,17 @@ struct RowWindow {
 };
 
 struct Tile {
-  int64_t y_begin, y_end, x_begin, x_end;
+  int64_t channel, y_begin, y_end, x_begin, x_end;
 
+  static int64_t count(int64_t channels, int64_t height, int64_t width) {
+    return channels * rows(height) * columns(width);
+  }
   static int64_t columns(int64_t width) { return (width + kTileWidth - 1) / kTileWidth; }
   static int64_t rows(int64_t height) { return (height + kTileHeight - 1) / kTileHeight; }
 
   Tile(int64_t index, int64_t height, int64_t width) {
-    const int64_t column = index % columns(width), row = index / columns(width);
+    const int64_t column = index % columns(width), row = index / columns(width) % rows(height);
+    channel = index / (columns(width) * rows(height));
     y_begin = row * kTileHeight;
     y_end = y_begin + kTileHeight < height ? y_begin + kTileHeight : height;
     x_begin = column * kTileWidth;
@@ -104,22 +108,22 @@ class L1SsimKernel {
     derivatives = reinterpret_cast<S*>(p.scratch + round_up(sums, kAlign));
   }
 
-  // One channel after the other: its rows and derivatives stay in the level-2 caches between the three loops.
+  // Two barriers in all: each costs a time slice where other programs hold a core.
   L1Ssim run() {
     const bool with_ssim = p.lambda_dssim != 0;
-    const int64_t tiles = with_ssim ? Tile::rows(p.height) * Tile::columns(p.width) : 0;
+    const int64_t rows = p.channels * p.height;
+    const int64_t tiles = with_ssim ? Tile::count(p.channels, p.height, p.width) : 0;
 #pragma omp parallel num_threads(p.threads)
-    for (int64_t channel = 0; channel < p.channels; ++channel) {
-#pragma omp for schedule(static)
-      for (int64_t y = 0; y < p.height; ++y) l1_row(channel, y);
-#pragma omp for schedule(static)
-      for (int64_t i = 0; i < tiles; ++i) ssim_forward(channel, Tile(i, p.height, p.width));
+    {
+#pragma omp for schedule(static) nowait
+      for (int64_t row = 0; row < rows; ++row) l1_row(row);
+#pragma omp for schedule(dynamic)
+      for (int64_t i = 0; i < tiles; ++i) ssim_forward(Tile(i, p.height, p.width));
       if (p.dL_dimage) {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; ++i) ssim_backward(channel, Tile(i, p.height, p.width));
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t i = 0; i < tiles; ++i) ssim_backward(Tile(i, p.height, p.width));
       }
     }
-    const int64_t rows = p.channels * p.height;
     L1Ssim mean{0, 0};
     for (int64_t i = 0; i < rows; ++i) mean.l1 += l1_sums[i];
     for (int64_t i = 0; with_ssim && i < rows * Tile::columns(p.width); ++i) mean.ssim += ssim_sums[i];
@@ -132,16 +136,15 @@ class L1SsimKernel {
   const int64_t stride;     // of the rows of `derivatives`
   double* const l1_sums;    // (channels, height)
   double* const ssim_sums;  // (channels, height, tiles along x)
-  S* derivatives;           // (3, height, stride) of one channel: SsimTerms' d_mean, d_square, d_product
+  S* derivatives;           // (3, channels, height, stride): SsimTerms' d_mean, d_square, d_product
   const Window<S> window;
 
-  S* derivative_row(int quantity, int64_t y) const {
-    return derivatives + (quantity * p.height + y) * stride;
+  S* derivative_row(int quantity, int64_t channel, int64_t y) const {
+    return derivatives + ((quantity * p.channels + channel) * p.height + y) * stride;
   }
 
   // One row of L1: its sum, and its part of the gradient.
-  void l1_row(int64_t channel, int64_t y) const {
-    const int64_t row = channel * p.height + y;
+  void l1_row(int64_t row) const {
     const S* image = p.image + row * p.width;
     const S* target = p.target + row * p.width;
     const S scale = S((1 - p.lambda_dssim) / elements);
@@ -155,10 +158,10 @@ class L1SsimKernel {
   }
 
   // Blurs x, y, x^2 + y^2 and x y of image row y along x into the ring.
-  void blur_products(int64_t channel, const Tile& tile, int64_t y, Ring<S, 4>& ring) const {
+  void blur_products(const Tile& tile, int64_t y, Ring<S, 4>& ring) const {
     if (y < 0 || y >= p.height) return clear(ring, y);
     Line<S> lines[4];
-    const int64_t row = (channel * p.height + y) * p.width;
+    const int64_t row = (tile.channel * p.height + y) * p.width;
     lines[0].read(p.image + row, tile.x_begin, p.width);
     lines[1].read(p.target + row, tile.x_begin, p.width);
     for (int64_t x = 0; x < kTileWidth + 2 * kWindowRadius; ++x) {
@@ -173,7 +176,7 @@ class L1SsimKernel {
   void blur_derivatives(const Tile& tile, int64_t y, Ring<S, 3>& ring) const {
     if (y < 0 || y >= p.height) return clear(ring, y);
     Line<S> lines[3];
-    for (int q = 0; q < 3; ++q) lines[q].read(derivative_row(q, y), tile.x_begin, p.width);
+    for (int q = 0; q < 3; ++q) lines[q].read(derivative_row(q, tile.channel, y), tile.x_begin, p.width);
     blur_along_x(tile, y, lines, ring);
   }
 
@@ -192,15 +195,15 @@ class L1SsimKernel {
     for (int64_t x = 0; x < Count * kTileWidth; ++x) row[x] = 0;
   }
 
-  void ssim_forward(int64_t channel, const Tile& tile) const {
+  void ssim_forward(const Tile& tile) const {
     Ring<S, 4> ring;
     for (int64_t y = tile.y_begin - kWindowRadius; y < tile.y_end + kWindowRadius; ++y) {
-      blur_products(channel, tile, y, ring);
-      if (y >= tile.y_begin + kWindowRadius) ssim_forward_row(channel, tile, y - kWindowRadius, ring);
+      blur_products(tile, y, ring);
+      if (y >= tile.y_begin + kWindowRadius) ssim_forward_row(tile, y - kWindowRadius, ring);
     }
   }
 
-  void ssim_forward_row(int64_t channel, const Tile& tile, int64_t y, Ring<S, 4>& ring) const {
+  void ssim_forward_row(const Tile& tile, int64_t y, Ring<S, 4>& ring) const {
     const RowWindow<S> rows(ring, y);
     const int64_t columns = tile.x_end - tile.x_begin;
     Vec<S> sum{};
@@ -211,26 +214,26 @@ class L1SsimKernel {
       const SsimTerms<Vec<S>> terms = ssim_terms(blurred[0], blurred[1], blurred[2], blurred[3]);
       sum += first_lanes<S>(columns - x) ? terms.value : Vec<S>{};
       if (p.dL_dimage) {
-        store(derivative_row(0, y) + tile.x_begin + x, terms.d_mean);
-        store(derivative_row(1, y) + tile.x_begin + x, terms.d_square);
-        store(derivative_row(2, y) + tile.x_begin + x, terms.d_product);
+        store(derivative_row(0, tile.channel, y) + tile.x_begin + x, terms.d_mean);
+        store(derivative_row(1, tile.channel, y) + tile.x_begin + x, terms.d_square);
+        store(derivative_row(2, tile.channel, y) + tile.x_begin + x, terms.d_product);
       }
     }
-    const int64_t row = channel * p.height + y;
+    const int64_t row = tile.channel * p.height + y;
     ssim_sums[row * Tile::columns(p.width) + tile.x_begin / kTileWidth] = sum_lanes<S>(sum);
   }
 
-  void ssim_backward(int64_t channel, const Tile& tile) const {
+  void ssim_backward(const Tile& tile) const {
     Ring<S, 3> ring;
     for (int64_t y = tile.y_begin - kWindowRadius; y < tile.y_end + kWindowRadius; ++y) {
       blur_derivatives(tile, y, ring);
-      if (y >= tile.y_begin + kWindowRadius) ssim_backward_row(channel, tile, y - kWindowRadius, ring);
+      if (y >= tile.y_begin + kWindowRadius) ssim_backward_row(tile, y - kWindowRadius, ring);
     }
   }
 
-  void ssim_backward_row(int64_t channel, const Tile& tile, int64_t y, Ring<S, 3>& ring) const {
+  void ssim_backward_row(const Tile& tile, int64_t y, Ring<S, 3>& ring) const {
     const RowWindow<S> rows(ring, y);
-    const int64_t start = (channel * p.height + y) * p.width + tile.x_begin;
+    const int64_t start = (tile.channel * p.height + y) * p.width + tile.x_begin;
     const int64_t columns = tile.x_end - tile.x_begin;
     const S dL_dssim = S(-p.lambda_dssim / elements);
     for (int64_t x = 0; x < columns; x += kLanes<S>) {

@@ -76,7 +76,8 @@ int pack_gaussian(Frame& frame, const Inputs& in, const Camera<T>& camera, int64
 
   row[kMeanX] = p.mean[0], row[kMeanY] = p.mean[1];
   row[kPowerA] = T(-0.5) * p.conic[0], row[kPowerB] = -p.conic[1], row[kPowerC] = T(-0.5) * p.conic[2];
-  row[kOpacity] = *opacity, row[kDepth] = p.depth, row[kCovXX] = p.cov[0];
+  row[kOpacity] = *opacity, row[kDepth] = p.depth;
+  pack_ellipse(p.cov, row);
   T* rgb = row + kFeatures;
   color_of(in, camera, i, rgb);
   if (!all_finite(rgb, 3)) invalid |= kColor;

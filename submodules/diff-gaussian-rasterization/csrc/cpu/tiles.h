@@ -2,6 +2,7 @@
 // its own list of the Gaussians whose ellipse reaches it, nearest first.
 
 constexpr int kBlocks = 16;
+constexpr int kTogether = 4;  // instances whose sums share one load of a pixel's gradient
 constexpr int kChunk = 256;  // instances whose block lists are built at a time: bounds the work wasted behind opaque surfaces
 
 /// Number of channels blended: a compile-time constant where it pays (16 identity channels or none), else a run-time value.
@@ -83,32 +84,47 @@ struct ForwardTile {
   BlockLists lists;
   const T* rows[kChunk];
   uint16_t hits[kChunk];
+  V weight[kChunk];          // of the hits of one block
+  const T* hit_row[kChunk];
 
-  void blend_block(const TileView<T>& tile, C channels, int block) {
-    V x, y, t = transmittance[block], z = depth[block], sum[C::kMax];
+  /// Weights of the Gaussians that contribute to a block; returns how many do.
+  int weigh(const TileView<T>& tile, int block) {
+    V x, y, t = transmittance[block];
     M alive = live[block];
     tile.pixel_centres(block, x, y);
-#pragma GCC unroll 20
-    for (int c = 0; c < channels.count(); ++c) sum[c] = blended[block][c];
-    const uint16_t bit = uint16_t(1 << block);
+    int count = 0;
     for (int n = 0; n < lists.count[block]; ++n) {
       const int k = lists.list[block][n];
       const T* row = rows[k];
       const V power = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
       const auto step = blend_step<V, M, T>(power, row[kOpacity], t, alive);
-      if (!lane_any(step.hit)) {
-        if (!lane_any(alive)) break;
-        continue;
+      if (lane_any(step.hit)) {
+        weight[count] = step.weight;
+        hit_row[count++] = row;
+        hits[k] |= uint16_t(1 << block);
+      } else if (!lane_any(alive)) {
+        break;
       }
-      hits[k] |= bit;
-      const T* feature = row + kFeatures;
-#pragma GCC unroll 20
-      for (int c = 0; c < channels.count(); ++c) sum[c] += step.weight * feature[c];
-      z += step.weight * row[kDepth];
     }
-    transmittance[block] = t, depth[block] = z, live[block] = alive;
+    transmittance[block] = t, live[block] = alive;
+    return count;
+  }
+
+  /// The matrix product of features and weights, its sums in registers.
+  void blend(C channels, int block, int count) {
+    V sum[C::kMax], z = depth[block];
+#pragma GCC unroll 20
+    for (int c = 0; c < channels.count(); ++c) sum[c] = blended[block][c];
+    for (int n = 0; n < count; ++n) {
+      const T* feature = hit_row[n] + kFeatures;
+      const V w = weight[n];
+#pragma GCC unroll 20
+      for (int c = 0; c < channels.count(); ++c) sum[c] += w * feature[c];
+      z += w * hit_row[n][kDepth];
+    }
 #pragma GCC unroll 20
     for (int c = 0; c < channels.count(); ++c) blended[block][c] = sum[c];
+    depth[block] = z;
   }
 
   void write(const TileView<T>& tile, C channels, const Outputs& out, int block) {
@@ -143,7 +159,7 @@ struct ForwardTile {
         return block_mask(rows[k], tile.left, tile.top) & int(open);
       });
       for (int block = 0; block < kBlocks; ++block)
-        if (lists.count[block]) blend_block(tile, channels, block);
+        if (lists.count[block]) blend(channels, block, weigh(tile, block));
       for (int k = 0; k < count; ++k) frame.hits[frame.instances[begin + k].row] = hits[k];
     }
     for (int block = 0; block < kBlocks; ++block) write(tile, channels, out, block);
@@ -165,6 +181,7 @@ struct BackwardTile {
   BlockLists lists;
   const T* rows[kChunk];
   V gradients[kChunk][kGroups];
+  V value[kChunk + kTogether], weight[kChunk], dL_dpower[kChunk];  // of the instances in one block's list
 
   BackwardTile() {
     for (int block = 0; block < kBlocks; ++block)
@@ -207,52 +224,67 @@ struct BackwardTile {
     });
   }
 
-  void blend_block(const TileView<T>& tile, C channels, int block) {
+  /// Scalar sums over channels of feature * gradient for every instance in a block's list, four at a time.
+  void sum_channels(const TileView<T>& tile, C channels, int block) {
+    const int count = tile.in.identity_geometry_grad ? channels.count() : 3;
+    const V* gradient = dL_dpixel[block];
+    for (int n = 0; n < lists.count[block]; n += kTogether) {
+      const T* row[kTogether];
+      V sum[kTogether];
+      for (int h = 0; h < kTogether; ++h) {
+        row[h] = rows[lists.list[block][n + h < lists.count[block] ? n + h : n]];
+        sum[h] = dL_ddepth[block] * row[h][kDepth];
+      }
+      for (int c = 0; c < count; ++c) {
+        const V g = gradient[c];
+        for (int h = 0; h < kTogether; ++h) sum[h] += g * row[h][kFeatures + c];
+      }
+      for (int h = 0; h < kTogether; ++h) value[n + h] = sum[h];
+    }
+  }
+
+  /// Weights and dL_dpower of every instance in a block's list.
+  void weigh(const TileView<T>& tile, int block) {
     V x, y, t = transmittance[block], rest = behind[block];
     M alive = live[block];
     tile.pixel_centres(block, x, y);
-    alignas(64) T weight[16], q[16];
-    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3;
     for (int n = 0; n < lists.count[block]; ++n) {
-      const int k = lists.list[block][n];
-      const T *row = rows[k], *feature = row + kFeatures;
+      const T* row = rows[lists.list[block][n]];
       const V power = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
       const V in_front = t;
       const auto step = blend_step<V, M, T>(power, row[kOpacity], t, alive);
-      V value = dL_ddepth[block] * row[kDepth];
-      if (kStatic && geometry_channels == kStatic) {
-#pragma GCC unroll 20
-        for (int c = 0; c < kStatic; ++c) value += dL_dpixel[block][c] * feature[c];
-      } else {
-        for (int c = 0; c < geometry_channels; ++c) value += dL_dpixel[block][c] * feature[c];
-      }
-      rest -= step.weight * value;
-      const V dL_dpower = power_backward<V, M, T>(step, in_front, value, rest, T(1));
-      memcpy(weight, &step.weight, sizeof weight);
-      memcpy(q, &dL_dpower, sizeof q);
-      accumulate(block, k, weight, q, groups(tile.in));
+      rest -= step.weight * value[n];
+      weight[n] = step.weight;
+      dL_dpower[n] = power_backward<V, M, T>(step, in_front, value[n], rest, T(1));
     }
     transmittance[block] = t, behind[block] = rest, live[block] = alive;
   }
 
-  /// Gradient row k += sum over the block's pixels: two partial sums, so that the additions do not wait for each other.
-  GS_HD void accumulate(int block, int k, const T* weight, const T* q, int num_groups) {
-    V even = {}, odd = {};
-#pragma GCC unroll 8
-    for (int p = 0; p < 16; p += 2) {
-      even += q[p] * moments[block][p] + weight[p] * dL_drow[block][p][0];
-      odd += q[p + 1] * moments[block][p + 1] + weight[p + 1] * dL_drow[block][p + 1][0];
-    }
-    gradients[k][0] += even + odd;
-    for (int g = 1; g < num_groups; ++g) {
-      V a = {}, b = {};
-#pragma GCC unroll 8
-      for (int p = 0; p < 16; p += 2) {
-        a += weight[p] * dL_drow[block][p][g];
-        b += weight[p + 1] * dL_drow[block][p + 1][g];
+  /// Adds, for kHits instances of a block's list from the n-th on, the sum over the block's pixels to their gradient rows.
+  template <int kHits>
+  GS_HD void accumulate(int block, int n, int num_groups) {
+    const T *w = reinterpret_cast<const T*>(weight + n), *q = reinterpret_cast<const T*>(dL_dpower + n);
+    for (int g = 0; g < num_groups; ++g) {
+      V sum[kHits] = {};
+      for (int p = 0; p < 16; ++p) {
+        const V gradient = dL_drow[block][p][g];
+        for (int h = 0; h < kHits; ++h) sum[h] += w[16 * h + p] * gradient;
       }
-      gradients[k][g] += a + b;
+      if (g == 0)
+        for (int p = 0; p < 16; ++p) {
+          const V moment = moments[block][p];
+          for (int h = 0; h < kHits; ++h) sum[h] += q[16 * h + p] * moment;
+        }
+      for (int h = 0; h < kHits; ++h) gradients[lists.list[block][n + h]][g] += sum[h];
     }
+  }
+
+  void blend_block(const TileView<T>& tile, C channels, int block) {
+    sum_channels(tile, channels, block);
+    weigh(tile, block);
+    int n = 0;
+    for (; n + kTogether <= lists.count[block]; n += kTogether) accumulate<kTogether>(block, n, groups(tile.in));
+    for (; n < lists.count[block]; ++n) accumulate<1>(block, n, groups(tile.in));
   }
 
   /// Moments about the tile's centre -> sums of q times 1, d, d d^T with d = mean - pixel; then to the instance's row.
