@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 420, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 26  # margins: numbers on the left and below, the title above
+LEFT, RIGHT, TOP, BOTTOM = 52, 24, 30, 26  # margins: numbers on the left and below, the title above
 MAX_POINTS = 300  # more than the chart has pixels to show
 SMOOTHING_SHARE = 0.03  # of the run: single iterations see single views and jump between them
 
@@ -16,7 +16,7 @@ CHART_STYLE = """
 svg.chart { width: 100%; height: auto } svg.chart text { font-size: 11px; fill: var(--soft) }
 svg.chart .title { font-size: 13px; font-weight: 600; fill: var(--ink) }
 svg.chart line { stroke: var(--line) }
-svg.chart polyline { fill: none; stroke-width: 1.6 }
+svg.chart polyline { stroke-width: 1.6 }
 svg.chart .s0 { stroke: var(--s0) } svg.chart .s1 { stroke: var(--s1) }
 """
 
@@ -35,22 +35,21 @@ def line_chart(title: str, series: Sequence[Series], smooth: bool = False) -> st
     filled = [curve for curve in curves if len(curve)]
     if not filled:
         return f"<p>{escape(title)}: no data.</p>"
-    x_ticks = ticks(max(float(curve[:, 0].max()) for curve in filled))
+    x_end = max(float(curve[:, 0].max()) for curve in filled) or 1.0
     y_ticks = ticks(max(float(curve[:, 1].max()) for curve in filled))
-    across, up = (WIDTH - LEFT - RIGHT) / x_ticks[-1], (HEIGHT - TOP - BOTTOM) / y_ticks[-1]
+    across, up = (WIDTH - LEFT - RIGHT) / x_end, (HEIGHT - TOP - BOTTOM) / y_ticks[-1]
     parts = [f"<text class='title' x='{LEFT}' y='16'>{escape(title)}</text>"]
     for value in y_ticks:
         y = HEIGHT - BOTTOM - value * up
         parts.append(f"<line x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>")
         parts.append(f"<text x='{LEFT - 6}' y='{y + 4:.1f}' text-anchor='end'>{value:,.10g}</text>")
-    for value in x_ticks:
+    for value in (tick for tick in ticks(x_end) if tick <= x_end):
         x = LEFT + value * across
         parts.append(f"<text x='{x:.1f}' y='{HEIGHT - 8}' text-anchor='middle'>{value:,.10g}</text>")
     for index, (item, curve) in enumerate(zip(series, curves, strict=True)):
         path = " ".join(f"{LEFT + x * across:.1f},{HEIGHT - BOTTOM - y * up:.1f}" for x, y in curve)
-        parts.append(
-            f"<polyline class='s{index}' points='{path}'><title>{escape(item.name)}</title></polyline>"
-        )
+        name = f"<title>{escape(item.name)}</title>"
+        parts.append(f"<polyline class='s{index}' fill='none' points='{path}'>{name}</polyline>")
     label = escape(f"{title}: " + ", ".join(item.name for item in series))
     frame = f"viewBox='0 0 {WIDTH} {HEIGHT}'"
     return f"<svg class='chart' role='img' aria-label='{label}' {frame}>{''.join(parts)}</svg>"

@@ -62,15 +62,18 @@ class Run:
         return self.folder / "test" / f"ours_{self.masks['iteration']}_text" / "test_mask"
 
     @property
-    def removal(self) -> Path | None:
-        """Folder of its latest renders without an object, None where nothing has been removed."""
-        root = self.folder / self.images["split"] / "ours_object_removal"
-        found = [
-            path for path in root.glob("iteration_*") if path.name.removeprefix("iteration_").isdecimal()
-        ]
+    def edit(self) -> tuple[Path, str] | None:
+        """Its latest edit, None where there is none: the folder of the renders and what they show."""
+        root = self.folder / "point_cloud_object_removal"
+        found = [path.parent.name for path in root.glob("iteration_*/edit.json")]
         if not found:
             return None
-        return max(found, key=lambda path: int(path.name.removeprefix("iteration_"))) / "renders"
+        name = max(found, key=lambda name: int(name.removeprefix("iteration_")))
+        record = read_json(root / name / "edit.json")
+        prompts = {identity: prompt for prompt, ids in self.masks.get("ids", {}).items() for identity in ids}
+        objects = ", ".join(prompts.get(identity, f"id {identity}") for identity in record["select_obj_id"])
+        caption = f"without {objects}" if record["mode"] == "remove" else f"{objects} alone"
+        return self.folder / self.images["split"] / "ours_object_removal" / name / "renders", caption
 
     def record(self) -> dict[str, Any]:
         """Its line in report.json."""
@@ -158,8 +161,9 @@ def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
     sections = [
         f"<h1>GradiSeg on <em>{escape(scene)}</em></h1>",
         f"<p>Scores of {runs[0].images['views']} {split} views. "
-        f"Masks are the softmax above 0.2 of each prompt's ids "
-        f"({escape(str(runs[0].masks.get('ids_source', '')))}).</p>",
+        "A mask is where the softmax of the prompt's ids exceeds 0.2. mBIoU compares the bands along "
+        "the edges of the masks (2% of the image diagonal wide; strict: 0.5%). "
+        f"Ids: {escape(str(runs[0].masks.get('ids_source', '')))}.</p>",
         score_table(runs),
         "<h2>Pictures</h2>",
         picture_section(runs),
@@ -315,7 +319,7 @@ def view_block(
             picture(run.renders / "renders" / f"{name}.png", "render"),
             painted(present, colors, "predicted masks"),
             picture(run.renders / "objects_feature16" / f"{name}.png", "identity map"),
-            picture(run.removal / f"{name}.png" if run.removal else None, "object removed"),
+            picture(edit[0] / f"{name}.png", edit[1]) if (edit := run.edit) else "<div></div>",
         ]
     return f"<h3>View {int(name)}</h3><div class=views>{''.join(cells)}</div>"
 
@@ -330,9 +334,9 @@ def painted(masks: Mapping[str, np.ndarray[Any, Any]], colors: Mapping[str, Colo
     return figure(Image.fromarray(canvas), caption, "PNG")
 
 
-def picture(path: Path | None, caption: str) -> str:
+def picture(path: Path, caption: str) -> str:
     """A picture file as a figure; an empty cell where it does not exist."""
-    if path is None or not path.is_file():
+    if not path.is_file():
         return "<div></div>"
     with Image.open(path) as image:
         return figure(image.convert("RGB"), caption, "JPEG")

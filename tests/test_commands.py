@@ -120,6 +120,7 @@ def test_a_prompt_without_an_id_is_missing_in_every_view(run: Path, tmp_path: Pa
     )
     record = json.loads((tmp_path / "s.json").read_text())
     assert record["missing"] == ["0/blue disc", "1/blue disc"]
+    assert not list((run / f"test/ours_{ITERATION}_text/test_mask").rglob("blue disc.png"))
     assert record["per_prompt"]["blue disc"]["iou"] == 0.0
 
 

@@ -217,7 +217,9 @@ def _rendered(
 
 
 def write_predictions(folder: Path, masks: Mapping[MaskKey, BoolArray]) -> None:
-    """Writes masks as `folder/<k>/<prompt>.png`."""
+    """Writes masks as `folder/<k>/<prompt>.png`, replacing those of an earlier evaluation."""
+    for stale in list(folder.glob("*/*.png")):
+        stale.unlink()
     for (view, prompt), mask in masks.items():
         write_mask(folder / str(view) / f"{prompt}.png", mask)
 

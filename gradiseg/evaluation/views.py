@@ -53,9 +53,13 @@ def view_pictures(
     }
     if camera.objects is not None:
         pictures["gt_objects_color"] = colorize_ids(camera.objects)
-    blank = torch.zeros_like(pictures["gt"]).cpu()  # keeps the width of videos where a view has no mask
-    pictures["concat"] = torch.cat([pictures.get(name, blank).cpu() for name in CONCAT], dim=2)
     return pictures
+
+
+def side_by_side(pictures: dict[str, Tensor], panels: Sequence[str]) -> Tensor:
+    """Some pictures of a view in one row; a missing one is black, so that videos keep their width."""
+    blank = torch.zeros_like(pictures["renders"], device="cpu")
+    return torch.cat([pictures[name].cpu() if name in pictures else blank for name in panels], dim=2)
 
 
 def write_views(
@@ -68,8 +72,12 @@ def write_views(
 ) -> None:
     """Renders every camera and writes its pictures below `folder`, replacing what was there."""
     clear_pictures(folder.glob("*/*.png"))
+    masked = any(camera.is_masked for camera in cameras)
+    panels = [name for name in CONCAT if masked or name != "gt_objects_color"]
     for index, camera in enumerate(tqdm(cameras, desc=str(folder), disable=quiet)):
-        for name, picture in view_pictures(camera, draw(camera), classifier, colors).items():
+        pictures = view_pictures(camera, draw(camera), classifier, colors)
+        pictures["concat"] = side_by_side(pictures, panels)
+        for name, picture in pictures.items():
             path = folder / name / f"{index:05d}.png"
             if name == "objects_id":
                 write_ids(path, picture)

@@ -45,7 +45,13 @@ def write_run(folder: Path, scene: Path, score: float, removal: bool = True) -> 
         ],
         "results.json": {"psnr": 30 * score, "ssim": score, "split": "test", "iteration": 300, "views": 2},
         "eval_lerf_mask.json": means
-        | {"per_prompt": dict.fromkeys(PROMPTS, row), "missing": [], "ids_source": "oracle", "iteration": 300}
+        | {
+            "per_prompt": dict.fromkeys(PROMPTS, row),
+            "missing": [],
+            "ids_source": "oracle",
+            "ids": {"duck": [2]},
+            "iteration": 300,
+        }
         | {"rules": {"argmax": means}},
     }
     folder.mkdir(parents=True)
@@ -60,6 +66,9 @@ def write_run(folder: Path, scene: Path, score: float, removal: bool = True) -> 
         if removal:
             path = folder / f"test/ours_object_removal/iteration_300/renders/{view:05d}.png"
             save_png(path, torch.rand(3, 12, 16, generator=noise))
+            edit = folder / "point_cloud_object_removal/iteration_300/edit.json"
+            edit.parent.mkdir(parents=True, exist_ok=True)
+            edit.write_text(json.dumps({"select_obj_id": [2, 9], "mode": "remove"}))
         for prompt in PROMPTS:
             write_mask(
                 folder / f"test/ours_300_text/test_mask/{view}/{prompt}.png", np.eye(12, 16, dtype=bool)
@@ -132,6 +141,7 @@ def test_the_page_is_self_contained_and_closes_its_tags(runs: dict[str, Path], t
     assert "url(" not in text and "<script" not in text and "http" not in re.sub("base64,[^']*", "", text)
     assert "scene &amp; co" in text and "red &lt;mug&gt;" in text
     assert all(f"{score:.3f}" in text for score in SCORES.values())
+    assert "without duck, id 9" in text
 
 
 def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, Path]) -> None:

@@ -110,7 +110,12 @@ NB_MODULE(_core, m) {
   nb::class_<Frame>(m, "Frame")
       .def(nb::init<>())
       .def_ro("num_visible", &Frame::num_visible)
-      .def_ro("num_instances", &Frame::num_instances);
+      .def_ro("num_instances", &Frame::num_instances)
+      .def("count_blended_blocks", [](const Frame& frame) {
+        int64_t count = 0;
+        for (int64_t row = 0; row < frame.num_instances; ++row) count += __builtin_popcount(frame.hits[row]);
+        return count;
+      }, "4x4-pixel blocks into which some Gaussian was blended, summed over Gaussians: the work of the last forward pass.");
 
   m.def("instruction_sets", [] {
     std::vector<std::string> names;

@@ -56,6 +56,8 @@ def test_all_folders_are_written_and_masks_only_where_they_exist(tmp_path: Path)
     assert found == expected
     sizes = {Image.open(tmp_path / "concat" / f"0000{view}.png").size for view in (0, 1)}
     assert sizes == {(5 * WIDTH, HEIGHT)}
+    write_views(tmp_path, cameras[:1], draw, classifier(), colors, quiet=True)
+    assert Image.open(tmp_path / "concat" / "00000.png").size == (4 * WIDTH, HEIGHT)  # no view has a mask
 
 
 def test_equal_features_have_equal_colours_in_every_view() -> None:

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #endif
 
+#include <initializer_list>
 #include <new>
 
 #include "frame.h"

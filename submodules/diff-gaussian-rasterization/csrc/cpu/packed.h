@@ -80,17 +80,30 @@ GS_HD void for_tile_rows(const T* row, TileBox box, Visit visit) {
   }
 }
 
-/// Bit 4 * j + i is set where the ellipse may reach block (i, j) of 4x4 pixels in the tile.
+/// Bit 4 * j + i is set where the ellipse may reach block (i, j) of 4x4 pixels in the tile. `ellipse_span` for the tile's four
+/// rows of blocks at once: lanes 0 to 3 are their right ends, lanes 4 to 7 their left ends.
 template <class T>
 GS_HD int block_mask(const T* row, int tile_left, int tile_top) {
-  T lo[4], hi[4];
-  bool some[4];
-  for (int j = 0; j < 4; ++j) some[j] = ellipse_span(row, T(tile_top + 4 * j), T(tile_top + 4 * j + 3), lo[j], hi[j]);
+  typedef T W __attribute__((vector_size(8 * sizeof(T))));
+  const W band = {0, 4, 8, 12, 0, 4, 8, 12}, sign = {1, 1, 1, 1, -1, -1, -1, -1};
+  const T extent = row[kExtentY], top = tile_top - row[kMeanY];
+  W y0 = band + (top - T(kSlack)), y1 = band + (top + 3 + T(kSlack));
+  y0 = y0 > -extent ? y0 : W{} - extent;
+  y1 = y1 < extent ? y1 : W{} + extent;
+  const W widest = sign * row[kWidestY];
+  W y = widest < y0 ? y0 : widest;
+  y = y > y1 ? y1 : y;
+  const W u = y * (1 / extent), rest = 1 - u * u;
+  W root = rest > 0 ? rest : W{};
+  for (int lane = 0; lane < 8; ++lane) root[lane] = sqrt(root[lane]);
+  W x = (row[kMeanX] - tile_left) + row[kSlope] * y + sign * (row[kHalfChord] * root + T(kSlack));
+  const W end = x > -1 ? x : W{} - 1;  // keeps the conversions to int small; right ends below 0 and left ends above 15 are misses
+  x = end < 16 ? end : W{} + 16;
   int mask = 0;
   for (int j = 0; j < 4; ++j) {
-    const T left = lo[j] - tile_left, right = hi[j] - tile_left;
-    const int first = left > 0 ? int(ceil(left < T(16) ? left : T(16))) : 0, last = int(right < T(15) ? right : T(15));
-    const bool reached = some[j] && right >= 0 && first <= last;
+    const T right = x[j], left = x[4 + j] > 0 ? x[4 + j] : T(0);
+    const int last = right < 15 ? int(right) : 15, floor_left = int(left), first = floor_left + (T(floor_left) < left);
+    const bool reached = y0[j] <= y1[j] && right >= 0 && first <= last;
     mask |= reached ? ((2 << (last >> 2)) - (1 << (first >> 2))) << (4 * j) : 0;
   }
   return mask;

@@ -47,14 +47,37 @@ struct TileView {
     pixel_centres(block, x, y);
     return lane_and(x < T(in.width), y < T(in.height));
   }
-  /// Calls visit(lane, pixel index) for the lanes of a block that lie in the image.
-  template <class Visit>
-  void for_pixels(int block, Visit visit) const {
-    const int x0 = left + 4 * (block % 4), y0 = top + 4 * (block / 4);
-    for (int lane = 0; lane < 16; ++lane) {
-      const int x = x0 + lane % 4, y = y0 + lane / 4;
-      if (x < in.width && y < in.height) visit(lane, int64_t(y) * in.width + x);
-    }
+  /// Copies the rows of a block between lanes and an image plane; pixels outside the image are left out.
+  template <class Copy>
+  void for_rows(int block, Copy copy) const {
+    const int x = left + 4 * (block % 4), y = top + 4 * (block / 4);
+    const int columns = in.width - x < 4 ? in.width - x : 4, rows = in.height - y < 4 ? in.height - y : 4;
+    if (columns == 4)  // a constant size makes each copy one move
+      for (int r = 0; r < rows; ++r) copy(4 * r, int64_t(y + r) * in.width + x, 4);
+    else if (columns > 0)
+      for (int r = 0; r < rows; ++r) copy(4 * r, int64_t(y + r) * in.width + x, columns);
+  }
+  /// Asks for the tile's part of `planes` consecutive image planes: short rows far apart, which no hardware prefetcher foresees.
+  template <int kWrite>
+  void prefetch(uintptr_t first_plane, int planes) const {
+    if (!first_plane) return;
+    const int64_t pixels = int64_t(in.width) * in.height;
+    const int rows = in.height - top < kTile ? in.height - top : kTile;
+    for (int plane = 0; plane < planes; ++plane)
+      for (int r = 0; r < rows; ++r)
+        __builtin_prefetch(at<T>(first_plane, plane * pixels + int64_t(top + r) * in.width + left + kTile - 1), kWrite, 2);
+  }
+  V load(const T* plane, int block) const {
+    V v = {};
+    for_rows(block, [&](int lane, int64_t pixel, int count) {
+      memcpy(reinterpret_cast<T*>(&v) + lane, plane + pixel, sizeof(T) * count);
+    });
+    return v;
+  }
+  void store(T* plane, int block, const V& v) const {
+    for_rows(block, [&](int lane, int64_t pixel, int count) {
+      memcpy(plane + pixel, reinterpret_cast<const T*>(&v) + lane, sizeof(T) * count);
+    });
   }
 };
 
@@ -132,19 +155,20 @@ struct ForwardTile {
     const T* background = at<T>(tile.in.background, 0);
     T *color = out_at<T>(out.color, 0), *objects = out_at<T>(out.objects, 0);
     for (int c = 0; c < channels.count(); ++c) {
-      const V v = c < 3 ? blended[block][c] + transmittance[block] * background[c] : blended[block][c];
-      T* plane = c < 3 ? color + c * pixels : objects + (c - 3) * pixels;
-      tile.for_pixels(block, [&](int lane, int64_t pixel) { plane[pixel] = v[lane]; });
+      if (c < 3)
+        tile.store(color + c * pixels, block, blended[block][c] + transmittance[block] * background[c]);
+      else
+        tile.store(objects + (c - 3) * pixels, block, blended[block][c]);
     }
-    tile.for_pixels(block, [&](int lane, int64_t pixel) {
-      if (out.alpha) *out_at<T>(out.alpha, pixel) = 1 - transmittance[block][lane];
-      if (out.depth) *out_at<T>(out.depth, pixel) = depth[block][lane];
-    });
+    if (out.alpha) tile.store(out_at<T>(out.alpha, 0), block, 1 - transmittance[block]);
+    if (out.depth) tile.store(out_at<T>(out.depth, 0), block, depth[block]);
   }
 
   void run(Frame& frame, const Inputs& in, const Outputs& out, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(3 + in.num_identity);
+    tile.template prefetch<1>(out.color, 3);
+    tile.template prefetch<1>(out.objects, in.num_identity);
     for (int block = 0; block < kBlocks; ++block) {
       transmittance[block] = V{} + T(1), depth[block] = V{}, live[block] = tile.inside_image(block);
       for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
@@ -199,29 +223,28 @@ struct BackwardTile {
   void load_block(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int block) {
     const int64_t pixels = int64_t(tile.in.width) * tile.in.height;
     const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3;
-    transmittance[block] = V{} + T(1), behind[block] = V{}, dL_ddepth[block] = V{}, live[block] = tile.inside_image(block);
-    for (int lane = 0; lane < 16; ++lane)
-      for (int g = 0; g < groups(tile.in); ++g) dL_drow[block][lane][g] = V{};
+    V rest = {};
+    live[block] = tile.inside_image(block);
+    T* by_pixel = reinterpret_cast<T*>(dL_drow[block]);
+    memset(by_pixel, 0, sizeof dL_drow[block]);
+    auto set_entry = [&](int entry, const V& g) {
+      for (int lane = 0; lane < 16; ++lane) by_pixel[lane * 16 * kGroups + entry] = g[lane];
+    };
     for (int c = 0; c < channels.count(); ++c) {
-      const bool is_color = c < 3;
-      const uintptr_t gradient = is_color ? grad.color : grad.objects;
-      const int64_t plane = (is_color ? c : c - 3) * pixels;
-      V g = {};
-      if (gradient)
-        tile.for_pixels(block, [&](int lane, int64_t pixel) {
-          g[lane] = *at<T>(gradient, plane + pixel);
-          dL_drow[block][lane][(kFeatures + c) / 16][(kFeatures + c) % 16] = g[lane];
-          if (c < geometry_channels) behind[block][lane] += g[lane] * *at<T>(is_color ? out.color : out.objects, plane + pixel);
-        });
+      const uintptr_t gradient = c < 3 ? grad.color : grad.objects, blended = c < 3 ? out.color : out.objects;
+      const int64_t plane = (c < 3 ? c : c - 3) * pixels;
+      const V g = gradient ? tile.load(at<T>(gradient, plane), block) : V{};
+      if (gradient) set_entry(kFeatures + c, g);
+      if (gradient && c < geometry_channels) rest += g * tile.load(at<T>(blended, plane), block);
       dL_dpixel[block][c] = g;
     }
-    tile.for_pixels(block, [&](int lane, int64_t pixel) {
-      if (grad.alpha) behind[block][lane] += *at<T>(grad.alpha, pixel) * (*at<T>(out.alpha, pixel) - 1);
-      if (!grad.depth) return;
-      const T g = *at<T>(grad.depth, pixel);
-      dL_ddepth[block][lane] = g, dL_drow[block][lane][0][kGradDepth] = g;
-      behind[block][lane] += g * *at<T>(out.depth, pixel);
-    });
+    if (grad.alpha) rest += tile.load(at<T>(grad.alpha, 0), block) * (tile.load(at<T>(out.alpha, 0), block) - 1);
+    const V g = grad.depth ? tile.load(at<T>(grad.depth, 0), block) : V{};
+    if (grad.depth) {
+      set_entry(kGradDepth, g);
+      rest += g * tile.load(at<T>(out.depth, 0), block);
+    }
+    transmittance[block] = V{} + T(1), behind[block] = rest, dL_ddepth[block] = g;
   }
 
   /// Scalar sums over channels of feature * gradient for every instance in a block's list, four at a time.
@@ -305,6 +328,11 @@ struct BackwardTile {
     const TileView<T> tile(frame, in, index);
     const C channels(3 + in.num_identity);
     for (int block = 0; block < kBlocks; ++block) load_block(tile, channels, out, grad, block);
+    if (index + 1 < int64_t(frame.tiles_x) * frame.tiles_y) {  // mostly this thread's next
+      const TileView<T> next(frame, in, index + 1);
+      for (const uintptr_t planes : {grad.color, out.color}) next.template prefetch<0>(planes, 3);
+      for (const uintptr_t planes : {grad.objects, out.objects}) next.template prefetch<0>(planes, in.num_identity);
+    }
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       lists.build(count, [&](int k) {
@@ -328,7 +356,7 @@ void for_each_tile(const Frame& frame, int threads, Body body) {
   {
     Buffer<Scratch> memory;
     Scratch* scratch = new (memory.resize(1)) Scratch;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 4)  // neighbours, so that prefetching the next tile pays
     for (int64_t tile = 0; tile < tiles; ++tile) body(*scratch, tile);
   }
 }
