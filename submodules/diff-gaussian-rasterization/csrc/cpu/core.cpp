@@ -8,7 +8,6 @@
 #include <immintrin.h>
 #endif
 
-#include <initializer_list>
 #include <new>
 
 #include "frame.h"

@@ -60,3 +60,25 @@ GS_HD V64 lane_exp(V64 x) {
   for (int i = 0; i < 16; ++i) y[i] = exp(x[i] < 0 ? x[i] : 0);
   return y;
 }
+
+/// Four vectors as a 4x4 matrix of quarters, transposed. Its own inverse.
+template <class V>
+GS_HD void transpose_quarters(V* v) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+  const V a = __builtin_shufflevector(v[0], v[1], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+  const V b = __builtin_shufflevector(v[0], v[1], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+  const V c = __builtin_shufflevector(v[2], v[3], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+  const V d = __builtin_shufflevector(v[2], v[3], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+  v[0] = __builtin_shufflevector(a, c, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+  v[1] = __builtin_shufflevector(b, d, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+  v[2] = __builtin_shufflevector(a, c, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  v[3] = __builtin_shufflevector(b, d, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  return;
+#endif
+#endif
+  V t[4];
+  for (int i = 0; i < 4; ++i)
+    for (int lane = 0; lane < 16; ++lane) t[i][lane] = v[lane / 4][4 * i + lane % 4];
+  for (int i = 0; i < 4; ++i) v[i] = t[i];
+}

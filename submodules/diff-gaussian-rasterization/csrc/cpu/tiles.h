@@ -2,7 +2,7 @@
 // its own list of the Gaussians whose ellipse reaches it, nearest first.
 
 constexpr int kBlocks = 16;
-constexpr int kTogether = 4;  // instances whose sums share one load of a pixel's gradient
+constexpr int kTogether = 8;  // instances summed together: hides the latency of the additions and shares the loads
 constexpr int kChunk = 256;  // instances whose block lists are built at a time: bounds the work wasted behind opaque surfaces
 
 /// Number of channels blended: a compile-time constant where it pays (16 identity channels or none), else a run-time value.
@@ -47,43 +47,38 @@ struct TileView {
     pixel_centres(block, x, y);
     return lane_and(x < T(in.width), y < T(in.height));
   }
-  /// Copies the rows of a block between lanes and an image plane; pixels outside the image are left out.
-  template <class Copy>
-  void for_rows(int block, Copy copy) const {
-    const int x = left + 4 * (block % 4), y = top + 4 * (block / 4);
-    const int columns = in.width - x < 4 ? in.width - x : 4, rows = in.height - y < 4 ? in.height - y : 4;
-    if (columns == 4)  // a constant size makes each copy one move
-      for (int r = 0; r < rows; ++r) copy(4 * r, int64_t(y + r) * in.width + x, 4);
-    else if (columns > 0)
-      for (int r = 0; r < rows; ++r) copy(4 * r, int64_t(y + r) * in.width + x, columns);
+  int columns() const { return in.width - left < kTile ? in.width - left : kTile; }
+  /// The part of an image plane under the four blocks 4 * band to 4 * band + 3; 0 outside the image.
+  void load_band(const T* plane, int band, V* blocks) const {
+    for (int r = 0; r < 4; ++r) {
+      const int y = top + 4 * band + r;
+      const T* from = plane + int64_t(y) * in.width + left;
+      blocks[r] = V{};
+      if (y >= in.height) continue;
+      if (columns() == kTile)  // a constant size makes the copy one move
+        memcpy(&blocks[r], from, sizeof(V));
+      else
+        memcpy(&blocks[r], from, sizeof(T) * columns());
+    }
+    transpose_quarters(blocks);
   }
-  /// Asks for the tile's part of `planes` consecutive image planes: short rows far apart, which no hardware prefetcher foresees.
-  template <int kWrite>
-  void prefetch(uintptr_t first_plane, int planes) const {
-    if (!first_plane) return;
-    const int64_t pixels = int64_t(in.width) * in.height;
-    const int rows = in.height - top < kTile ? in.height - top : kTile;
-    for (int plane = 0; plane < planes; ++plane)
-      for (int r = 0; r < rows; ++r)
-        __builtin_prefetch(at<T>(first_plane, plane * pixels + int64_t(top + r) * in.width + left + kTile - 1), kWrite, 2);
-  }
-  V load(const T* plane, int block) const {
-    V v = {};
-    for_rows(block, [&](int lane, int64_t pixel, int count) {
-      memcpy(reinterpret_cast<T*>(&v) + lane, plane + pixel, sizeof(T) * count);
-    });
-    return v;
-  }
-  void store(T* plane, int block, const V& v) const {
-    for_rows(block, [&](int lane, int64_t pixel, int count) {
-      memcpy(plane + pixel, reinterpret_cast<const T*>(&v) + lane, sizeof(T) * count);
-    });
+  void store_band(T* plane, int band, V* blocks) const {
+    transpose_quarters(blocks);
+    for (int r = 0; r < 4; ++r) {
+      const int y = top + 4 * band + r;
+      T* to = plane + int64_t(y) * in.width + left;
+      if (y >= in.height) continue;
+      if (columns() == kTile)
+        memcpy(to, &blocks[r], sizeof(V));
+      else
+        memcpy(to, &blocks[r], sizeof(T) * columns());
+    }
   }
 };
 
 /// For each block, which instances of the current chunk it has to look at.
 struct BlockLists {
-  uint16_t list[kBlocks][kChunk];
+  uint16_t list[kBlocks][kChunk + kTogether];
   int count[kBlocks];
 
   template <class Mask>
@@ -94,6 +89,12 @@ struct BlockLists {
         const int block = __builtin_ctz(mask);
         list[block][count[block]++] = uint16_t(k);
       }
+  }
+  /// Fills the list up to a multiple of kTogether with the stand-in kChunk; returns the length.
+  int pad(int block) {
+    int n = count[block];
+    while (n % kTogether) list[block][n++] = kChunk;
+    return n;
   }
 };
 
@@ -150,25 +151,25 @@ struct ForwardTile {
     depth[block] = z;
   }
 
-  void write(const TileView<T>& tile, C channels, const Outputs& out, int block) {
+  void write(const TileView<T>& tile, C channels, const Outputs& out, int band) {
     const int64_t pixels = int64_t(tile.in.width) * tile.in.height;
     const T* background = at<T>(tile.in.background, 0);
-    T *color = out_at<T>(out.color, 0), *objects = out_at<T>(out.objects, 0);
-    for (int c = 0; c < channels.count(); ++c) {
-      if (c < 3)
-        tile.store(color + c * pixels, block, blended[block][c] + transmittance[block] * background[c]);
-      else
-        tile.store(objects + (c - 3) * pixels, block, blended[block][c]);
-    }
-    if (out.alpha) tile.store(out_at<T>(out.alpha, 0), block, 1 - transmittance[block]);
-    if (out.depth) tile.store(out_at<T>(out.depth, 0), block, depth[block]);
+    auto store = [&](uintptr_t plane, int64_t offset, auto value_of) {
+      V blocks[4];
+      for (int i = 0; i < 4; ++i) blocks[i] = value_of(4 * band + i);
+      tile.store_band(out_at<T>(plane, offset), band, blocks);
+    };
+    for (int c = 0; c < 3; ++c)
+      store(out.color, c * pixels, [&](int block) { return blended[block][c] + transmittance[block] * background[c]; });
+    for (int c = 3; c < channels.count(); ++c)
+      store(out.objects, (c - 3) * pixels, [&](int block) { return blended[block][c]; });
+    if (out.alpha) store(out.alpha, 0, [&](int block) { return T(1) - transmittance[block]; });
+    if (out.depth) store(out.depth, 0, [&](int block) { return depth[block]; });
   }
 
   void run(Frame& frame, const Inputs& in, const Outputs& out, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(3 + in.num_identity);
-    tile.template prefetch<1>(out.color, 3);
-    tile.template prefetch<1>(out.objects, in.num_identity);
     for (int block = 0; block < kBlocks; ++block) {
       transmittance[block] = V{} + T(1), depth[block] = V{}, live[block] = tile.inside_image(block);
       for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
@@ -186,7 +187,7 @@ struct ForwardTile {
         if (lists.count[block]) blend(channels, block, weigh(tile, block));
       for (int k = 0; k < count; ++k) frame.hits[frame.instances[begin + k].row] = hits[k];
     }
-    for (int block = 0; block < kBlocks; ++block) write(tile, channels, out, block);
+    for (int band = 0; band < 4; ++band) write(tile, channels, out, band);
   }
 };
 
@@ -203,9 +204,9 @@ struct BackwardTile {
   V moments[kBlocks][16];               // per pixel: 1, x, y, x^2, xy, y^2 from the tile's centre
   V dL_ddepth[kBlocks];
   BlockLists lists;
-  const T* rows[kChunk];
-  V gradients[kChunk][kGroups];
-  V value[kChunk + kTogether], weight[kChunk], dL_dpower[kChunk];  // of the instances in one block's list
+  const T* rows[kChunk + 1];  // the last entry stands in where a list is padded
+  V gradients[kChunk + 1][kGroups];
+  V value[kChunk], weight[kChunk], dL_dpower[kChunk];  // of the instances in one block's list
 
   BackwardTile() {
     for (int block = 0; block < kBlocks; ++block)
@@ -219,43 +220,56 @@ struct BackwardTile {
 
   int groups(const Inputs& in) const { return kStatic ? kGroups : row_stride(in.num_identity) / 16; }
 
-  /// Gathers the upstream gradient of a block in both layouts, and `behind` = everything blended so far as one scalar a pixel.
-  void load_block(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int block) {
+  /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
+  void load_band(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int band) {
     const int64_t pixels = int64_t(tile.in.width) * tile.in.height;
-    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3;
-    V rest = {};
-    live[block] = tile.inside_image(block);
-    T* by_pixel = reinterpret_cast<T*>(dL_drow[block]);
-    memset(by_pixel, 0, sizeof dL_drow[block]);
-    auto set_entry = [&](int entry, const V& g) {
-      for (int lane = 0; lane < 16; ++lane) by_pixel[lane * 16 * kGroups + entry] = g[lane];
+    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : 3, first = 4 * band;
+    V g[4], value[4], rest[4] = {};
+    auto load = [&](uintptr_t plane, int64_t offset, V* blocks) { tile.load_band(at<T>(plane, offset), band, blocks); };
+    auto add_blended = [&](uintptr_t plane, int64_t offset, T shift) {
+      load(plane, offset, value);
+      for (int i = 0; i < 4; ++i) rest[i] += g[i] * (value[i] + shift);
     };
     for (int c = 0; c < channels.count(); ++c) {
-      const uintptr_t gradient = c < 3 ? grad.color : grad.objects, blended = c < 3 ? out.color : out.objects;
+      const uintptr_t gradient = c < 3 ? grad.color : grad.objects;
       const int64_t plane = (c < 3 ? c : c - 3) * pixels;
-      const V g = gradient ? tile.load(at<T>(gradient, plane), block) : V{};
-      if (gradient) set_entry(kFeatures + c, g);
-      if (gradient && c < geometry_channels) rest += g * tile.load(at<T>(blended, plane), block);
-      dL_dpixel[block][c] = g;
+      for (int i = 0; i < 4; ++i) g[i] = V{};
+      if (gradient) {
+        load(gradient, plane, g);
+        if (c < geometry_channels) add_blended(c < 3 ? out.color : out.objects, plane, 0);
+      }
+      for (int i = 0; i < 4; ++i) dL_dpixel[first + i][c] = g[i];
     }
-    if (grad.alpha) rest += tile.load(at<T>(grad.alpha, 0), block) * (tile.load(at<T>(out.alpha, 0), block) - 1);
-    const V g = grad.depth ? tile.load(at<T>(grad.depth, 0), block) : V{};
-    if (grad.depth) {
-      set_entry(kGradDepth, g);
-      rest += g * tile.load(at<T>(out.depth, 0), block);
+    if (grad.alpha) load(grad.alpha, 0, g), add_blended(out.alpha, 0, -1);
+    for (int i = 0; i < 4; ++i) g[i] = V{};
+    if (grad.depth) load(grad.depth, 0, g), add_blended(out.depth, 0, 0);
+    for (int i = 0; i < 4; ++i) {
+      transmittance[first + i] = V{} + T(1), behind[first + i] = rest[i], dL_ddepth[first + i] = g[i];
+      live[first + i] = tile.inside_image(first + i);
+      transpose_gradients(channels, first + i);
     }
-    transmittance[block] = V{} + T(1), behind[block] = rest, dL_ddepth[block] = g;
   }
 
-  /// Scalar sums over channels of feature * gradient for every instance in a block's list, four at a time.
-  void sum_channels(const TileView<T>& tile, C channels, int block) {
+  /// Pixels as lanes -> entries of a gradient row as lanes.
+  void transpose_gradients(C channels, int block) {
+    const T* by_channel = reinterpret_cast<const T*>(dL_dpixel[block]);
+    T* by_pixel = reinterpret_cast<T*>(dL_drow[block]);
+    for (int lane = 0; lane < 16; ++lane, by_pixel += 16 * kGroups) {
+      memset(by_pixel, 0, sizeof(T) * 16 * kGroups);
+      for (int c = 0; c < channels.count(); ++c) by_pixel[kFeatures + c] = by_channel[16 * c + lane];
+      by_pixel[kGradDepth] = dL_ddepth[block][lane];
+    }
+  }
+
+  /// Scalar sums over channels of feature * gradient for every instance in a block's list.
+  void sum_channels(const TileView<T>& tile, C channels, int block, int length) {
     const int count = tile.in.identity_geometry_grad ? channels.count() : 3;
     const V* gradient = dL_dpixel[block];
-    for (int n = 0; n < lists.count[block]; n += kTogether) {
+    for (int n = 0; n < length; n += kTogether) {
       const T* row[kTogether];
       V sum[kTogether];
       for (int h = 0; h < kTogether; ++h) {
-        row[h] = rows[lists.list[block][n + h < lists.count[block] ? n + h : n]];
+        row[h] = rows[lists.list[block][n + h]];
         sum[h] = dL_ddepth[block] * row[h][kDepth];
       }
       for (int c = 0; c < count; ++c) {
@@ -283,31 +297,30 @@ struct BackwardTile {
     transmittance[block] = t, behind[block] = rest, live[block] = alive;
   }
 
-  /// Adds, for kHits instances of a block's list from the n-th on, the sum over the block's pixels to their gradient rows.
-  template <int kHits>
+  /// Adds the sum over the block's pixels to the gradient rows of kTogether instances of its list, from the n-th on.
   GS_HD void accumulate(int block, int n, int num_groups) {
     const T *w = reinterpret_cast<const T*>(weight + n), *q = reinterpret_cast<const T*>(dL_dpower + n);
     for (int g = 0; g < num_groups; ++g) {
-      V sum[kHits] = {};
+      V sum[kTogether] = {};
       for (int p = 0; p < 16; ++p) {
         const V gradient = dL_drow[block][p][g];
-        for (int h = 0; h < kHits; ++h) sum[h] += w[16 * h + p] * gradient;
+        for (int h = 0; h < kTogether; ++h) sum[h] += w[16 * h + p] * gradient;
       }
       if (g == 0)
         for (int p = 0; p < 16; ++p) {
           const V moment = moments[block][p];
-          for (int h = 0; h < kHits; ++h) sum[h] += q[16 * h + p] * moment;
+          for (int h = 0; h < kTogether; ++h) sum[h] += q[16 * h + p] * moment;
         }
-      for (int h = 0; h < kHits; ++h) gradients[lists.list[block][n + h]][g] += sum[h];
+      for (int h = 0; h < kTogether; ++h) gradients[lists.list[block][n + h]][g] += sum[h];
     }
   }
 
   void blend_block(const TileView<T>& tile, C channels, int block) {
-    sum_channels(tile, channels, block);
+    const int length = lists.pad(block);
+    sum_channels(tile, channels, block, length);
     weigh(tile, block);
-    int n = 0;
-    for (; n + kTogether <= lists.count[block]; n += kTogether) accumulate<kTogether>(block, n, groups(tile.in));
-    for (; n < lists.count[block]; ++n) accumulate<1>(block, n, groups(tile.in));
+    for (int n = lists.count[block]; n < length; ++n) weight[n] = dL_dpower[n] = V{};
+    for (int n = 0; n < length; n += kTogether) accumulate(block, n, groups(tile.in));
   }
 
   /// Moments about the tile's centre -> sums of q times 1, d, d d^T with d = mean - pixel; then to the instance's row.
@@ -327,14 +340,10 @@ struct BackwardTile {
   void run(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(3 + in.num_identity);
-    for (int block = 0; block < kBlocks; ++block) load_block(tile, channels, out, grad, block);
-    if (index + 1 < int64_t(frame.tiles_x) * frame.tiles_y) {  // mostly this thread's next
-      const TileView<T> next(frame, in, index + 1);
-      for (const uintptr_t planes : {grad.color, out.color}) next.template prefetch<0>(planes, 3);
-      for (const uintptr_t planes : {grad.objects, out.objects}) next.template prefetch<0>(planes, in.num_identity);
-    }
+    for (int band = 0; band < 4; ++band) load_band(tile, channels, out, grad, band);
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
+      rows[kChunk] = tile.row(begin);
       lists.build(count, [&](int k) {
         rows[k] = tile.row(begin + k);
         for (int g = 0; g < groups(in); ++g) gradients[k][g] = V{};
@@ -356,7 +365,7 @@ void for_each_tile(const Frame& frame, int threads, Body body) {
   {
     Buffer<Scratch> memory;
     Scratch* scratch = new (memory.resize(1)) Scratch;
-#pragma omp for schedule(dynamic, 4)  // neighbours, so that prefetching the next tile pays
+#pragma omp for schedule(dynamic, 1)
     for (int64_t tile = 0; tile < tiles; ++tile) body(*scratch, tile);
   }
 }
