@@ -2,8 +2,8 @@
 
     python train.py -s data/demo -m output/demo --config_file config/gradiseg/train.json --train_split
 
-The run, top to bottom: read the scene, then for every iteration render a view, take the losses of eq. 5, step both
-optimizers and let the densification strategies (3DGS's, then IGD) change the Gaussians.
+The run, top to bottom: read the scene, then for every iteration render a view, take the losses of eq. 5, step
+both optimizers and let the densification strategies (3DGS's, then IGD) change the Gaussians.
 """
 
 import logging
@@ -16,7 +16,15 @@ from types import FrameType
 
 import torch
 
-from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineParams, RunParams, parse, write_cfg_args
+from arguments import (
+    GradiSegParams,
+    ModelParams,
+    OptimizationParams,
+    PipelineParams,
+    RunParams,
+    parse,
+    write_cfg_args,
+)
 from gaussian_renderer import render, select_device
 from gradiseg import checkpoint
 from gradiseg.classifier import IdentityClassifier
@@ -40,7 +48,12 @@ class Training:
     """One run: everything that changes from iteration to iteration, and the steps that change it."""
 
     def __init__(
-        self, args: ModelParams, pipe: PipelineParams, opt: OptimizationParams, gradiseg: GradiSegParams, run: RunParams
+        self,
+        args: ModelParams,
+        pipe: PipelineParams,
+        opt: OptimizationParams,
+        gradiseg: GradiSegParams,
+        run: RunParams,
     ) -> None:
         self.args, self.opt, self.gradiseg, self.run = args, opt, gradiseg, run
         self.device = select_device(pipe.device)
@@ -49,7 +62,9 @@ class Training:
         self.cameras = self.scene.getTrainCameras()
         self.camera_order: list[int] = []  # views that the current pass has yet to show
         self.model.training_setup(opt)
-        self.classifier = IdentityClassifier(self.scene.class_ids, args.num_classes, opt.ignore_label).to(self.device)
+        self.classifier = IdentityClassifier(self.scene.class_ids, args.num_classes, opt.ignore_label).to(
+            self.device
+        )
         self.classifier_optimizer = torch.optim.Adam(self.classifier.parameters(), lr=opt.classifier_lr)
         self.objective = Objective(opt, gradiseg, self.classifier)
         self.strategies: list[DensificationStrategy] = [
@@ -68,7 +83,13 @@ class Training:
         )
 
     def step(self) -> Losses:
-        """One iteration."""
+        """One iteration, which begins with the densification that is due after the one before.
+
+        So a model is saved as it was optimised, not with opacities that were reset a moment ago.
+        """
+        if self.iteration > 0:
+            for strategy in self.strategies:
+                strategy.step(self.model, self.iteration, self.scene.cameras_extent)
         self.iteration += 1
         self.model.update_learning_rate(self.iteration)
         if self.iteration % self.opt.sh_interval == 0:
@@ -85,11 +106,10 @@ class Training:
 
         for strategy in self.strategies:
             strategy.after_backward(self.model, rendered, self.iteration)
+        assert self.model.optimizer is not None  # since training_setup
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        for strategy in self.strategies:
-            strategy.step(self.model, self.iteration, self.scene.cameras_extent)
         return losses
 
     @torch.no_grad()
@@ -99,17 +119,21 @@ class Training:
         if not cameras:
             return
         images = [render(c, self.model, None, self.background)["render"].clamp(0, 1) for c in cameras]
-        scores = [float(psnr(image, camera.original_image)) for image, camera in zip(images, cameras, strict=True)]
+        scores = [
+            float(psnr(image, camera.original_image)) for image, camera in zip(images, cameras, strict=True)
+        ]
         shown = list(zip(cameras, images, strict=True))[:TEST_PICTURES]
-        pictures = {camera.image_name: torch.cat([camera.original_image, image], 2) for camera, image in shown}
+        pictures = {
+            camera.image_name: torch.cat([camera.original_image, image], 2) for camera, image in shown
+        }
         progress.test_scores(self.iteration, {"psnr": sum(scores) / len(scores)}, pictures)
 
     def save_model(self) -> None:
         """The PLY and the classifier of this iteration."""
         self.scene.save(self.iteration)
         folder = Path(self.args.model_path, "point_cloud", f"iteration_{self.iteration}")
-        with atomic_write(folder / "classifier.pth") as temporary:
-            torch.save(self.classifier.full_state_dict(), temporary)
+        with atomic_write(folder / "classifier.pth") as temporary, open(temporary, "wb") as file:
+            torch.save(self.classifier.full_state_dict(), file)  # given a name, it would store that too
 
     def save_checkpoint(self) -> Path:
         """Everything that the run needs to go on bit for bit."""
@@ -122,7 +146,9 @@ class Training:
     def checkpoint_is_due(self) -> bool:
         """Whether the flags ask for one after this iteration."""
         interval = self.run.checkpoint_interval
-        return self.iteration in self.run.checkpoint_iterations or bool(interval and self.iteration % interval == 0)
+        return self.iteration in self.run.checkpoint_iterations or bool(
+            interval and self.iteration % interval == 0
+        )
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """Ctrl-C: finish the iteration first; a second one ends at once."""
@@ -151,7 +177,9 @@ def train(training: Training) -> None:
     config = {**asdict(training.args), **asdict(training.opt), **asdict(training.gradiseg), **asdict(run)}
     progress.finish(training.iteration, training.model.num_gaussians, config)
     if training.iteration < last:
-        raise SceneError(f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}.")
+        raise SceneError(
+            f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -175,4 +203,5 @@ if __name__ == "__main__":
     try:
         main()
     except SceneError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

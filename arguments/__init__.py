@@ -1,8 +1,8 @@
 """Options of every command: typed groups of fields that become flags, JSON keys and `cfg_args` entries.
 
-A group is a dataclass whose fields are made by `option`. The precedence is explicit flag > JSON (`--config_file`) >
-`cfg_args` of a run (only `parse_with_run`) > default, and every value is held to its type and range whatever its source,
-so that a wrong one is reported before any work. All errors are `SceneError`.
+A group is a dataclass whose fields are made by `option`. The precedence is explicit flag > JSON
+(`--config_file`) > `cfg_args` of a run (only `parse_with_run`) > default, and every value is held to its type
+and range whatever its source, so that a wrong one is reported before any work. All errors are `SceneError`.
 """
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
@@ -40,7 +40,8 @@ def option(
 ) -> Any:
     """A field of a group: default, help text, extra `flags`, and the values allowed.
 
-    `low` and `high` are inclusive, `above` is not. A string field with a `pattern` also takes integers from JSON.
+    `low` and `high` are inclusive, `above` is not. String fields with a `pattern` also take JSON's
+    integers.
     """
     allowed = {"choices": tuple(choices), "low": low, "above": above, "high": high, "pattern": pattern}
     metadata = {"help": help, "flags": tuple(flags), **allowed}
@@ -58,7 +59,8 @@ class ModelParams:
     images: str = option("images", "folder of the images inside the scene", flags=["-i"])
     resolution: int = option(
         -1,
-        "1, 2, 4 or 8 divide the image size; a larger number is the width in pixels; -1 keeps it up to 1600 pixels",
+        "1, 2, 4 or 8 divide the image size; a larger number is the width in pixels; "
+        "-1 keeps it up to 1600 pixels",
         flags=["-r"],
         pattern=r"-1|[1248]|9|[1-9]\d+",
     )
@@ -133,7 +135,7 @@ class OptimizationParams:
 
 @dataclass
 class GradiSegParams:
-    """What the paper adds: identity gradient guided densification (IGD) and local adaptive neighbours (LA-KNN)."""
+    """The paper's own: identity gradient guided densification (IGD), local adaptive neighbours (LA-KNN)."""
 
     igd: bool = option(True, "identity gradient guided densification")
     igd_from_iter: int = option(12_000, "IGD starts after this iteration", low=0)
@@ -204,7 +206,7 @@ def parse(
     prog: str | None = None,
     description: str = "",
 ) -> tuple[Any, ...]:
-    """Fill `groups` from flags, the JSON of `--config_file` and defaults; one instance per group, in their order.
+    """Fill `groups` from flags, the JSON of `--config_file` and defaults; one instance per group, in order.
 
     `save_iterations` and `test_iterations` always include the last iteration.
     Raises:
@@ -221,7 +223,7 @@ def parse_with_run(
     prog: str | None = None,
     description: str = "",
 ) -> tuple[Any, ...]:
-    """`parse` for commands that load a run: what the flags and the JSON leave open comes from `cfg_args` of `-m`."""
+    """`parse` for commands that load a run: what flags and JSON leave open comes from `cfg_args` of `-m`."""
     given = _parse_flags(groups, argv, prog, description)
     model_path = given.get("model_path")
     if not model_path:
@@ -246,7 +248,7 @@ def write_cfg_args(model_path: str | os.PathLike[str], *groups: Any) -> None:
 
 
 def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Options of a run, ours or Gaussian Grouping's. The text is parsed, one literal per keyword, never evaluated.
+    """Options of a run, ours or Gaussian Grouping's. The text is parsed literal by literal, never evaluated.
 
     Raises:
         SceneError: no such folder or file, or a text of another form.
@@ -269,7 +271,8 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (ValueError, SyntaxError, RecursionError, UnicodeDecodeError) as error:
         raise SceneError(
-            f"{path}: cannot be read ({error}). It must be one line Namespace(key=value, ...) of plain values."
+            f"{path}: cannot be read ({error}). "
+            "It must be one line Namespace(key=value, ...) of plain values."
         ) from error
 
 

@@ -29,9 +29,9 @@ def render(
         identity_geometry_grad: whether the identity map's gradient reaches positions, shapes and opacities.
 
     Returns:
-        render (3,H,W); render_object (16,H,W); viewspace_points (N,3), whose gradient is that of the screen position in
-        NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,16), whose gradient is what the
-        rendered identity map alone contributes to the encodings.
+        render (3,H,W); render_object (16,H,W); viewspace_points (N,3), whose gradient is that of the screen
+        position in NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,16), whose
+        gradient is what the rendered identity map alone contributes to the encodings.
     """
     viewspace_points = torch.zeros_like(pc.get_xyz, requires_grad=True)
     identity_encodings = pc.get_objects.view(-1, 1, pc.num_objects)
@@ -77,5 +77,7 @@ def select_device(name: str) -> torch.device:
         SceneError: `cuda`, which this build of the rasterizer does not have.
     """
     if name == "cuda":
-        raise SceneError("--device cuda: this build of the rasterizer runs on the CPU only. Use --device cpu.")
+        raise SceneError(
+            "--device cuda: this build of the rasterizer runs on the CPU only. Use --device cpu."
+        )
     return torch.device("cpu")

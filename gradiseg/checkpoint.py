@@ -88,7 +88,8 @@ def latest(model_path: str | os.PathLike[str]) -> Path:
     numbered = {int(m[1]): p for p in Path(model_path).glob("chkpnt*.pth") if (m := NAME.fullmatch(p.name))}
     if not numbered:
         raise SceneError(
-            f"{model_path}: no chkpntN.pth to resume from. Train with --checkpoint_interval, or anew with --overwrite."
+            f"{model_path}: no chkpntN.pth to resume from. "
+            "Train with --checkpoint_interval, or anew with --overwrite."
         )
     return numbered[max(numbered)]
 

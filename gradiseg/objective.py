@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from fused_losses import l1_ssim, linear_cross_entropy
 from torch import Tensor
 
@@ -34,22 +33,28 @@ class Objective:
     """Eq. 5 with the schedule of its terms.
 
     - L_rgb = (1 - lambda_dssim) L1 + lambda_dssim (1 - SSIM), as in 3DGS.
-    - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so that it lies in
-      [0, 1] at the start; absent in views without a mask.
+    - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so
+      that it lies in [0, 1] at the start; absent in views without a mask.
     - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
     """
 
-    def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier) -> None:
+    def __init__(
+        self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier
+    ) -> None:
         self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
         pool = gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
         self._labels: dict[int, Tensor] = {}
 
-    def __call__(self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel) -> Losses:
+    def __call__(
+        self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel
+    ) -> Losses:
         """All terms for one rendered view."""
         losses = Losses(l1_ssim(rendered["render"], camera.original_image, self.opt.lambda_dssim))
         if camera.objects is not None:
-            losses.identity_2d = self.opt.identity_lambda_val * self.identity_2d(rendered["render_object"], camera)
+            losses.identity_2d = self.opt.identity_lambda_val * self.identity_2d(
+                rendered["render_object"], camera
+            )
         mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
@@ -59,6 +64,7 @@ class Objective:
         """L_2d of an identity map (16,H,W)."""
         labels = self._labels.get(camera.uid)
         if labels is None:  # dense labels are looked up once a view
+            assert camera.objects is not None
             labels = self._labels[camera.uid] = self.classifier.labels(camera.objects)
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
         cross_entropy = linear_cross_entropy(
@@ -76,7 +82,9 @@ class Objective:
         if mode == "adaptive":
             # Adam's running mean: this view's gradient is zero for the Gaussians it does not see
             gradient = ops.first_moment(model, "xyz")
-            neighbours = la_knn.adaptive_neighbours(points, sample, gradient, opt.reg3d_k, self.candidates, pool)
+            neighbours = la_knn.adaptive_neighbours(
+                points, sample, gradient, opt.reg3d_k, self.candidates, pool
+            )
         else:
             neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k, pool)
         normalize_by = self.classifier.num_classes if opt.reg3d_normalize else None

@@ -40,30 +40,29 @@ class Progress:
         self.bar = tqdm(total=last, initial=first, desc="Training", disable=quiet, dynamic_ncols=True)
         self.started = time.perf_counter()
         self._smoothed: float | None = None
-        self._last_3d: float | None = None
 
     def update(self, iteration: int, losses: Losses, num_gaussians: int) -> None:
         """After every iteration."""
-        if losses.identity_3d is not None:  # evaluated every few iterations: remember the latest
-            self._last_3d = _value(losses.identity_3d)
         if iteration % LOG_INTERVAL == 0:
             self._record(iteration, losses, num_gaussians)
 
     def _record(self, iteration: int, losses: Losses, num_gaussians: int) -> None:
+        loss = float(losses.total.detach())
         entry = {
             "iteration": iteration,
-            "loss": _value(losses.total),
+            "loss": loss,
             "l_rgb": _value(losses.rgb),
             "l_2d": _value(losses.identity_2d),
-            "l_3d": self._last_3d,
+            "l_3d": _value(losses.identity_3d),  # None in the iterations that do not evaluate it
             "num_gaussians": num_gaussians,
         }
         self.entries.append(entry)
         for name, value in entry.items():
             if name != "iteration" and value is not None:
                 self.writer.add_scalar(f"train/{name}", value, iteration)
-        loss = entry["loss"]
-        self._smoothed = loss if self._smoothed is None else SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+        self._smoothed = (
+            loss if self._smoothed is None else SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+        )
         self.bar.set_postfix(loss=f"{self._smoothed:.4f}", gaussians=num_gaussians, refresh=False)
         self.bar.update(iteration - self.bar.n)
 

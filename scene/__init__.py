@@ -30,14 +30,14 @@ class Scene:
 
     Args:
         args: where the scene and the run are.
-        gaussians: filled from the run's PLY (`load_iteration`) or from the scene's points; None for views alone.
-        load_iteration: iteration of the saved model to load, -1 = the last; None starts a new run, which writes
-            `cameras.json` and `input.ply`.
+        gaussians: filled from the run's PLY (`load_iteration`) or the scene's points; None for views alone.
+        load_iteration: iteration of the saved model to load, -1 = the last; None starts a new run, which
+            writes `cameras.json` and `input.ply`.
         shuffle: shuffle the training views (with `random`'s seed); test views keep the order of their names.
         device: where the cameras' matrices are put; photographs and masks stay on `args.data_device`.
 
-    Attributes: `cameras_extent` (length scale of the scene), `class_ids` (sorted ids in the training masks), `notes`
-    (what the data check told), `loaded_iter`, `model_path`.
+    Attributes: `cameras_extent` (length scale of the scene), `class_ids` (sorted ids in the training masks),
+    `notes` (what the data check told), `loaded_iter`, `model_path`.
     """
 
     def __init__(

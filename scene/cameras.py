@@ -1,8 +1,8 @@
 """A view as the renderer and the losses need it, and its loading.
 
-Photographs stay uint8 in memory and become float on access. Image, intrinsics and mask are brought to the working
-resolution over one field of view, so that they stay aligned: the image W x H becomes W' x H', fx and cx scale by W'/W,
-fy and cy by H'/H, and the mask votes over the same footprints.
+Photographs stay uint8 in memory and become float on access. Image, intrinsics and mask are brought to the
+working resolution over one field of view, so that they stay aligned: the image W x H becomes W' x H', fx and
+cx scale by W'/W, fy and cy by H'/H, and the mask votes over the same footprints.
 """
 
 import copy
@@ -30,7 +30,7 @@ class Camera:
     Args:
         uid: index among the views of its split.
         image_name: name below the image folder, without suffix.
-        fx, fy, cx, cy: pixels at `width` x `height`, principal point in COLMAP's convention (centre = width / 2).
+        fx, fy, cx, cy: pixels at `width` x `height`; (cx, cy) in COLMAP's convention (centre = width / 2).
         R, T: camera-to-world rotation (3,3), world-to-camera translation (3,).
         image_uint8: (3,H,W) uint8 or None for a view to render only.
         objects: id map (H,W) integer or None.
@@ -105,7 +105,7 @@ class Camera:
 
 
 def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """Working size of an image under `-r`: 1, 2, 4, 8 divide it, a larger number is its width, -1 caps the width."""
+    """Working size of an image under `-r`: 1, 2, 4, 8 divide it, a larger number is its width, -1 caps it."""
     if resolution in DIVISORS:
         factor = float(resolution)
     elif resolution == -1:

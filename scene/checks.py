@@ -1,7 +1,7 @@
 """The data check: what would otherwise fail hours later, or silently train on the wrong thing.
 
-Errors are `SceneError` and name file, field and remedy. What one can live with is told once through the logger "gradiseg"
-and returned as a list of notes.
+Errors are `SceneError` and name file, field and remedy. What one can live with is told once through the
+logger "gradiseg" and returned as a list of notes.
 """
 
 import logging
@@ -46,13 +46,14 @@ def check_source(source: Path) -> None:
     model = source / "sparse" / "0"
     if not model.is_dir():
         raise SceneError(
-            f"{model}: not there, nor {source / 'transforms_train.json'}. Run COLMAP and put cameras, images and "
-            "points3D (.bin or .txt) into it."
+            f"{model}: not there, nor {source / 'transforms_train.json'}. Run COLMAP and put cameras, images "
+            "and points3D (.bin or .txt) into it."
         )
     missing = [part for part in PARTS if part_path(model, part) is None]
     if missing:
         raise SceneError(
-            f"{model}: {' and '.join(missing)} (.bin or .txt) missing. Copy COLMAP's undistorted sparse model into it."
+            f"{model}: {' and '.join(missing)} (.bin or .txt) missing. Copy COLMAP's undistorted sparse "
+            "model into it."
         )
 
 
@@ -60,8 +61,8 @@ def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> 
     """Raise unless there is something to train on and every pose and focal length is usable."""
     if not train:
         raise SceneError(
-            f"no training views ({len(test)} test views). With --train_split, images_train/ must hold names of images in "
-            "the model; otherwise check sparse/0/images."
+            f"no training views ({len(test)} test views). With --train_split, images_train/ must hold names "
+            "of images in the model; otherwise check sparse/0/images."
         )
     for view in (*train, *test):
         intrinsics = np.array([view.fx, view.fy, view.cx, view.cy])
@@ -97,29 +98,27 @@ def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mas
     absent = [view.image_path for view in (*train, *test) if not view.image_path.is_file()]
     if absent:
         raise SceneError(
-            f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or name their folder "
-            "with -i (--images)."
+            f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "
+            "name their folder with -i (--images)."
         )
     resized = []
     for view in (*train, *test):
         width, height = image_size(view.image_path)
         if abs(width / view.width * view.height - height) > ASPECT_TOLERANCE:
             raise SceneError(
-                f"{view.image_path}: {width}x{height}, but its camera is {view.width}x{view.height}. Use the images that "
-                "belong to the model (undistorted ones to an undistorted model)."
+                f"{view.image_path}: {width}x{height}, but its camera is {view.width}x{view.height}. Use the "
+                "images that belong to the model (undistorted ones to an undistorted model)."
             )
         if view.mask_path and image_size(view.mask_path) != (width, height):
             resized.append(view.mask_path.name)
     unmasked = [view.image_name for view in train if not view.mask_path]
     notes = []
     if len(unmasked) == len(train):
-        notes.append(
-            f"no masks of training views in {mask_folder}: training on colour alone (--object_path names it)."
-        )
+        notes.append(f"no masks of training views in {mask_folder} (--object_path names it).")
     elif unmasked:
         notes.append(
-            f"{len(unmasked)} of {len(train)} training views have no mask in {mask_folder} ({_some(unmasked)}): they train "
-            "on colour alone."
+            f"{len(unmasked)} of {len(train)} training views have no mask in {mask_folder} "
+            f"({_some(unmasked)}): they train on colour alone."
         )
     if resized:
         notes.append(
@@ -135,8 +134,8 @@ def check_ids(path: Path, ids: np.ndarray, num_classes: int) -> None:
     largest = int(ids.max(initial=0))
     if largest >= num_classes:
         raise SceneError(
-            f"{path}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} or more, if "
-            "the file is a mask of ids."
+            f"{path}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} "
+            "or more, if the file is a mask of ids."
         )
 
 
@@ -162,8 +161,8 @@ def check_output_folder(
     held = _results(folder) + ([folder / "cfg_args"] if (folder / "cfg_args").exists() else [])
     if held and not (overwrite or resume):
         raise SceneError(
-            f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, replace the run with "
-            "--overwrite or go on with --resume."
+            f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, "
+            "replace the run with --overwrite or go on with --resume."
         )
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK):
@@ -171,13 +170,13 @@ def check_output_folder(
     free = shutil.disk_usage(existing).free
     if free < MIN_FREE_BYTES:
         raise SceneError(
-            f"{existing}: {free / 2**20:.0f} MB free, at least {MIN_FREE_BYTES // 2**20} MB needed. Free some, or choose "
-            "another -m (--model_path)."
+            f"{existing}: {free / 2**20:.0f} MB free, at least {MIN_FREE_BYTES // 2**20} MB needed. Free "
+            "some, or choose another -m (--model_path)."
         )
 
 
 def clear_output_folder(model_path: str | os.PathLike[str]) -> None:
-    """Delete the results of the run in `model_path` (for --overwrite), and nothing that a run does not write."""
+    """Delete the results of the run in `model_path` (for --overwrite), nothing that a run does not write."""
     for path in _results(Path(model_path)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

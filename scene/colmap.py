@@ -1,7 +1,8 @@
 """COLMAP sparse models, binary and text: cameras, images and points3D, after COLMAP's documented file format.
 
-Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are known, because
-Gaussians are drawn with straight rays. Keypoints and tracks are skipped on reading and empty on writing.
+Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are
+known, because Gaussians are drawn with straight rays. Keypoints and tracks are skipped on reading and empty
+on writing.
 """
 
 import os
@@ -64,8 +65,8 @@ def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
     for image in images.values():
         if image.camera_id not in cameras:
             raise SceneError(
-                f"{folder}: image {image.name} uses camera {image.camera_id}, which cameras.bin/.txt does not hold. "
-                "Export the three files from one model."
+                f"{folder}: image {image.name} uses camera {image.camera_id}, which cameras.bin/.txt does "
+                "not hold. Export the three files from one model."
             )
     return ColmapModel(cameras, images, points, colors)
 
@@ -105,8 +106,8 @@ def _camera(
     counts = dict(PINHOLE_MODELS.values())
     if model not in counts:
         raise SceneError(
-            f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be used. "
-            "Undistort the images first: colmap image_undistorter."
+            f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be "
+            "used. Undistort the images first: colmap image_undistorter."
         )
     if len(params) != counts[model]:
         raise ValueError(f"camera {camera_id} has {len(params)} parameters, {model} has {counts[model]}")

@@ -1,7 +1,8 @@
-"""Scenes on disk: COLMAP (Gaussian Grouping's layout) and Blender (`transforms_train.json`), without the pixels.
+"""Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), Blender (`transforms_train.json`).
 
-Poses follow 3DGS: `R` (3,3) is the camera-to-world rotation, `T` (3,) the world-to-camera translation. Intrinsics belong to
-`width` x `height`, which for an `images_4` folder is the size COLMAP saw and not that of the file.
+Poses follow 3DGS: `R` (3,3) is the camera-to-world rotation, `T` (3,) the world-to-camera translation.
+Intrinsics belong to `width` x `height`, which for an `images_4` folder is the size COLMAP saw and not that of
+the file.
 """
 
 import json
@@ -91,7 +92,7 @@ def read_colmap_scene(args: ModelParams) -> SceneInfo:
 
 
 def read_blender_scene(args: ModelParams) -> SceneInfo:
-    """Scene of `transforms_train.json` and `transforms_test.json`, whose views test under `--eval` and train otherwise."""
+    """Scene of `transforms_train.json` and `transforms_test.json`, which trains too without `--eval`."""
     source = Path(args.source_path)
     train = _read_transforms(source / "transforms_train.json", source / args.object_path)
     test = []
@@ -131,7 +132,7 @@ def _scene_info(train: list[CameraInfo], test: list[CameraInfo], points: BasicPo
 
 
 def _normalization(views: list[CameraInfo], points: np.ndarray) -> dict[str, Any]:
-    """Centre and radius of the training cameras, the length scale of learning rates and densification (3DGS)."""
+    """Centre and radius of the training cameras, the length scale of rates and densification (3DGS)."""
     centers = np.stack([-view.R @ view.T for view in views])  # (V, 3)
     center = centers.mean(axis=0)
     radius = EXTENT_MARGIN * np.linalg.norm(centers - center, axis=1).max()
@@ -164,8 +165,8 @@ def _read_transforms(path: Path, mask_folder: Path) -> list[CameraInfo]:
         ]
     except (ValueError, TypeError, KeyError) as error:
         raise SceneError(
-            f"{path}: malformed ({type(error).__name__}: {error}). It must hold camera_angle_x and frames of file_path "
-            "and transform_matrix."
+            f"{path}: malformed ({type(error).__name__}: {error}). It must hold camera_angle_x and frames of "
+            "file_path and transform_matrix."
         ) from error
     return [
         _blender_view(path, mask_folder, name, matrix, fov)
@@ -200,7 +201,7 @@ def _blender_view(
 
 
 def _blender_points(source: Path) -> BasicPointCloud:
-    """Points of `points3d.ply`, else random ones in the cube that holds the synthetic scenes; always the same ones."""
+    """Points of `points3d.ply`, else always the same random ones in the cube that holds synthetic scenes."""
     path = source / "points3d.ply"
     if path.is_file():
         return BasicPointCloud(*read_point_cloud(path))

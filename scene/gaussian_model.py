@@ -24,6 +24,7 @@ from utils.graphics import build_scaling_rotation
 from utils.sh import RGB2SH
 
 INITIAL_OPACITY = 0.1  # 3DGS: faint enough that every Gaussian along a ray still receives gradient
+MIN_INITIAL_COLOR = 0.5 / 255  # the renderer's clamp at 0 lets no gradient through: black would stay black
 MIN_INITIAL_VARIANCE = 1e-7  # coincident SfM points would otherwise start with scale log(0)
 
 # Per-Gaussian statistics and their shape behind N; all start at zero.
@@ -150,7 +151,7 @@ class GaussianModel:
         rotation[:, 0] = 1.0
         tensors = {
             "xyz": points,
-            "f_dc": RGB2SH(colors)[:, None, :],
+            "f_dc": RGB2SH(colors.clamp_min(MIN_INITIAL_COLOR))[:, None, :],
             "f_rest": torch.zeros(count, *parameter_shapes(self.max_sh_degree)["f_rest"]),
             "opacity": inverse_sigmoid(torch.full((count, 1), INITIAL_OPACITY)),
             "scaling": (0.5 * torch.log(variance))[:, None].repeat(1, 3),

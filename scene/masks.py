@@ -1,8 +1,8 @@
 """Id maps: the masks that say which object a pixel shows.
 
-An id map is an (H,W) int32 array, 0 = unlabelled. Files are single-channel PNG (8-bit, 16-bit, palette index, 1-bit) or
-RGB-coded, id = r + 256 g + 65536 b. Resizing never invents ids and keeps maps ALIGNED with images resized over the same
-field of view: half a pixel of shift costs points of mIoU.
+An id map is an (H,W) int32 array, 0 = unlabelled. Files are single-channel PNG (8-bit, 16-bit, palette index,
+1-bit) or RGB-coded, id = r + 256 g + 65536 b. Resizing never invents ids and keeps maps ALIGNED with images
+resized over the same field of view: half a pixel of shift costs points of mIoU.
 """
 
 import os
@@ -48,10 +48,11 @@ def read_id_map(path: str | os.PathLike[str]) -> np.ndarray:
 def resize_id_map(ids: np.ndarray, width: int, height: int) -> np.ndarray:
     """Id map (H,W) resized to (height, width) over the same field of view.
 
-    Enlarging takes the source pixel under each output centre. Otherwise every output pixel takes the id that covers most
-    of its footprint: for integer factors, the majority of the block. What the footprint cannot decide is dithered between
-    its two largest ids, so that boundaries stay where they are on average: exact ties (always giving them to one side
-    moved boundaries by 0.14 pixel at factor 2), and for other factors near ties (0.19 pixel for 637 -> 318).
+    Enlarging takes the source pixel under each output centre. Otherwise every output pixel takes the id that
+    covers most of its footprint: for integer factors, the majority of the block. What the footprint cannot
+    decide is dithered between its two largest ids, so that boundaries stay where they are on average: exact
+    ties (always giving them to one side moved boundaries by 0.14 pixel at factor 2), and for other factors
+    near ties (0.19 pixel for 637 -> 318).
     """
     source_height, source_width = ids.shape
     if width >= source_width and height >= source_height:
@@ -59,18 +60,18 @@ def resize_id_map(ids: np.ndarray, width: int, height: int) -> np.ndarray:
         enlarged: np.ndarray = ids[rows[:, None], columns]
         return enlarged
     is_block = source_width % width == 0 and source_height % height == 0
-    # An edge falls on multiples of 1/factor of a footprint; the shares between two of them are the undecided ones.
+    # An edge falls on multiples of 1/factor of a footprint; shares between two of them are undecided.
     undecided = TIE if is_block else min(1.0, max(width / source_width, height / source_height))
     return _vote(ids, _overlaps(source_height, height), _overlaps(source_width, width), undecided)
 
 
 def _nearest_source(source: int, target: int) -> np.ndarray:
-    """Source pixel under the centre of each of `target` pixels: floor((t + 1/2) source / target), in exact integers."""
+    """Source pixel under each target pixel's centre: floor((t + 1/2) source / target), in integers."""
     return (2 * np.arange(target) + 1) * source // (2 * target)
 
 
 def _overlaps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(source pixel, target pixel, length) of every overlap of two grids over one interval; length 1 = 1/(source target)."""
+    """(source pixel, target pixel, length) of all overlaps of two grids; length 1 = 1/(source target)."""
     edges = np.union1d(np.arange(source + 1) * target, np.arange(target + 1) * source)
     return edges[:-1] // target, edges[:-1] // source, np.diff(edges)
 
@@ -78,7 +79,7 @@ def _overlaps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def _vote(
     ids: np.ndarray, rows: tuple[np.ndarray, ...], columns: tuple[np.ndarray, ...], undecided: float
 ) -> np.ndarray:
-    """Id with most area per target pixel; `rows` and `columns` are `_overlaps`. See `resize_id_map` for ties."""
+    """Id with most area per target pixel; `rows`, `columns` are `_overlaps`. See `resize_id_map` for ties."""
     present, index = np.unique(ids, return_inverse=True)
     K, width = len(present), columns[1][-1] + 1
     key = (rows[1][:, None] * width + columns[1]) * K + index.reshape(ids.shape)[np.ix_(rows[0], columns[0])]

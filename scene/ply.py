@@ -1,8 +1,8 @@
 """Gaussians and point clouds as PLY files (binary, little endian).
 
-Columns of a model: x y z nx ny nz f_dc_0..2 f_rest_0..44 (channel-major) opacity scale_0..2 rot_0..3 obj_dc_0..15, float32.
-In memory a model is a dict of float32 tensors: xyz (N,3), f_dc (N,1,3), f_rest (N,K,3) with K = (degree+1)^2 - 1,
-opacity (N,1) logit, scaling (N,3) log, rotation (N,4) w x y z, obj_dc (N,1,16).
+Columns of a model: x y z nx ny nz f_dc_0..2 f_rest_0..44 (channel-major) opacity scale_0..2 rot_0..3
+obj_dc_0..15, float32. In memory a model is a dict of float32 tensors: xyz (N,3), f_dc (N,1,3), f_rest (N,K,3)
+with K = (degree+1)^2 - 1, opacity (N,1) logit, scaling (N,3) log, rotation (N,4) w x y z, obj_dc (N,1,16).
 """
 
 import logging

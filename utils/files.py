@@ -14,9 +14,10 @@ _ITERATION = re.compile(r"iteration_(\d+)")
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it becomes `path` if the block ends well and vanishes if it raises.
+    """Yield a temporary path beside `path`; it becomes `path` if the block ends well, vanishes if it raises.
 
-    The parent folder is made. The temporary name keeps the suffix, because PIL and NumPy choose their format by it.
+    The parent folder is made. The temporary name keeps the suffix, because PIL and NumPy choose their format
+    by it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

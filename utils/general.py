@@ -20,10 +20,11 @@ def get_expon_lr_func(
     lr_delay_mult: float = 1.0,
     max_steps: int = 1_000_000,
 ) -> Callable[[int], float]:
-    """Learning rate that falls log-linearly from `lr_init` at step 0 to `lr_final` at `max_steps`, then stays.
+    """Learning rate, log-linear from `lr_init` at step 0 to `lr_final` at `max_steps`, then constant.
 
     With `lr_delay_steps` > 0 the start is damped: the rate is multiplied by a quarter sine that rises from
-    `lr_delay_mult` to 1 over that many steps (the warm-up of mip-NeRF that 3DGS took over). Zero rates stay zero.
+    `lr_delay_mult` to 1 over that many steps (the warm-up of mip-NeRF that 3DGS took over). Zero rates stay
+    zero.
     """
 
     def rate(step: int) -> float:

@@ -1,9 +1,10 @@
 """Camera matrices and rotations.
 
-Matrices follow 3DGS: stored TRANSPOSED, for row vectors, so that p_camera = [p_world 1] @ world_view_transform and
-p_clip = [p_world 1] @ full_proj_transform. Axes are OpenCV's (x right, y down, z forward).
+Matrices follow 3DGS: stored TRANSPOSED, for row vectors, so that
+p_camera = [p_world 1] @ world_view_transform and p_clip = [p_world 1] @ full_proj_transform.
+Axes are OpenCV's (x right, y down, z forward).
 `R` is the camera-to-world rotation and `T` the world-to-camera translation: x_camera = R^T x_world + T.
-Principal points (cx, cy) are COLMAP's: the image covers [0, W] x [0, H], pixel centres lie at integer + 0.5.
+Principal points (cx, cy) are COLMAP's: the image covers [0, W] x [0, H], pixel centres at integer + 0.5.
 """
 
 import math
@@ -35,8 +36,9 @@ def projection(
 ) -> torch.Tensor:
     """Camera-to-clip matrix (4,4) float32, transposed, that honours the principal point.
 
-    The rasterizer turns ndc into pixel = ((ndc + 1) S - 1) / 2, and a point must land on pixel fx x/z + cx - 0.5.
-    Solving for ndc: ndc_x = (2 fx / W) x/z + (2 cx / W - 1). Depth maps [znear, zfar] to [0, 1].
+    The rasterizer turns ndc into pixel = ((ndc + 1) S - 1) / 2, and a point must land on pixel
+    fx x/z + cx - 0.5. Solving for ndc: ndc_x = (2 fx / W) x/z + (2 cx / W - 1).
+    Depth maps [znear, zfar] to [0, 1].
     """
     matrix = torch.zeros(4, 4, dtype=torch.float64)
     matrix[0, 0] = 2.0 * fx / width
@@ -62,7 +64,8 @@ def quaternion_to_matrix(quaternion: np.ndarray) -> np.ndarray:
 def matrix_to_quaternion(rotation: np.ndarray) -> np.ndarray:
     """Unit quaternion (w, x, y, z), w >= 0, of a rotation matrix (3,3).
 
-    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric 4x4 matrix, which needs no case split.
+    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric 4x4 matrix, which needs no case
+    split.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
     K = np.array(

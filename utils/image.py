@@ -1,4 +1,4 @@
-"""Images as tensors: files, PSNR, and the two colourings of a scene (PCA of its identity encodings, palette of its ids).
+"""Images as tensors: files, PSNR, and the two colourings of a scene (PCA of identity encodings, id palette).
 
 Images are (3,H,W), float32 in [0,1] or uint8; feature maps are (D,H,W); id maps are (H,W) integers.
 """
@@ -30,7 +30,7 @@ class PcaColors:
 
 
 def psnr(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, a scalar, of two images in [0,1] of the same shape; inf where they agree."""
+    """Peak signal-to-noise ratio (dB), a scalar, of two images in [0,1] of one shape; inf if they agree."""
     return -10.0 * torch.log10(torch.mean((image - target) ** 2))
 
 
@@ -64,7 +64,7 @@ def save_png(path: str | os.PathLike[str], image: torch.Tensor) -> None:
 
 
 def fit_pca(feature_maps: Iterable[torch.Tensor]) -> PcaColors:
-    """Three main directions of the pixels of all `feature_maps`, each (D,H,W), and the range of their coordinates.
+    """Three main directions of the pixels of all `feature_maps`, each (D,H,W), and their coordinates' range.
 
     Colours span the 1st to 99th percentile; the sign of a direction makes its largest component positive.
     """
@@ -99,7 +99,7 @@ def id_palette(n: int) -> torch.Tensor:
 
 
 def colorize_ids(ids: torch.Tensor) -> torch.Tensor:
-    """Id map (H,W) as an image (3,H,W) uint8 in the colours of `id_palette`; an id looks the same in every map."""
+    """Id map (H,W) as (3,H,W) uint8 in the colours of `id_palette`; an id looks the same in every map."""
     present, position = torch.unique(ids.long().cpu(), return_inverse=True)
     palette = id_palette(int(present.max()) + 1)[present]  # (K, 3)
     return palette[position].permute(2, 0, 1).contiguous()

@@ -1,6 +1,7 @@
 """Degree-0 spherical harmonics: the constant part of a Gaussian's colour.
 
-A colour c in [0,1] and its degree-0 coefficient k are tied by c = SH_C0 * k + 0.5 (3DGS keeps colours centred at grey).
+A colour c in [0,1] and its degree-0 coefficient k are tied by c = SH_C0 * k + 0.5 (3DGS keeps colours centred
+at grey).
 """
 
 from typing import TypeVar

@@ -132,9 +132,9 @@ def test_bad_json_names_file_key_and_expectation(
 def test_json_that_is_no_object_names_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(SceneError, match="broken.json"):
+    with pytest.raises(SceneError, match=r"broken\.json"):
         parse(TRAIN_GROUPS, ["--config_file", str(path)])
-    with pytest.raises(SceneError, match="absent.json"):
+    with pytest.raises(SceneError, match=r"absent\.json"):
         parse(TRAIN_GROUPS, ["--config_file", str(tmp_path / "absent.json")])
 
 

@@ -45,7 +45,7 @@ def naive_adaptive(
     for i in sample.tolist():
         euclidean = nearest_others(points, i, allowed)
         direction = -gradient[i] / gradient[i].norm()
-        pool = euclidean if candidates == "all" else euclidean[:candidates]
+        pool = euclidean if isinstance(candidates, str) else euclidean[:candidates]
         projections = {j: float((points[j] - points[i]) @ direction) for j in pool}
         ahead = sorted((j for j in pool if projections[j] > 0), key=lambda j: projections[j])
         rows.append((ahead if len(ahead) >= K else euclidean)[:K])
@@ -65,7 +65,7 @@ def random_problem(dtype: torch.dtype = torch.float32, classes: int = 7) -> tupl
 def test_the_sample_is_drawn_without_replacement():
     sample, pool = sample_gaussians(50, 20, 100, generator())
     assert pool is None and sample.dtype == torch.int64
-    assert len(sample.unique()) == 20 and 0 <= sample.min() and sample.max() < 50
+    assert len(sample.unique()) == 20 and sample.min() >= 0 and sample.max() < 50
     assert torch.equal(sample, sample_gaussians(50, 20, 100, generator())[0])
     assert len(sample_gaussians(7, 20, 100, generator())[0]) == 7
 

@@ -23,7 +23,7 @@ def test_the_demo_scene() -> None:
     assert [view.image_name for view in scene.test_cameras] == prompts["test_views"]
     assert all(view.mask_path for view in scene.train_cameras)
     assert not any(view.mask_path for view in scene.test_cameras)
-    assert 0 <= scene.point_cloud.colors.min() and scene.point_cloud.colors.max() <= 1
+    assert scene.point_cloud.colors.min() >= 0 and scene.point_cloud.colors.max() <= 1
 
 
 def test_points_of_the_demo_project_into_its_images() -> None:
@@ -81,7 +81,7 @@ def test_one_camera_still_has_an_extent(scene_folder: Path) -> None:
 
 
 def blender_scene(folder: Path) -> Path:
-    """Two training views and a test view that look at the origin from +z (OpenGL: the camera looks along -z)."""
+    """Two training views and a test view, looking at the origin from +z (OpenGL: cameras look along -z)."""
     for split, count in (("train", 2), ("test", 1)):
         frames = []
         for index in range(count):

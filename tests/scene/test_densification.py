@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from arguments import OptimizationParams
-from scene import densification
 from scene.densification import DefaultDensification, limit_growth, random_children
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, rows, trained_model
+from utils.graphics import build_rotation
 
 EXTENT = 10.0  # clone up to a scale of 0.1, prune above 1
 SMALL, LARGE, HUGE = 0.05, 0.5, 1.5
@@ -134,7 +134,7 @@ def test_random_children_are_drawn_from_their_parent() -> None:
     torch.manual_seed(0)
     children = random_children(params, torch.arange(8000) < 4000)
     offset = children["xyz"] - params["xyz"][0]  # (8000, 3)
-    rotation = densification.build_rotation(params["rotation"][:1])[0]
+    rotation = build_rotation(params["rotation"][:1])[0]
     local = offset @ rotation  # in the parent's own axes
     torch.testing.assert_close(local.std(dim=0), torch.tensor([0.1, 1.0, 3.0]), rtol=0.05, atol=0.0)
     torch.testing.assert_close(children["scaling"][0].exp(), torch.tensor([0.1, 1.0, 3.0]) / 1.6)

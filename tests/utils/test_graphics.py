@@ -33,7 +33,7 @@ lengths = st.floats(20.0, 2000.0)
 def test_points_land_where_colmap_sees_them(
     fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]
 ) -> None:
-    """pixel = ((ndc + 1) S - 1) / 2 of the rasterizer equals fx x/z + cx - 1/2, off-centre principal point included."""
+    """pixel = ((ndc + 1) S - 1) / 2 of the rasterizer equals fx x/z + cx - 1/2, cx off the centre too."""
     width, height = size
     generator = np.random.default_rng(0)
     R = quaternion_to_matrix(generator.normal(size=4))

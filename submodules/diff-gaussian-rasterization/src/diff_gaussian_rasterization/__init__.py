@@ -1,21 +1,23 @@
 """Differentiable rasterizer of 3D Gaussians: colour plus identity channels, forward and backward.
 
-The interface is that of the original 3DGS rasterizer with Gaussian Grouping's `sh_objs`: matrices are row-vector (transposed)
-4x4, images are (channels, H, W), `means2D.grad` is the screen-space gradient in NDC units. The principal point is honoured
-through `projmatrix`. `reference.rasterize` is the same function in plain PyTorch.
+The interface is that of the original 3DGS rasterizer with Gaussian Grouping's `sh_objs`: matrices are
+row-vector (transposed) 4x4, images are (channels, H, W), `means2D.grad` is the screen-space gradient in NDC
+units. The principal point is honoured through `projmatrix`. `reference.rasterize` is the same function in
+plain PyTorch.
 """
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from . import _core
 
-__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "rasterize_gaussians", "instruction_set"]
+__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "instruction_set", "rasterize_gaussians"]
 
 MAX_IDENTITY_CHANNELS = 64
 INVALID_INPUTS = {
@@ -30,9 +32,10 @@ INVALID_INPUTS = {
 class GaussianRasterizationSettings(NamedTuple):
     """One camera and how to render it.
 
-    `viewmatrix` and `projmatrix` (the full projection) are (4,4) with points as row vectors; `tanfovx` = width / (2 fx);
-    `bg` (3,) is the background colour; `identity_geometry_grad` False stops the identity map's gradient at the blending weights.
-    `prefiltered` and `debug` are accepted for compatibility and have no effect.
+    `viewmatrix` and `projmatrix` (the full projection) are (4,4) with points as row vectors; `tanfovx` =
+    width / (2 fx); `bg` (3,) is the background colour; `identity_geometry_grad` False stops the identity
+    map's gradient at the blending weights. `prefiltered` and `debug` are accepted for compatibility and have
+    no effect.
     """
 
     image_height: int
@@ -51,17 +54,17 @@ class GaussianRasterizationSettings(NamedTuple):
 
 
 def instruction_set() -> str:
-    """Name of the CPU core in use: the best that this processor runs, or the one that GS_RASTERIZER_ISA names."""
+    """Name of the CPU core in use: the best that this processor runs, or what GS_RASTERIZER_ISA names."""
     return os.environ.get("GS_RASTERIZER_ISA") or _core.instruction_sets()[0]
 
 
 class _FrameLease:
-    """A frame (what forward leaves for backward) from a pool, given back when the autograd graph lets go of it.
+    """A frame (what forward leaves for backward) from a pool, given back when autograd lets go of it.
 
     Frames hold grow-only memory, so that a training loop stops allocating after its first steps.
     """
 
-    pool: list[_core.Frame] = []
+    pool: ClassVar[list[_core.Frame]] = []
 
     def __init__(self) -> None:
         self.frame = self.pool.pop() if self.pool else _core.Frame()
@@ -74,9 +77,11 @@ def _pointer(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
 
 
-def _inputs(settings: GaussianRasterizationSettings, t: dict[str, Tensor | None]) -> _core.Inputs:
+def _inputs(
+    settings: GaussianRasterizationSettings, num_gaussians: int, t: dict[str, Tensor | None]
+) -> _core.Inputs:
     inputs = _core.Inputs()
-    inputs.num_gaussians = t["means"].shape[0]
+    inputs.num_gaussians = num_gaussians
     inputs.width, inputs.height = settings.image_width, settings.image_height
     inputs.tan_fov_x, inputs.tan_fov_y = settings.tanfovx, settings.tanfovy
     inputs.scale_modifier = settings.scale_modifier
@@ -95,28 +100,51 @@ def _inputs(settings: GaussianRasterizationSettings, t: dict[str, Tensor | None]
 
 
 class _Rasterize(torch.autograd.Function):
-    """Arguments after `settings` in the order of NAMES; each a contiguous tensor or None (sh_* may be strided over Gaussians)."""
+    """Arguments follow NAMES; each a contiguous tensor or None (sh_* may be strided over Gaussians)."""
 
-    NAMES = ("means", "opacities", "scales", "rotations", "covariances", "sh_dc", "sh_rest", "colors", "identity")
+    NAMES = (
+        "means",
+        "opacities",
+        "scales",
+        "rotations",
+        "covariances",
+        "sh_dc",
+        "sh_rest",
+        "colors",
+        "identity",
+    )
 
     @staticmethod
-    def forward(ctx, settings, extra, means2d, *arguments):
+    def forward(
+        ctx: Any,
+        settings: GaussianRasterizationSettings,
+        extra: bool,
+        means2d: Tensor,
+        *arguments: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
         tensors = dict(zip(_Rasterize.NAMES, arguments, strict=True))
         means = tensors["means"]
+        assert means is not None
         camera = {
             "view": settings.viewmatrix.to(means).contiguous(),
             "proj": settings.projmatrix.to(means).contiguous(),
             "camera_position": settings.campos.to(means).contiguous(),
             "background": settings.bg.to(means).contiguous(),
         }
-        inputs = _inputs(settings, {**tensors, **camera})
+        inputs = _inputs(settings, means.shape[0], {**tensors, **camera})
         size = (settings.image_height, settings.image_width)
         color = means.new_empty((3, *size))
         objects = means.new_empty((inputs.num_identity, *size))
         radii = torch.empty(means.shape[0], dtype=torch.int32)
         alpha, depth = (means.new_empty(size), means.new_empty(size)) if extra else (None, None)
         outputs = _core.Outputs()
-        for name, tensor in (("color", color), ("objects", objects), ("radii", radii), ("alpha", alpha), ("depth", depth)):
+        for name, tensor in (
+            ("color", color),
+            ("objects", objects),
+            ("radii", radii),
+            ("alpha", alpha),
+            ("depth", depth),
+        ):
             setattr(outputs, name, _pointer(tensor))
         lease = _FrameLease()
         invalid = _core.forward(instruction_set(), means.dtype == torch.float64, lease.frame, inputs, outputs)
@@ -131,7 +159,15 @@ class _Rasterize(torch.autograd.Function):
         return color, radii, objects, alpha, depth
 
     @staticmethod
-    def backward(ctx, dL_dcolor, _, dL_dobjects, dL_dalpha, dL_ddepth):
+    @once_differentiable
+    def backward(
+        ctx: Any,
+        dL_dcolor: Tensor | None,
+        _: None,
+        dL_dobjects: Tensor | None,
+        dL_dalpha: Tensor | None,
+        dL_ddepth: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
         arguments = dict(zip(_Rasterize.NAMES, ctx.saved_tensors[5:], strict=False))
         lease, inputs, outputs = ctx.call
         upstream = {"color": dL_dcolor, "objects": dL_dobjects, "alpha": dL_dalpha, "depth": dL_ddepth}
@@ -147,39 +183,58 @@ class _Rasterize(torch.autograd.Function):
         for name, tensor in gradients.items():
             setattr(input_gradients, name, _pointer(tensor))
         for name in ("sh_dc", "sh_rest"):
-            if gradients[name] is not None:
-                setattr(input_gradients, f"{name}_stride", gradients[name].stride(0))
+            if (gradient := gradients[name]) is not None:
+                setattr(input_gradients, f"{name}_stride", gradient.stride(0))
         is_double = arguments["means"].dtype == torch.float64
-        _core.backward(instruction_set(), is_double, lease.frame, inputs, outputs, output_gradients, input_gradients)
+        _core.backward(
+            instruction_set(), is_double, lease.frame, inputs, outputs, output_gradients, input_gradients
+        )
         return None, None, gradients["means2d"], *(gradients[name] for name in _Rasterize.NAMES)
 
 
 def _check(name: str, tensor: Tensor | None, shape: tuple[int | None, ...], like: Tensor) -> Tensor | None:
-    """`tensor`, contiguous; raises a ValueError that names the argument where its device, dtype or shape is wrong."""
+    """`tensor`, contiguous; a ValueError names the argument where its device, dtype or shape is wrong."""
     if tensor is None:
         return None
     if tensor.device.type != "cpu":
         raise ValueError(f"{name} is on {tensor.device}; this build of the rasterizer takes CPU tensors")
     if tensor.dtype not in (torch.float32, torch.float64) or tensor.dtype != like.dtype:
         raise ValueError(f"{name} is {tensor.dtype}; expected {like.dtype} as means3D (float32 or float64)")
-    if tensor.dim() != len(shape) or any(s is not None and s != t for s, t in zip(shape, tensor.shape, strict=True)):
+    if tensor.dim() != len(shape) or any(
+        s is not None and s != t for s, t in zip(shape, tensor.shape, strict=True)
+    ):
         expected = ", ".join("any" if s is None else str(s) for s in shape)
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected ({expected})")
     return tensor.contiguous()
 
 
-def _split_sh(shs: Tensor | tuple[Tensor, Tensor], degree: int, means: Tensor) -> tuple[Tensor, Tensor | None]:
-    """SH coefficients (N,K,3), or the pair ((N,1,3), (N,K-1,3)), as that pair; enough of them for `degree`."""
+def _check_camera(settings: GaussianRasterizationSettings) -> None:
+    """Raises a ValueError that names the setting that has another shape or holds NaN or Inf."""
+    for name, shape in (("bg", (3,)), ("viewmatrix", (4, 4)), ("projmatrix", (4, 4)), ("campos", (3,))):
+        tensor = getattr(settings, name)
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"the rasterizer was given NaN or Inf in: {name}")
+
+
+def _split_sh(
+    shs: Tensor | tuple[Tensor, Tensor], degree: int, means: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """SH coefficients (N,K,3), or the pair ((N,1,3), (N,K-1,3)), as that pair; enough for `degree`."""
     n = means.shape[0]
     if isinstance(shs, tuple):
         dc, rest = (_check("shs", part, (n, None, 3), means) for part in shs)
     else:
-        _check("shs", shs, (n, None, 3), means)
-        dc, rest = shs[:, :1], shs[:, 1:]  # views: the core takes the stride over Gaussians
+        whole = _check("shs", shs, (n, None, 3), means)
+        assert whole is not None
+        dc, rest = whole[:, :1], whole[:, 1:]  # views: the core takes the stride over Gaussians
     assert dc is not None and rest is not None
     count = dc.shape[1] + rest.shape[1]
     if not 0 <= degree <= 3 or dc.shape[1] != 1 or count < (degree + 1) ** 2:
-        raise ValueError(f"shs holds {count} coefficients; sh_degree {degree} (0 to 3) needs {(degree + 1) ** 2}")
+        raise ValueError(
+            f"shs holds {count} coefficients; sh_degree {degree} (0 to 3) needs {(degree + 1) ** 2}"
+        )
     return dc, rest if rest.shape[1] else None
 
 
@@ -197,17 +252,21 @@ def rasterize_gaussians(
     extra: bool = False,
 ) -> tuple[Tensor, ...]:
     """Renders N Gaussians; see `GaussianRasterizer.forward`."""
+    means = _check("means3D", means3D, (None, 3), means3D)
     n = means3D.shape[0]
     if (shs is None) == (colors_precomp is None):
         raise ValueError("give exactly one of shs and colors_precomp")
     if (cov3D_precomp is None) == (scales is None or rotations is None):
         raise ValueError("give exactly one of the pair scales, rotations and cov3D_precomp")
     if settings.image_width < 1 or settings.image_height < 1:
-        raise ValueError(f"image size {settings.image_width}x{settings.image_height}: both must be at least 1")
-    means = _check("means3D", means3D, (n, 3), means3D)
+        raise ValueError(
+            f"image size {settings.image_width}x{settings.image_height}: both must be at least 1"
+        )
+    _check("means2D", means2D, (n, 3), means3D)
+    _check_camera(settings)
     identity = None
     if sh_objs is not None:
-        identity = _check("sh_objs", sh_objs.reshape(n, -1) if n else sh_objs.flatten(1), (n, None), means3D)
+        identity = _check("sh_objs", sh_objs.flatten(1) if sh_objs.dim() > 2 else sh_objs, (n, None), means3D)
         assert identity is not None
         if identity.shape[1] > MAX_IDENTITY_CHANNELS:
             raise ValueError(f"sh_objs has {identity.shape[1]} channels; at most {MAX_IDENTITY_CHANNELS}")
@@ -257,17 +316,19 @@ class GaussianRasterizer(nn.Module):
         """Renders N Gaussians.
 
         Args:
-            means3D: (N,3) centres, scene units. means2D: (N,3) zeros whose gradient receives dL/d(screen position), NDC.
+            means3D: (N,3) centres, scene units.
+            means2D: (N,3) zeros whose gradient receives dL/d(screen position), NDC.
             opacities: (N,1) in [0,1]. shs: (N,K,3) SH coefficients, or the pair ((N,1,3), (N,K-1,3)).
             sh_objs: (N,1,D) or (N,D) identity encodings, D <= 64. colors_precomp: (N,3) instead of shs.
-            scales: (N,3), rotations: (N,4) unit quaternions w x y z; or cov3D_precomp: (N,6) xx xy xz yy yz zz.
-            extra: also return the accumulated alpha (H,W) and the alpha-weighted depth (H,W) (not divided by alpha).
+            scales: (N,3), rotations: (N,4) unit quaternions w x y z;
+            or cov3D_precomp: (N,6) xx xy xz yy yz zz.
+            extra: also return the accumulated alpha (H,W) and the alpha-weighted depth (H,W), undivided.
 
         Returns:
             color (3,H,W), radii (N,) int32 in pixels (0: not in the image), objects (D,H,W)[, alpha, depth].
 
         Raises:
-            ValueError: an argument's shape, dtype or device is wrong, or it holds NaN or Inf; the message names it.
+            ValueError: shape, dtype or device of an argument, or NaN or Inf in it; the message names it.
         """
         return rasterize_gaussians(
             means3D,

@@ -4,5 +4,10 @@ import torch
 
 from . import MAX_IDENTITY_CHANNELS, _core, instruction_set
 
-print(f"CPU cores in this build that run here: {', '.join(_core.instruction_sets())} (in use: {instruction_set()})")
-print(f"threads: {torch.get_num_threads()}; identity channels: up to {MAX_IDENTITY_CHANNELS}; CUDA: not built")
+print(
+    f"CPU cores in this build that run here: {', '.join(_core.instruction_sets())} "
+    f"(in use: {instruction_set()})"
+)
+print(
+    f"threads: {torch.get_num_threads()}; identity channels: up to {MAX_IDENTITY_CHANNELS}; CUDA: not built"
+)

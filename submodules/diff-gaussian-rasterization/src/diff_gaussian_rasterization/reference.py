@@ -1,7 +1,8 @@
-"""The rasterizer's definition in plain PyTorch: any dtype, differentiated by autograd, slow, meant to be obviously right.
+"""The rasterizer's definition in plain PyTorch: any dtype, differentiated by autograd, slow, obviously right.
 
-Shapes: N Gaussians, D identity channels, H x W image. Matrices are row-vector (transposed) as 3DGS passes them. The conventions
-(constants below) are those of the original 3DGS rasterizer; each is stated where it acts.
+Shapes: N Gaussians, D identity channels, H x W image. Matrices are row-vector (transposed) as 3DGS passes
+them. The conventions (constants below) are those of the original 3DGS rasterizer; each is stated where it
+acts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ FRUSTUM_CLAMP = 1.3  # times tan(fov / 2)
 
 SH_C0 = 0.28209479177387814
 SH_C1 = 0.4886025119029199
-SH_C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
+SH_C2 = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
 SH_C3 = (
     -0.5900435899266435,
     2.890611442640554,
@@ -59,7 +66,7 @@ def unpack_symmetric(c: Tensor) -> Tensor:
 
 
 def project_covariances(sigma: Tensor, view_points: Tensor, s: GaussianRasterizationSettings) -> Tensor:
-    """(N,2,2): J W Sigma W^T J^T + 0.3 I, with x/z and y/z clamped to 1.3 tan(fov/2) in the Jacobian J (EWA splatting)."""
+    """(N,2,2): J W Sigma W^T J^T + 0.3 I (EWA); x/z and y/z are clamped to 1.3 tan(fov/2) in J."""
     z = view_points[:, 2]
     x = (view_points[:, 0] / z).clamp(-FRUSTUM_CLAMP * s.tanfovx, FRUSTUM_CLAMP * s.tanfovx)
     y = (view_points[:, 1] / z).clamp(-FRUSTUM_CLAMP * s.tanfovy, FRUSTUM_CLAMP * s.tanfovy)
@@ -109,15 +116,17 @@ def tile_boxes(centres: Tensor, radii: Tensor, s: GaussianRasterizationSettings)
     return torch.cat([low.clamp(zero, grid), high.clamp(zero, grid)], 1)
 
 
-def blend_tile(px: Tensor, centres: Tensor, conics: Tensor, opacities: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Blends n depth-ordered Gaussians into p pixels: (p,C) features (eqs. 1 and 2) and (p,) final transmittance."""
+def blend_tile(
+    px: Tensor, centres: Tensor, conics: Tensor, opacities: Tensor, features: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Blends n depth-ordered Gaussians into p pixels: features (p,C) (eqs. 1, 2) and transmittance (p,)."""
     d = centres[None] - px[:, None]  # (p,n,2)
     power = -0.5 * torch.einsum("pni,nij,pnj->pn", d, conics, d)
     raw = opacities * power.clamp(max=0).exp()
     alpha = raw + (raw.clamp(max=ALPHA_MAX) - raw).detach()
     alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0)
     after = torch.cumprod(1 - alpha, dim=1)  # (p,n) transmittance behind each
-    # Decreasing along n: once a Gaussian would take a pixel below the minimum, it and everything behind it is left out.
+    # Decreasing along n: the Gaussian that would take a pixel below the minimum is left out, and all behind.
     counted = after >= TRANSMITTANCE_MIN
     alpha = torch.where(counted, alpha, 0)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], 1)
@@ -138,9 +147,10 @@ def rasterize(
     rotations: Tensor | None = None,
     cov3D_precomp: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `GaussianRasterizer.forward` with `extra`: color (3,H,W), radii (N,), objects (D,H,W), alpha (H,W), depth (H,W).
+    """As `GaussianRasterizer.forward` with `extra`: color, radii, objects, alpha (H,W), depth (H,W).
 
-    `settings.identity_geometry_grad` is honoured: without it the identity channels are blended with detached weights.
+    `settings.identity_geometry_grad` is honoured: without it the identity channels are blended with detached
+    weights.
     """
     s, n = settings, means3D.shape[0]
     view, proj = s.viewmatrix.to(means3D), s.projmatrix.to(means3D)
@@ -152,30 +162,48 @@ def rasterize(
     ndc = hom[:, :2] / (hom[:, 3:] + 1e-7) + means2D[front, :2]
     centres = ((ndc + 1) * size - 1) / 2  # pixels; pixel i has its centre at i
 
-    sigma = unpack_symmetric(cov3D_precomp) if cov3D_precomp is not None else covariances_3d(scales, rotations, s.scale_modifier)
+    if cov3D_precomp is not None:
+        sigma = unpack_symmetric(cov3D_precomp)
+    else:
+        assert scales is not None and rotations is not None
+        sigma = covariances_3d(scales, rotations, s.scale_modifier)
     cov = project_covariances(sigma[front], view_points[front], s)  # (F,2,2)
     det = cov[:, 0, 0] * cov[:, 1, 1] - cov[:, 0, 1] ** 2
     mid = (cov[:, 0, 0] + cov[:, 1, 1]) / 2
     radius = torch.ceil(3 * (mid + (mid * mid - det).clamp_min(0.1).sqrt()).sqrt()).detach()
-    conics = torch.stack([cov[:, 1, 1], -cov[:, 0, 1], -cov[:, 0, 1], cov[:, 0, 0]], -1).reshape(-1, 2, 2) / det[:, None, None]
+    conics = (
+        torch.stack([cov[:, 1, 1], -cov[:, 0, 1], -cov[:, 0, 1], cov[:, 0, 0]], -1).reshape(-1, 2, 2)
+        / det[:, None, None]
+    )
     boxes = tile_boxes(centres.detach(), radius, s)
     seen = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]) & (det > 0)
     radii = torch.zeros(n, dtype=torch.int32)
     radii[front[seen]] = radius[seen].int()
 
-    rgb = colors_precomp if colors_precomp is not None else sh_colors(means3D, shs, s)
-    identity = means3D.new_zeros((n, 0)) if sh_objs is None else sh_objs.reshape(n, -1)
+    if colors_precomp is not None:
+        rgb = colors_precomp
+    else:
+        assert shs is not None
+        rgb = sh_colors(means3D, shs, s)
+    identity = means3D.new_zeros((n, 0)) if sh_objs is None else sh_objs.flatten(1)
     features = torch.cat([rgb, view_points[:, 2:], identity], 1)[front]  # (F,4+D)
     order = torch.argsort(view_points[front, 2], stable=True)
     order = order[seen[order]]
 
-    image = _blend_image(s, boxes[order], centres[order], conics[order], opacities.reshape(-1)[front[order]], features[order])
+    image = _blend_image(
+        s, boxes[order], centres[order], conics[order], opacities.reshape(-1)[front[order]], features[order]
+    )
     color = image[:3] + image[-1] * s.bg.to(image)[:, None, None]
     return color, radii, image[4:-1], 1 - image[-1], image[3]
 
 
 def _blend_image(
-    s: GaussianRasterizationSettings, boxes: Tensor, centres: Tensor, conics: Tensor, opacities: Tensor, features: Tensor
+    s: GaussianRasterizationSettings,
+    boxes: Tensor,
+    centres: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    features: Tensor,
 ) -> Tensor:
     """(C+1,H,W): blended features, then the final transmittance, tile by tile; inputs nearest first."""
     rows = []

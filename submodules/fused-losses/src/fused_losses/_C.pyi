@@ -1,4 +1,3 @@
-# ruff: noqa: N999 - the compiled module is private
 has_openmp: bool
 
 def isa() -> str: ...

@@ -19,7 +19,7 @@ MAX_NEIGHBOURS: int = _core.MAX_NEIGHBOURS
 _MAX_POINTS = 2**32 - 1  # the searches carry 32-bit indices
 
 
-def distCUDA2(points: Tensor) -> Tensor:  # noqa: N802  the name that 3DGS scripts import
+def distCUDA2(points: Tensor) -> Tensor:
     """Mean squared distance of every point to its three nearest others; initialises the scales of 3DGS.
 
     points (N, 3) -> (N,). A duplicate is an other point, at distance 0. Where fewer than three others exist

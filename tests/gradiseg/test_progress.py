@@ -1,0 +1,120 @@
+"""The records that a run leaves while it goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+
+from gradiseg.objective import Losses
+from gradiseg.progress import LOG_INTERVAL, Progress, peak_memory_mb
+
+
+def losses(iteration: int) -> Losses:
+    """Terms whose sum tells the iteration; L_3d every 20."""
+    term = torch.tensor(0.5) if iteration % 20 == 0 else None
+    return Losses(torch.tensor(float(iteration), requires_grad=True), torch.tensor(0.25), term)
+
+
+def advance(progress: Progress, first: int, last: int) -> None:
+    """Iterations first + 1 to last."""
+    for iteration in range(first + 1, last + 1):
+        progress.update(iteration, losses(iteration), 100 + iteration)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """training_log.json."""
+    return json.loads((folder / "training_log.json").read_text())
+
+
+def read_events(folder: Path) -> EventAccumulator:
+    """Everything that TensorBoard would show."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    return events
+
+
+def test_the_log_has_every_tenth_iteration(tmp_path: Path) -> None:
+    progress = Progress(str(tmp_path), 0, 45, quiet=True)
+    advance(progress, 0, 45)
+    progress.finish(45, 145, {"seed": 3})
+    log = read_log(tmp_path)
+    assert [entry["iteration"] for entry in log] == [10, 20, 30, 40]
+    assert log[0] == {
+        "iteration": 10,
+        "loss": 10.25,
+        "l_rgb": 10.0,
+        "l_2d": 0.25,
+        "l_3d": None,
+        "num_gaussians": 110,
+    }
+    assert log[1]["l_3d"] == 0.5 and log[1]["loss"] == 20.75
+
+
+def test_the_summary_says_how_the_run_went(tmp_path: Path) -> None:
+    progress = Progress(str(tmp_path), 20, 45, quiet=True)
+    advance(progress, 20, 45)
+    progress.finish(45, 145, {"seed": 3})
+    summary = json.loads((tmp_path / "training_summary.json").read_text())
+    assert (summary["iterations"], summary["num_gaussians"], summary["config"]) == (45, 145, {"seed": 3})
+    assert summary["seconds_per_iteration"] == pytest.approx(summary["seconds"] / 25, abs=1e-3)
+    assert 0 < summary["peak_memory_mb"] <= peak_memory_mb() + 1
+    assert 20 < peak_memory_mb() < 1e6  # MiB, whatever the platform counts in
+
+
+@pytest.mark.parametrize("stop", [20, 23, 29])
+def test_a_resumed_run_has_the_log_of_one_that_was_not_stopped(tmp_path: Path, stop: int) -> None:
+    whole = Progress(str(tmp_path / "whole"), 0, 60, quiet=True)
+    advance(whole, 0, 60)
+    whole.finish(60, 160, {})
+    stopped = Progress(str(tmp_path / "parts"), 0, 60, quiet=True)
+    advance(stopped, 0, stop)
+    stopped.save_log()
+    advance(stopped, stop, 45)  # went on after its last checkpoint, and crashed
+    stopped.save_log()
+    resumed = Progress(str(tmp_path / "parts"), stop, 60, quiet=True)
+    advance(resumed, stop, 60)
+    resumed.finish(60, 160, {})
+    assert (tmp_path / "parts/training_log.json").read_bytes() == (
+        tmp_path / "whole/training_log.json"
+    ).read_bytes()
+
+
+def test_a_new_run_does_not_inherit_a_log(tmp_path: Path) -> None:
+    for last in (40, 20):
+        progress = Progress(str(tmp_path), 0, last, quiet=True)
+        advance(progress, 0, last)
+        progress.finish(last, 0, {})
+    assert [entry["iteration"] for entry in read_log(tmp_path)] == [10, 20]
+
+
+def test_tensorboard_shows_the_scalars_and_pictures(tmp_path: Path) -> None:
+    progress = Progress(str(tmp_path), 0, 20, quiet=True)
+    advance(progress, 0, 20)
+    progress.test_scores(20, {"psnr": 21.5}, {"frame_1": torch.rand(3, 6, 8)})
+    progress.finish(20, 120, {})
+    events = read_events(tmp_path)
+    names = {"train/loss", "train/l_rgb", "train/l_2d", "train/l_3d", "train/num_gaussians", "test/psnr"}
+    assert set(events.Tags()["scalars"]) == names
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(10, 10.25), (20, 20.75)]
+    assert [event.step for event in events.Scalars("train/l_3d")] == [20]
+    (picture,) = events.Images("test/frame_1")
+    assert (picture.width, picture.height) == (8, 6)
+
+
+def test_the_bar_tells_loss_and_gaussians_unless_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for quiet in (True, False):
+        progress = Progress(str(tmp_path), 0, 2 * LOG_INTERVAL, quiet)
+        advance(progress, 0, 2 * LOG_INTERVAL)
+        progress.test_scores(20, {"psnr": 21.5, "ssim": 0.75}, {})
+        progress.finish(20, 120, {})
+        shown = capsys.readouterr()
+        assert "[20] psnr 21.5000, ssim 0.7500" in shown.out  # results are told in any case
+        assert ("Training" in shown.err) != quiet
+        assert ("gaussians=120" in shown.err and "20/20" in shown.err) != quiet

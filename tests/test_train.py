@@ -1,0 +1,332 @@
+"""train.py end to end on the demo at a quarter of its size, all phases within 120 iterations."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+import train
+from arguments import parse
+from gradiseg.igd import IdentityGradientDensification
+from gradiseg.schedule import phase, scaled_schedule
+from utils.errors import SceneError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "data" / "demo"
+LAST = 120
+# 3DGS until 50 with opacity resets, IGD in (50, 90], LA-KNN from 80.
+POINTS = 858  # of the demo
+SCHEDULE = {
+    "iterations": LAST,
+    "position_lr_max_steps": LAST,
+    "sh_interval": 30,
+    "densify_from_iter": 5,
+    "densify_until_iter": 50,
+    "densification_interval": 10,
+    "opacity_reset_interval": 20,
+    "igd_from_iter": 50,
+    "igd_until_iter": 90,
+    "igd_interval": 10,
+    "la_knn_from_iter": 80,
+    "reg3d_sample_size": 200,
+}
+PLY_COLUMNS = [
+    *("x", "y", "z", "nx", "ny", "nz"),
+    *(f"f_dc_{i}" for i in range(3)),
+    *(f"f_rest_{i}" for i in range(45)),
+    "opacity",
+    *(f"scale_{i}" for i in range(3)),
+    *(f"rot_{i}" for i in range(4)),
+    *(f"obj_dc_{i}" for i in range(16)),
+]
+
+
+@pytest.fixture(autouse=True)
+def restored_threads() -> Iterator[None]:
+    """train.py sets the number of threads of the process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The schedule as a JSON file."""
+    path = tmp_path_factory.mktemp("config") / "short.json"
+    path.write_text(json.dumps(SCHEDULE))
+    return path
+
+
+def arguments(folder: Path, config: Path, *flags: object) -> list[str]:
+    """A training command of the small demo on one thread, which is fastest at this size."""
+    fixed = ["-s", DEMO, "-m", folder, "-r", 4, "--train_split", "--quiet", "--config_file", config]
+    threads = [] if "--threads" in flags else ["--threads", 1]
+    return [str(argument) for argument in [*fixed, *threads, *flags]]
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    train.main(arguments(folder, config, "--save_iterations", 60, "--checkpoint_iterations", 60))
+    return folder
+
+
+def result(folder: Path, iteration: int = LAST) -> dict[str, bytes]:
+    """What a run computes, as bytes."""
+    saved = folder / "point_cloud" / f"iteration_{iteration}"
+    files = [saved / "point_cloud.ply", saved / "classifier.pth", folder / "training_log.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """training_log.json."""
+    return json.loads((folder / "training_log.json").read_text())
+
+
+def run_as_script(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """`python train.py ...` in this process; the exit status, None for success."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *argv])
+    try:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+def interrupt_during(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C arrives while `iteration` is computed."""
+    step = train.Training.step
+
+    def interrupted_step(training: train.Training) -> Any:
+        if training.iteration == iteration - 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(training)
+
+    monkeypatch.setattr(train.Training, "step", interrupted_step)
+
+
+# What a run leaves.
+
+
+def test_a_run_writes_what_the_contract_names(finished: Path) -> None:
+    for iteration in (60, LAST):
+        saved = finished / "point_cloud" / f"iteration_{iteration}"
+        ply = PlyData.read(saved / "point_cloud.ply")["vertex"]
+        assert [column.name for column in ply.properties] == PLY_COLUMNS
+        assert all(column.val_dtype == "f4" for column in ply.properties)
+        assert all(np.isfinite(ply[name]).all() for name in PLY_COLUMNS)
+        state = torch.load(saved / "classifier.pth", weights_only=True)
+        conv = torch.nn.Conv2d(16, 256, 1)
+        conv.load_state_dict(state)
+    names = {path.name for path in finished.iterdir() if "tfevents" not in path.name}
+    wanted = {"cfg_args", "cameras.json", "input.ply", "point_cloud", "chkpnt60.pth"}
+    assert names == wanted | {"training_log.json", "training_summary.json"}
+    assert len(list(finished.glob("events.out.tfevents*"))) == 1
+    assert len(json.loads((finished / "cameras.json").read_text())) == 42
+    assert not list(finished.rglob("*.tmp*")), "a temporary file was left"
+
+
+def test_the_run_passes_through_its_phases(finished: Path) -> None:
+    log = {entry["iteration"]: entry for entry in read_log(finished)}
+    assert list(log) == list(range(10, LAST + 1, 10))
+    # A densification acts at the start of the next iteration, so an entry shows those before it.
+    counts = {iteration: entry["num_gaussians"] for iteration, entry in log.items()}
+    assert counts[10] == POINTS < counts[20] < counts[30]  # 3DGS
+    assert counts[50] == counts[60] < counts[70] < counts[80] < counts[90] < counts[100]  # IGD
+    assert counts[100] == counts[LAST]
+    terms = [iteration for iteration, entry in log.items() if entry["l_3d"] is not None]
+    assert terms == [10, 20, 30, 40, 50, 90, 100, 110, 120]  # none between the two kinds of neighbours
+    assert log[30]["l_rgb"] > log[20]["l_rgb"]  # an opacity reset
+    assert log[LAST]["l_rgb"] < log[10]["l_rgb"]
+    assert log[LAST]["l_2d"] < 0.8 * log[10]["l_2d"]
+    for entry in log.values():
+        terms = [entry[name] for name in ("l_rgb", "l_2d", "l_3d") if entry[name] is not None]
+        assert entry["loss"] == pytest.approx(sum(terms), rel=1e-5)
+    summary = json.loads((finished / "training_summary.json").read_text())
+    assert summary["iterations"] == LAST
+    assert summary["num_gaussians"] == counts[LAST]
+    assert summary["config"]["igd_interval"] == 10
+
+
+def test_the_shipped_schedule_can_be_compressed(tmp_path: Path) -> None:
+    shipped = ROOT / "config" / "gradiseg" / "train.json"
+    train.main(arguments(tmp_path, shipped, "--schedule_scale", 0.002, "--reg3d_sample_size", 50))
+    result(tmp_path, 60)
+    _, _, opt, gradiseg, _ = parse(train.GROUPS, ["--config_file", str(shipped)])
+    scaled = scaled_schedule(opt, gradiseg, 0.002)
+    assert [phase(iteration, *scaled) for iteration in (1, 24, 25, 30, 31, 60)] == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(("name", "splits"), [("train", True), ("baseline", False), ("no_igd", False)])
+def test_only_the_configurations_with_igd_split_by_it(
+    tmp_path: Path, name: str, splits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[dict[str, int]] = []
+    step = IdentityGradientDensification.step
+
+    def recorded_step(*arguments: Any) -> dict[str, int]:
+        reports.append(step(*arguments))
+        return reports[-1]
+
+    monkeypatch.setattr(IdentityGradientDensification, "step", recorded_step)
+    flags = ["--iterations", 40, "--densify_from_iter", 5, "--densification_interval", 10]
+    flags += ["--densify_until_iter", 20, "--igd_from_iter", 20, "--igd_until_iter", 40, "--igd_interval", 10]
+    train.main(arguments(tmp_path, ROOT / "config" / "gradiseg" / f"{name}.json", *flags))
+    counts = {entry["iteration"]: entry["num_gaussians"] for entry in read_log(tmp_path)}
+    assert counts[20] > POINTS  # 3DGS densifies in all of them
+    assert reports
+    assert (sum(report.get("split", 0) for report in reports) > 0) == splits
+    assert splits or counts[40] == counts[20]
+
+
+def test_max_gaussians_is_a_cap(tmp_path: Path, config: Path) -> None:
+    train.main(arguments(tmp_path, config, "--max_gaussians", 1000, "--iterations", 70))
+    counts = [entry["num_gaussians"] for entry in read_log(tmp_path)]
+    assert max(counts) == 1000
+    assert len(PlyData.read(tmp_path / "point_cloud/iteration_70/point_cloud.ply")["vertex"]) <= 1000
+
+
+# The same bits.
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        17,  # between two densifications
+        40,  # at a densification and an opacity reset
+        57,  # inside IGD's window
+        70,  # at an IGD round
+        84,  # IGD and LA-KNN
+        101,
+    ],
+)
+def test_a_stopped_and_resumed_run_has_the_same_bits(
+    finished: Path, config: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_during(stop, patch)
+        with pytest.raises(SceneError, match=rf"stopped at iteration {stop} of {LAST}\. Add --resume"):
+            train.main(arguments(tmp_path, config))
+    assert (tmp_path / f"chkpnt{stop}.pth").is_file()
+    assert not (tmp_path / "point_cloud").exists()
+    train.main(arguments(tmp_path, config, "--resume"))
+    assert result(tmp_path) == result(finished)
+
+
+def test_a_checkpoint_starts_a_run_elsewhere(finished: Path, config: Path, tmp_path: Path) -> None:
+    train.main(arguments(tmp_path, config, "--start_checkpoint", finished / "chkpnt60.pth"))
+    expected = result(finished)
+    again = result(tmp_path)
+    for name in ("point_cloud.ply", "classifier.pth"):
+        assert again[name] == expected[name], name
+    assert read_log(tmp_path) == read_log(finished)[6:]
+
+
+def test_another_seed_gives_another_model(finished: Path, config: Path, tmp_path: Path) -> None:
+    train.main(arguments(tmp_path, config, "--seed", 1))
+    other, expected = result(tmp_path), result(finished)
+    assert all(other[name] != expected[name] for name in expected)
+
+
+def test_the_number_of_threads_changes_no_bit(finished: Path, config: Path, tmp_path: Path) -> None:
+    # In a process of its own: two threads that wait by spinning crawl on a busy machine, and OpenMP reads its
+    # environment only once.
+    subprocess.run(
+        [sys.executable, "train.py", *arguments(tmp_path, config, "--threads", 2)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        check=True,
+    )
+    assert result(tmp_path) == result(finished)
+
+
+# Stopping and refusing.
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+    command = arguments(tmp_path, config, "--iterations", 1500, "--checkpoint_interval", 5)
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "chkpnt5.pth").exists():  # now the iterations have begun
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    stopped = max(int(path.stem[6:]) for path in tmp_path.glob("chkpnt*.pth"))
+    assert 5 <= stopped < 1500
+    assert f"stopped at iteration {stopped} of 1500" in told and "--resume" in told
+    assert f"chkpnt{stopped}.pth" in told and "Traceback" not in told
+
+    last = stopped + 10
+    train.main(arguments(tmp_path, config, "--iterations", last, "--resume"))
+    assert (tmp_path / f"point_cloud/iteration_{last}/point_cloud.ply").is_file()
+
+
+def test_a_folder_with_a_run_is_refused_and_can_be_overwritten(config: Path, tmp_path: Path) -> None:
+    train.main(arguments(tmp_path, config, "--iterations", 12, "--checkpoint_iterations", 10))
+    before = result(tmp_path, 12)
+    with pytest.raises(SceneError, match=r"holds another run.*--overwrite.*--resume"):
+        train.main(arguments(tmp_path, config, "--iterations", 11))
+    with pytest.raises(SceneError, match="num_classes is 3"):
+        train.main(arguments(tmp_path, config, "--overwrite", "--num_classes", 3))
+    assert result(tmp_path, 12) == before, "a refused command changed the run"
+    train.main(arguments(tmp_path, config, "--iterations", 11, "--overwrite"))
+    result(tmp_path, 11)
+    assert not (tmp_path / "point_cloud" / "iteration_12").exists()
+    assert not (tmp_path / "chkpnt10.pth").exists()
+    assert len(list(tmp_path.glob("events.out.tfevents*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-s", "nowhere"], r"nowhere: no such folder\. -s"),
+        (
+            ["--config_file", "CONFIG"],
+            r"wrong\.json: unknown key 'densify_untl_iter'\. Nearest: 'densify_until",
+        ),
+        (["--num_classes", "3"], r"frame_00001\.png: holds id \d+, but num_classes is 3\. Use --num_classes"),
+        (["--resume"], r"no chkpntN\.pth to resume from"),
+        (["--device", "cuda"], r"--device cuda: .* Use --device cpu"),
+        (["--overwrite", "--resume"], r"--overwrite and --resume exclude each other"),
+        (["--object_path", "nowhere"], r"no id to learn\. Check --object_path"),
+    ],
+)
+def test_errors_name_what_is_wrong_and_leave_nothing_half_written(
+    flags: list[str],
+    message: str,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"densify_untl_iter": 3}')
+    flags = [str(wrong) if flag == "CONFIG" else flag for flag in flags]
+    status = run_as_script(arguments(tmp_path / "run", config, *flags), monkeypatch)
+    assert status == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") or "\nerror: " in told
+    assert "Traceback" not in told
+    assert re.search(message, told), told
+    left = {path.name for path in (tmp_path / "run").glob("**/*")}
+    assert left <= {"cameras.json", "input.ply"}, "a folder that looks like a run was left"
