@@ -143,7 +143,8 @@ def select_anomalous(
     if rule == "absolute":
         limit: Tensor | float = threshold
     elif rule == "mean_std":
-        limit = seen.mean() + std_factor * seen.std(correction=0)
+        values = seen.cpu().numpy()  # NumPy adds in one order; torch's would depend on the number of threads
+        limit = float(values.mean() + std_factor * values.std())
     elif rule == "quantile":
         rank = min(max(math.ceil(quantile * seen.numel()), 1), seen.numel())
         limit = torch.kthvalue(seen, rank).values  # torch.quantile refuses more than 16 M values

@@ -15,16 +15,12 @@ from typing import Any, Literal
 
 from arguments import GradiSegParams, OptimizationParams
 
-# Under this many iterations between rounds the statistics of a Gaussian come from a handful of views.
-MIN_INTERVAL = 30
-
 OPTIMIZATION_BOUNDARIES = (
     "iterations",
     "position_lr_max_steps",
     "sh_interval",
     "densify_from_iter",
     "densify_until_iter",
-    "opacity_reset_interval",
     "reg3d_until_iter",
 )
 GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
@@ -35,11 +31,11 @@ def scaled_schedule(
 ) -> tuple[OptimizationParams, GradiSegParams]:
     """Copies of the options with every boundary times `scale`, so that a short run passes the same phases.
 
-    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, opacity resets, SH steps, decay of the position
-    learning rate) become round(scale * value), at least 1 unless 0. The intervals of densification and IGD
-    become round(scale * value) too, but at least MIN_INTERVAL and never more than they were: fewer rounds,
-    each on enough views. Rates, thresholds and `reg3d_interval` stay. `schedule_scale` of the copy is 1, so
-    that it cannot be applied twice.
+    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, SH steps, decay of the position learning rate) become
+    round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for does not get faster:
+    a round of densification or IGD needs the views, and an opacity reset takes about a thousand iterations to
+    heal (docs/LOG.md has what compressing them costs). Rates and thresholds stay too. `schedule_scale` of the
+    copy is 1, so that it cannot be applied twice.
 
     Raises: ValueError for a scale that is not positive.
     """
@@ -49,16 +45,9 @@ def scaled_schedule(
     def boundary(value: int) -> int:
         return max(round(value * scale), 1) if value > 0 else 0  # 0 means never, or from the start
 
-    def interval(value: int) -> int:
-        return min(max(round(value * scale), MIN_INTERVAL), value)
-
     optimization: dict[str, Any] = {name: boundary(getattr(opt, name)) for name in OPTIMIZATION_BOUNDARIES}
     phases: dict[str, Any] = {name: boundary(getattr(gradiseg, name)) for name in GRADISEG_BOUNDARIES}
-    densification_interval = interval(opt.densification_interval)
-    return (
-        replace(opt, **optimization, densification_interval=densification_interval, schedule_scale=1.0),
-        replace(gradiseg, **phases, igd_interval=interval(gradiseg.igd_interval)),
-    )
+    return replace(opt, **optimization, schedule_scale=1.0), replace(gradiseg, **phases)
 
 
 def phase(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> int:

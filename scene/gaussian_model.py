@@ -27,6 +27,8 @@ INITIAL_OPACITY = 0.1  # 3DGS: faint enough that every Gaussian along a ray stil
 MIN_INITIAL_COLOR = 0.5 / 255  # the renderer's clamp at 0 lets no gradient through: black would stay black
 MIN_INITIAL_VARIANCE = 1e-7  # coincident SfM points would otherwise start with scale log(0)
 
+MAX_NEGATIVE_LOGIT = 80.0  # exp of more overflows float32, and its gradient would be NaN
+
 # Per-Gaussian statistics and their shape behind N; all start at zero.
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
     "xyz_gradient_accum": (1,),
@@ -92,8 +94,11 @@ class GaussianModel:
 
     @property
     def get_opacity(self) -> Tensor:
-        """Opacities (N, 1) in (0, 1)."""
-        return torch.sigmoid(self.params["opacity"])
+        """Opacities (N, 1) in (0, 1), the same bits for any number of threads.
+
+        torch.sigmoid's are not: it rounds the last few elements of every thread's share in another way.
+        """
+        return 1.0 / (1.0 + torch.exp((-self.params["opacity"]).clamp_max(MAX_NEGATIVE_LOGIT)))
 
     @property
     def get_features(self) -> Tensor:

@@ -237,3 +237,18 @@ def test_saturated_and_vanishing_opacities_stay_finite() -> None:
     params["opacity"] = torch.tensor([[60.0], [-100.0]])
     children = directional_children(params, torch.tensor([True, True]), torch.zeros(2, 3))
     assert children["opacity"].isfinite().all()
+
+
+def test_the_limit_does_not_depend_on_the_number_of_threads() -> None:
+    score = torch.rand(100_003, 1, generator=torch.Generator().manual_seed(3))
+    chosen = []
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        chosen.append(
+            select_anomalous(
+                score, torch.ones_like(score), "mean_std", threshold=0.0, std_factor=1.0, quantile=0.5
+            )
+        )
+    torch.set_num_threads(threads)
+    assert torch.equal(chosen[0], chosen[1]) and torch.equal(chosen[0], chosen[2])

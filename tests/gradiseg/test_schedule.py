@@ -36,8 +36,7 @@ def test_phases_of_the_paper(
 def test_a_tenth() -> None:
     opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), 0.1)
     assert (opt.iterations, opt.position_lr_max_steps, opt.reg3d_until_iter) == (3000, 3000, 3000)
-    assert (opt.densify_from_iter, opt.densify_until_iter, opt.opacity_reset_interval) == (50, 1200, 300)
-    assert (opt.sh_interval, opt.densification_interval, gradiseg.igd_interval) == (100, 30, 30)
+    assert (opt.densify_from_iter, opt.densify_until_iter, opt.sh_interval) == (50, 1200, 100)
     assert (gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter) == (1200, 1500, 1500)
 
 
@@ -48,22 +47,20 @@ def test_scaling_agrees_with_the_command_line_and_keeps_the_order(scale: float) 
     assert opt.iterations == final_iteration(before.iterations, scale)
     boundaries = [gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter, opt.iterations]
     assert boundaries == sorted(boundaries)
-    assert opt.densification_interval <= before.densification_interval
     assert opt.schedule_scale == 1.0 and before.schedule_scale == scale and before.iterations == 30_000
 
 
-def test_rates_and_thresholds_are_untouched() -> None:
+def test_rates_thresholds_and_intervals_are_untouched() -> None:
     opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), 0.5)
+    assert (opt.densification_interval, opt.opacity_reset_interval, gradiseg.igd_interval) == (100, 3000, 100)
     changed = {f.name for f in fields(opt) if getattr(opt, f.name) != getattr(OptimizationParams(), f.name)}
     assert not {name for name in changed if "lr_init" in name or "threshold" in name or "lambda" in name}
     assert opt.reg3d_interval == 5 and gradiseg.igd_std_factor == GradiSegParams().igd_std_factor
 
 
-def test_zero_stays_zero_and_short_intervals_stay_short() -> None:
-    opt, _ = scaled_schedule(
-        OptimizationParams(reg3d_until_iter=0, densification_interval=10), GradiSegParams(), 0.1
-    )
-    assert opt.reg3d_until_iter == 0 and opt.densification_interval == 10
+def test_zero_stays_zero() -> None:
+    opt, _ = scaled_schedule(OptimizationParams(reg3d_until_iter=0), GradiSegParams(), 0.1)
+    assert opt.reg3d_until_iter == 0
     assert identity_neighbours_mode(1, opt, GradiSegParams()) is None
 
 

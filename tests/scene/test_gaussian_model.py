@@ -121,3 +121,21 @@ def test_wrong_shapes_are_refused(name: str) -> None:
     params[name] = params[name][:3]
     with pytest.raises(ValueError, match="shapes"):
         GaussianModel(3).set_params(params)
+
+
+def test_opacities_do_not_depend_on_the_number_of_threads() -> None:
+    model = GaussianModel()
+    model.set_params(
+        random_params(100_003)
+    )  # torch splits elementwise work among threads above 32,768 elements
+    bits = []
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        model.params["opacity"].grad = None
+        opacity = model.get_opacity
+        opacity.backward(torch.linspace(-1, 1, 100_003)[:, None])
+        bits.append(torch.cat([opacity.detach(), model.params["opacity"].grad]))
+    torch.set_num_threads(threads)
+    assert torch.equal(bits[0], bits[1]) and torch.equal(bits[0], bits[2])
+    torch.testing.assert_close(bits[0][:100_003], torch.sigmoid(model.params["opacity"].detach()))
