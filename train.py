@@ -6,6 +6,7 @@ The run, top to bottom: read the scene, then for every iteration render a view, 
 both optimizers and let the densification strategies (3DGS's, then IGD) change the Gaussians.
 """
 
+import gc
 import logging
 import random
 import signal
@@ -160,6 +161,7 @@ def train(training: Training) -> None:
     """Run to the last iteration, or to Ctrl-C."""
     run, last = training.run, training.opt.iterations
     progress = Progress(training.args.model_path, training.iteration, last, run.quiet)
+    gc.freeze()  # what set-up built stays: collections need look only at what the iterations leave
     previous_handler = signal.signal(signal.SIGINT, training.stop)
     try:
         while training.iteration < last and not training.stopped:

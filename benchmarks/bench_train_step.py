@@ -1,0 +1,124 @@
+"""Times whole training steps: rendering, losses, backward pass, optimizers, densification bookkeeping.
+
+    python benchmarks/bench_train_step.py --scene data/demo --threads 2 --json out.json
+
+The rasterizer is checked against its PyTorch reference on the first view before anything is timed. The steps are those of
+`train.py` from `--iteration` on, or from a checkpoint of it, which says what a trained model costs.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common  # first: it finds the packages of this repository
+import torch
+
+import train
+from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineParams, RunParams
+from gradiseg.progress import peak_memory_mb
+from gradiseg.records import write_json
+from utils.general import seed_everything
+
+WARM_UP = 5
+
+
+class Stages:
+    """Seconds spent in wrapped functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` with its time added to the stage `name`."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            return result
+
+        return wrapped
+
+    def instrument(self, training: train.Training) -> None:
+        """Wrap what `Training.step` calls; the backward pass is what remains of the step."""
+        train.render = self.timed("render", train.render)
+        training.objective = self.timed("losses", training.objective)  # type: ignore[assignment]
+        for strategy in training.strategies:
+            for method in ("after_backward", "step"):
+                setattr(strategy, method, self.timed("densification", getattr(strategy, method)))
+        for optimizer in (training.model.optimizer, training.classifier_optimizer):
+            assert optimizer is not None
+            optimizer.step = self.timed("optimizers", optimizer.step)  # type: ignore[method-assign]
+
+
+def prepare(options: argparse.Namespace, folder: str) -> train.Training:
+    """The training whose steps are timed."""
+    seed_everything(0)
+    args = ModelParams(source_path=options.scene, model_path=folder, resolution=options.resolution, train_split=True)
+    training = train.Training(args, PipelineParams(), OptimizationParams(), GradiSegParams(), RunParams(quiet=True))
+    if options.checkpoint:
+        training.start_from(options.checkpoint)
+    elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:
+        common.resample(training.model, options.num_gaussians)
+        training.model.training_setup(training.opt)
+    return training
+
+
+def measure(training: train.Training, steps: int) -> dict[str, Any]:
+    """Milliseconds per step, and of its stages."""
+    for _ in range(WARM_UP):
+        training.step()
+    stages = Stages()
+    stages.instrument(training)
+    start = time.perf_counter()
+    for _ in range(steps):
+        training.step()
+    total = time.perf_counter() - start
+    stages.seconds["backward"] = total - sum(stages.seconds.values())
+    return {
+        "ms_per_step": 1e3 * total / steps,
+        "stages": {name: 1e3 * seconds / steps for name, seconds in stages.seconds.items()},
+    }
+
+
+def main() -> None:
+    """Read the options, check, measure, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scene", required=True, help="scene folder")
+    parser.add_argument("-r", "--resolution", type=int, default=1, help="1, 2, 4 or 8 divide; others are widths")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
+    parser.add_argument("--checkpoint", help="chkpnt*.pth of train.py to go on from")
+    parser.add_argument("--steps", type=int, default=60, help="training steps that are timed")
+    parser.add_argument("--json", help="where the figures go, too")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    with tempfile.TemporaryDirectory() as folder:
+        training = prepare(options, folder)
+        camera, model = training.cameras[0], training.model
+        comparison = common.check_and_compare(model, common.settings_of(camera, model.active_sh_degree))
+        memory_of_check = peak_memory_mb()
+        figures = measure(training, options.steps)
+    result = {
+        "scene": Path(options.scene).name,
+        "image": [camera.image_width, camera.image_height],
+        "num_gaussians": model.num_gaussians,
+        "threads": options.threads,
+        **figures,
+        "peak_mb": peak_memory_mb(),
+        "ratio_to_reference": comparison["ratio_to_reference"],
+        "reference": comparison,
+        "environment": common.environment(),
+    }
+    print(json.dumps(result, indent=2))
+    if options.json:
+        write_json(options.json, result)
+
+
+if __name__ == "__main__":
+    main()
