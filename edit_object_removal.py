@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from gradiseg.editing.selection import HullRule
 from gradiseg.evaluation.trained import TrainedRun, load_run
 from gradiseg.evaluation.views import write_renders
 from gradiseg.records import write_json
-from utils.errors import SceneError
+from utils.errors import run_command
 
 
 @dataclass
@@ -73,8 +72,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SceneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -1,13 +1,12 @@
 """Scores the renders of one or more runs: PSNR, SSIM and, where installed, LPIPS."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gradiseg.evaluation.images import LPIPS_HINT, image_metrics, load_lpips, score_run
 from gradiseg.records import write_json
-from utils.errors import SceneError
+from utils.errors import run_command
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,8 +45,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SceneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -1,6 +1,5 @@
 """Renders the views of a trained run: pictures, identity maps, predicted ids."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 from arguments import ModelParams, PipelineParams, option, parse_with_run
 from gradiseg.evaluation.trained import TrainedRun, load_run
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
-from utils.errors import SceneError
+from utils.errors import run_command
 from utils.files import atomic_write
 from utils.image import PcaColors
 
@@ -58,8 +57,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SceneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

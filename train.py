@@ -10,7 +10,6 @@ import gc
 import logging
 import random
 import signal
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -36,7 +35,7 @@ from gradiseg.schedule import scaled_schedule
 from scene import GaussianModel, Scene
 from scene.checks import check_output_folder, clear_output_folder
 from scene.densification import DefaultDensification, DensificationStrategy
-from utils.errors import SceneError
+from utils.errors import SceneError, run_command
 from utils.files import atomic_write
 from utils.general import seed_everything
 from utils.image import psnr
@@ -202,8 +201,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SceneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

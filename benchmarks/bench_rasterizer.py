@@ -1,6 +1,6 @@
 """Times the rasterizer, forward and backward, over numbers of Gaussians and of threads.
 
-    python benchmarks/bench_rasterizer.py --scene data/demo --num_gaussians 10000 100000 --threads 1 2 --json out.json
+    python benchmarks/bench_rasterizer.py --scene data/demo --num_gaussians 10000 30000 --threads 1 2
 
 Nothing is timed before the images and the gradients of the first configuration matched the PyTorch reference.
 """
@@ -8,22 +8,27 @@ Nothing is timed before the images and the gradients of the first configuration 
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import common  # first: it finds the packages of this repository
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
 import torch
 
 from arguments import ModelParams
+from benchmarks import common
 from gradiseg.records import write_json
 from scene import GaussianModel, Scene
 
 VIEWS, PASSES = 6, 4  # every time is the fastest of the passes, averaged over the views
-# Floating-point operations per pixel and Gaussian with c = 20 blended channels (colour, depth, identity): the power, the
-# exponential and the blending cost 34; a channel costs 2 forward and, backward, 2 for its scalar sum and 2 for its gradient.
-FORWARD_FLOPS, BACKWARD_FLOPS = 34 + 2 * 20, 34 + 16 + 4 * 20 + 2 * 6
+# Floating-point operations per pixel and Gaussian. The power, the exponential and the blending cost 34. Each of the 20
+# channels (depth, colour, identity) costs 2 forward and 4 backward: its scalar sum and its gradient. The backward pass
+# adds 16 for dL_dpower and 2 for each of its 6 moments.
+FORWARD_FLOPS = 34 + 2 * 20
+BACKWARD_FLOPS = 34 + 4 * 20 + 16 + 2 * 6
 ROW_BYTES = 128  # a packed row, and a gradient row
 
 
@@ -39,7 +44,7 @@ def measure(model: GaussianModel, scene: Scene) -> dict[str, Any]:
             start = time.perf_counter()
             images = common.core(arguments, settings)
             middle = time.perf_counter()
-            frame = images[0].grad_fn.call[0].frame  # type: ignore[union-attr]
+            frame = images[0].grad_fn.call[0].frame
             counts = (frame.num_visible, frame.num_instances, frame.count_blended_blocks())
             begin = time.perf_counter()
             torch.autograd.grad(images, list(arguments.values()), upstream)
@@ -72,9 +77,9 @@ def record(mean: dict[str, float], num_gaussians: int, pixels: int) -> dict[str,
 
 def main() -> None:
     """Read the options, check, measure, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--scene", required=True, help="scene folder")
-    parser.add_argument("-r", "--resolution", type=int, default=1, help="1, 2, 4 or 8 divide; others are widths")
+    parser.add_argument("-r", "--resolution", type=int, default=1, help="as train.py takes it")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--num_gaussians", type=int, nargs="+", help="default: the scene's points")
     parser.add_argument("--json", help="where the figures go, too")

@@ -2,23 +2,26 @@
 
     python benchmarks/bench_train_step.py --scene data/demo --threads 2 --json out.json
 
-The rasterizer is checked against its PyTorch reference on the first view before anything is timed. The steps are those of
-`train.py` from `--iteration` on, or from a checkpoint of it, which says what a trained model costs.
+The rasterizer is checked against its PyTorch reference on the first view before anything is timed. The steps are the
+first ones of `train.py`, or those after a checkpoint of it, which says what a trained model costs.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import common  # first: it finds the packages of this repository
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
 import torch
 
 import train
 from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineParams, RunParams
+from benchmarks import common
 from gradiseg.progress import peak_memory_mb
 from gradiseg.records import write_json
 from utils.general import seed_everything
@@ -58,8 +61,11 @@ class Stages:
 def prepare(options: argparse.Namespace, folder: str) -> train.Training:
     """The training whose steps are timed."""
     seed_everything(0)
-    args = ModelParams(source_path=options.scene, model_path=folder, resolution=options.resolution, train_split=True)
-    training = train.Training(args, PipelineParams(), OptimizationParams(), GradiSegParams(), RunParams(quiet=True))
+    args = ModelParams(
+        source_path=options.scene, model_path=folder, resolution=options.resolution, train_split=True
+    )
+    run = RunParams(quiet=True)
+    training = train.Training(args, PipelineParams(), OptimizationParams(), GradiSegParams(), run)
     if options.checkpoint:
         training.start_from(options.checkpoint)
     elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:
@@ -87,9 +93,9 @@ def measure(training: train.Training, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     """Read the options, check, measure, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--scene", required=True, help="scene folder")
-    parser.add_argument("-r", "--resolution", type=int, default=1, help="1, 2, 4 or 8 divide; others are widths")
+    parser.add_argument("-r", "--resolution", type=int, default=1, help="as train.py takes it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
     parser.add_argument("--checkpoint", help="chkpnt*.pth of train.py to go on from")
@@ -102,7 +108,6 @@ def main() -> None:
         training = prepare(options, folder)
         camera, model = training.cameras[0], training.model
         comparison = common.check_and_compare(model, common.settings_of(camera, model.active_sh_degree))
-        memory_of_check = peak_memory_mb()
         figures = measure(training, options.steps)
     result = {
         "scene": Path(options.scene).name,

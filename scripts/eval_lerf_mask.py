@@ -12,7 +12,7 @@ from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
 from gradiseg.evaluation.trained import load_run
 from gradiseg.records import write_json, write_text
-from utils.errors import SceneError
+from utils.errors import SceneError, run_command
 
 
 @dataclass
@@ -65,8 +65,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SceneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)
