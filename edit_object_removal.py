@@ -1,5 +1,7 @@
 """Removes objects from a trained run, or keeps nothing but them, and renders what is left."""
 
+import utils.openmp  # noqa: F401  # isort: skip
+
 import dataclasses
 import shutil
 from collections.abc import Sequence

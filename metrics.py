@@ -1,5 +1,7 @@
 """Scores the renders of one or more runs: PSNR, SSIM and, where installed, LPIPS."""
 
+import utils.openmp  # noqa: F401  # isort: skip
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

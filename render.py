@@ -1,5 +1,7 @@
 """Renders the views of a trained run: pictures, identity maps, predicted ids."""
 
+import utils.openmp  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

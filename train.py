@@ -6,6 +6,8 @@ The run, top to bottom: read the scene, then for every iteration render a view, 
 both optimizers and let the densification strategies (3DGS's, then IGD) change the Gaussians.
 """
 
+import utils.openmp  # noqa: F401  # isort: skip
+
 import gc
 import logging
 import random

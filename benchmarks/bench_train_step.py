@@ -2,8 +2,8 @@
 
     python benchmarks/bench_train_step.py --scene data/demo --threads 2 --json out.json
 
-The rasterizer is checked against its PyTorch reference on the first view before anything is timed. The steps are the
-first ones of `train.py`, or those after a checkpoint of it, which says what a trained model costs.
+The rasterizer is checked against its PyTorch reference on the first view before anything is timed. The steps
+are the first ones of `train.py`, or those after a checkpoint of it, which says what a trained model costs.
 """
 
 import argparse

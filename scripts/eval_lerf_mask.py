@@ -8,6 +8,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
+import utils.openmp  # noqa: F401  # isort: skip
+
 from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
 from gradiseg.evaluation.trained import load_run

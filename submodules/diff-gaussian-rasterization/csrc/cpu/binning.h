@@ -1,6 +1,14 @@
 // From visible Gaussians to depth-ordered tile lists. Every sort is a stable counting sort over contiguous chunks, one a thread,
 // so that the result does not depend on how many chunks there are.
 
+/// Chunks that `count` elements are worth, at most one a thread. Each loop over them ends in a barrier, which costs a little on
+/// an idle machine and a time slice of the scheduler where another process holds the core: small loops stay on one thread.
+inline int chunks_of(int64_t count, int64_t grain, int threads) {
+  const int64_t chunks = count / grain;
+  return chunks < 1 ? 1 : chunks < threads ? int(chunks) : threads;
+}
+constexpr int64_t kSortGrain = 1 << 16, kBinGrain = 1 << 12;
+
 /// Calls body(chunk, begin, end) for `chunks` contiguous ranges that cover [0, count).
 template <class Body>
 void parallel_chunks(int chunks, int64_t count, Body body) {
@@ -21,21 +29,21 @@ inline int64_t exclusive_positions(int64_t* histogram, int chunks, int64_t bucke
 }
 
 template <class Key>
-void radix_sort(Frame& frame, int64_t count, int threads) {
+void radix_sort(Frame& frame, int64_t count, int chunks) {
   constexpr int kBits = 11, kBuckets = 1 << kBits;
   Key* keys = reinterpret_cast<Key*>(frame.keys.data());
   Key* keys_swap = reinterpret_cast<Key*>(frame.keys_swap.resize(count * sizeof(Key)));
   uint32_t *order = frame.order.data(), *order_swap = frame.order_swap.resize(count);
-  int64_t* histogram = frame.histogram.resize(int64_t(threads) * kBuckets);
+  int64_t* histogram = frame.histogram.resize(int64_t(chunks) * kBuckets);
   int passes = 0;
   for (int shift = 0; shift < int(sizeof(Key)) * 8; shift += kBits, ++passes) {
-    memset(histogram, 0, sizeof(int64_t) * threads * kBuckets);
-    parallel_chunks(threads, count, [&](int chunk, int64_t begin, int64_t end) {
+    memset(histogram, 0, sizeof(int64_t) * chunks * kBuckets);
+    parallel_chunks(chunks, count, [&](int chunk, int64_t begin, int64_t end) {
       int64_t* h = histogram + int64_t(chunk) * kBuckets;
       for (int64_t i = begin; i < end; ++i) ++h[(keys[i] >> shift) & (kBuckets - 1)];
     });
-    exclusive_positions(histogram, threads, kBuckets);
-    parallel_chunks(threads, count, [&](int chunk, int64_t begin, int64_t end) {
+    exclusive_positions(histogram, chunks, kBuckets);
+    parallel_chunks(chunks, count, [&](int chunk, int64_t begin, int64_t end) {
       int64_t* h = histogram + int64_t(chunk) * kBuckets;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t to = h[(keys[i] >> shift) & (kBuckets - 1)]++;
@@ -68,21 +76,22 @@ void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
   using Key = typename KeyOf<T>::Key;
   const int stride = row_stride(in.num_identity);
   const T* packed = reinterpret_cast<const T*>(frame.packed.data());
-  int64_t* position = frame.histogram.resize(2 * in.threads);
-  memset(position, 0, sizeof(int64_t) * 2 * in.threads);
-  parallel_chunks(in.threads, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
+  const int chunks = chunks_of(in.num_gaussians, kSortGrain, in.threads);
+  int64_t* position = frame.histogram.resize(2 * chunks);
+  memset(position, 0, sizeof(int64_t) * 2 * chunks);
+  parallel_chunks(chunks, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
     int64_t visible = 0, rows = 0;
     for (int64_t i = begin; i < end; ++i)
       if (radii[i] > 0) ++visible, rows += frame.tile_count[i];
-    position[chunk] = visible, position[in.threads + chunk] = rows;
+    position[chunk] = visible, position[chunks + chunk] = rows;
   });
-  frame.num_visible = exclusive_positions(position, in.threads, 1);
-  frame.num_instances = exclusive_positions(position + in.threads, in.threads, 1);
+  frame.num_visible = exclusive_positions(position, chunks, 1);
+  frame.num_instances = exclusive_positions(position + chunks, chunks, 1);
   Key* keys = reinterpret_cast<Key*>(frame.keys.resize(frame.num_visible * sizeof(Key)));
   uint32_t* order = frame.order.resize(frame.num_visible);
   int64_t* first_row = frame.first_row.resize(in.num_gaussians);
-  parallel_chunks(in.threads, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
-    int64_t to = position[chunk], row = position[in.threads + chunk];
+  parallel_chunks(chunks, in.num_gaussians, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t to = position[chunk], row = position[chunks + chunk];
     for (int64_t i = begin; i < end; ++i) {
       if (radii[i] <= 0) continue;
       memcpy(&keys[to], &packed[i * stride + kDepth], sizeof(Key));
@@ -91,7 +100,7 @@ void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
       row += frame.tile_count[i];
     }
   });
-  radix_sort<Key>(frame, frame.num_visible, in.threads);
+  radix_sort<Key>(frame, frame.num_visible, chunks);
 }
 
 /// Fills the tile lists, in depth order within each tile.
@@ -100,34 +109,37 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
   const int stride = row_stride(in.num_identity);
   const T* packed = reinterpret_cast<const T*>(frame.packed.data());
   const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
-  int64_t* histogram = frame.histogram.resize(tiles * in.threads);
-  memset(histogram, 0, sizeof(int64_t) * tiles * in.threads);
-  auto for_tiles = [&](int64_t begin, int64_t end, auto visit) {
+  const int chunks = chunks_of(frame.num_visible, kBinGrain, in.threads);
+  int64_t* histogram = frame.histogram.resize(tiles * chunks);
+  uint32_t* tile_of_row = frame.tile_of_row.resize(frame.num_instances);
+  memset(histogram, 0, sizeof(int64_t) * tiles * chunks);
+  parallel_chunks(chunks, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
+    int64_t* h = histogram + chunk * tiles;
     for (int64_t k = begin; k < end; ++k) {
       const uint32_t g = frame.order[k];
       if (frame.tile_count[g] == 0) continue;
       const T* row = packed + g * int64_t(stride);
+      uint32_t* to = tile_of_row + frame.first_row[g];
       for_tile_rows(row, tile_box(row, radii[g], frame.tiles_x, frame.tiles_y), [&](int x0, int x1, int y) {
-        for (int x = x0; x < x1; ++x) visit(g, int64_t(y) * frame.tiles_x + x);
+        for (int x = x0; x < x1; ++x) {
+          const int64_t tile = int64_t(y) * frame.tiles_x + x;
+          *to++ = uint32_t(tile);
+          ++h[tile];
+        }
       });
     }
-  };
-  parallel_chunks(in.threads, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
-    int64_t* h = histogram + chunk * tiles;
-    for_tiles(begin, end, [&](uint32_t, int64_t tile) { ++h[tile]; });
   });
-  exclusive_positions(histogram, in.threads, tiles);
+  exclusive_positions(histogram, chunks, tiles);
   int64_t* tile_begin = frame.tile_begin.resize(tiles + 1);
   memcpy(tile_begin, histogram, sizeof(int64_t) * tiles);  // the first chunk's positions are where the tiles begin
   tile_begin[tiles] = frame.num_instances;
   Instance* instances = frame.instances.resize(frame.num_instances);
-  parallel_chunks(in.threads, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
+  parallel_chunks(chunks, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
     int64_t* h = histogram + chunk * tiles;
-    uint32_t previous = 0, next_row = 0;
-    bool any = false;
-    for_tiles(begin, end, [&](uint32_t g, int64_t tile) {
-      if (!any || g != previous) next_row = uint32_t(frame.first_row[g]), previous = g, any = true;
-      instances[h[tile]++] = {g, next_row++};
-    });
+    for (int64_t k = begin; k < end; ++k) {
+      const uint32_t g = frame.order[k];
+      const int64_t first = frame.first_row[g];
+      for (int64_t r = first; r < first + frame.tile_count[g]; ++r) instances[h[tile_of_row[r]]++] = {g, uint32_t(r)};
+    }
   });
 }

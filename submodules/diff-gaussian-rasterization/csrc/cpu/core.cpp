@@ -42,8 +42,8 @@ int forward(Frame& frame, const Inputs& in, const Outputs& out) {
   bin_into_tiles<T>(frame, in, radii);
   memset(frame.hits.resize(frame.num_instances), 0, sizeof(uint16_t) * frame.num_instances);
   switch (in.num_identity) {
-    case 0: forward_tiles<T, 3>(frame, in, out); break;
-    case 16: forward_tiles<T, 19>(frame, in, out); break;
+    case 0: forward_tiles<T, 4>(frame, in, out); break;
+    case 16: forward_tiles<T, 20>(frame, in, out); break;
     default: forward_tiles<T, 0>(frame, in, out);
   }
   return 0;
@@ -53,8 +53,8 @@ template <class T>
 void backward(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& out_grad, const InputGradients& grad) {
   frame.packed_gradients.resize(frame.num_instances * row_stride(in.num_identity) * sizeof(T));
   switch (in.num_identity) {
-    case 0: backward_tiles<T, 3>(frame, in, out, out_grad); break;
-    case 16: backward_tiles<T, 19>(frame, in, out, out_grad); break;
+    case 0: backward_tiles<T, 4>(frame, in, out, out_grad); break;
+    case 16: backward_tiles<T, 20>(frame, in, out, out_grad); break;
     default: backward_tiles<T, 0>(frame, in, out, out_grad);
   }
   gaussians_backward<T>(frame, in, reinterpret_cast<const int32_t*>(out.radii), grad);

@@ -81,6 +81,7 @@ struct Frame {
   Buffer<uint32_t> order, order_swap;      // visible Gaussians, nearest first
   Buffer<int32_t> tile_count;              // tiles per Gaussian
   Buffer<int64_t> first_row;               // per Gaussian
+  Buffer<uint32_t> tile_of_row;            // tile of every gradient row
   Buffer<int64_t> histogram;
   Buffer<int64_t> tile_begin;              // tiles + 1
   Buffer<Instance> instances;              // by tile, then by depth

@@ -78,13 +78,13 @@ int pack_gaussian(Frame& frame, const Inputs& in, const Camera<T>& camera, int64
   row[kPowerA] = T(-0.5) * p.conic[0], row[kPowerB] = -p.conic[1], row[kPowerC] = T(-0.5) * p.conic[2];
   row[kOpacity] = *opacity, row[kDepth] = p.depth;
   pack_ellipse(p.cov, row);
-  T* rgb = row + kFeatures;
+  T* rgb = row + kRgb;
   color_of(in, camera, i, rgb);
   if (!all_finite(rgb, 3)) invalid |= kColor;
   if (!in.colors)
     for (int c = 0; c < 3; ++c) rgb[c] = rgb[c] > 0 ? rgb[c] : T(0);
   const T* identity = at<T>(in.identity, i * in.num_identity);
-  memcpy(rgb + 3, identity, sizeof(T) * in.num_identity);
+  memcpy(row + kEncoding, identity, sizeof(T) * in.num_identity);
   if (!all_finite(identity, in.num_identity)) invalid |= kIdentity;
   int tiles = 0;
   for_tile_rows(row, box, [&](int x0, int x1, int) { tiles += x1 - x0; });
@@ -115,7 +115,7 @@ void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T
   T direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_dclamped[3], dL_ddirection[3];
   const T inverse_length = unit_direction(at<T>(in.means, 3 * i), camera.position, direction);
   sh_basis(in.sh_degree, direction, basis);
-  for (int c = 0; c < 3; ++c) dL_dclamped[c] = row[kFeatures + c] > 0 ? dL_drgb[c] : T(0);
+  for (int c = 0; c < 3; ++c) dL_dclamped[c] = row[kRgb + c] > 0 ? dL_drgb[c] : T(0);
   const int count = sh_basis_count(in.sh_degree);
   for (int k = 0; k < count; ++k) {
     const T* coefficient = sh_coefficient<T>(in, i, k);
@@ -149,8 +149,8 @@ void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camer
   T dL_dcov2d[3], dL_dsigma[6], sigma[6], dL_dmean[3] = {0, 0, 0};
   conic_backward(conic, sum[kQxx], sum[kQxy], sum[kQyy], dL_dcov2d);
   sigma_of(in, i, sigma);
-  project_backward(camera, at<T>(in.means, 3 * i), sigma, dL_dmean2d, dL_dcov2d, sum[kGradDepth], dL_dmean, dL_dsigma);
-  color_backward(in, grad, camera, i, row, sum + kFeatures, dL_dmean);
+  project_backward(camera, at<T>(in.means, 3 * i), sigma, dL_dmean2d, dL_dcov2d, sum[kDepth], dL_dmean, dL_dsigma);
+  color_backward(in, grad, camera, i, row, sum + kRgb, dL_dmean);
   memcpy(out_at<T>(grad.means, 3 * i), dL_dmean, sizeof dL_dmean);
 
   T* means2d = out_at<T>(grad.means2d, 3 * i);  // in NDC, as 3DGS's densification statistic expects
@@ -163,7 +163,7 @@ void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camer
     covariance_3d_backward(at<T>(in.scales, 3 * i), T(in.scale_modifier), at<T>(in.rotations, 4 * i), dL_dsigma,
                            out_at<T>(grad.scales, 3 * i), out_at<T>(grad.rotations, 4 * i));
   }
-  memcpy(out_at<T>(grad.identity, i * in.num_identity), sum + kFeatures + 3, sizeof(T) * in.num_identity);
+  memcpy(out_at<T>(grad.identity, i * in.num_identity), sum + kEncoding, sizeof(T) * in.num_identity);
 }
 
 /// Sums each Gaussian's instance rows, in the order of its tiles, and runs the chain rule down to the inputs.

@@ -2,20 +2,20 @@
 
 constexpr int kMeanX = 0, kMeanY = 1;                 // pixels
 constexpr int kPowerA = 2, kPowerB = 3, kPowerC = 4;  // -a/2, -b, -c/2 of the conic
-constexpr int kOpacity = 5, kDepth = 6;
+constexpr int kOpacity = 5;
 // The ellipse alpha >= 1/255 relative to the mean: at height y its chord runs from slope * y - h to slope * y + h with
 // h = kHalfChord * sqrt(1 - (y / kExtentY)^2); it is widest to the right at kWidestY and to the left at -kWidestY.
-constexpr int kExtentY = 7, kHalfChord = 8, kSlope = 9, kWidestY = 10;
-constexpr int kFeatures = 11;  // r g b, then the identity channels
+constexpr int kExtentY = 6, kHalfChord = 7, kSlope = 8, kWidestY = 9;
+constexpr int kDepth = 10, kRgb = 11, kEncoding = 14;  // what is blended: neighbours, so that one loop runs over all channels
 
 // In a gradient row the first six entries are sums over pixels of q = dL_dpower times 1, x, y, x^2, xy, y^2, with (x, y) first
 // relative to the tile's centre and, once the row is finished, mean - pixel.
-constexpr int kQ = 0, kQx = 1, kQy = 2, kQxx = 3, kQxy = 4, kQyy = 5, kGradDepth = 6;
+constexpr int kQ = 0, kQx = 1, kQy = 2, kQxx = 3, kQxy = 4, kQyy = 5;
 
 constexpr int kMaxIdentity = 64;
 constexpr int kMaxStride = 80;  // row_stride(kMaxIdentity)
 
-GS_HD constexpr int row_stride(int num_identity) { return (kFeatures + 3 + num_identity + 15) / 16 * 16; }
+GS_HD constexpr int row_stride(int num_identity) { return (kEncoding + num_identity + 15) / 16 * 16; }
 
 /// Fills the entries of a packed row that describe its ellipse; `cov` is the 2D covariance (xx, xy, yy).
 template <class T>
@@ -80,31 +80,34 @@ GS_HD void for_tile_rows(const T* row, TileBox box, Visit visit) {
   }
 }
 
-/// Bit 4 * j + i is set where the ellipse may reach block (i, j) of 4x4 pixels in the tile. `ellipse_span` for the tile's four
-/// rows of blocks at once: lanes 0 to 3 are their right ends, lanes 4 to 7 their left ends.
+/// Bit 4 * j + i is set where the ellipse may reach block (i, j) of 4x4 pixels in the tile: `ellipse_span` for the tile's four
+/// rows of blocks at once.
 template <class T>
 GS_HD int block_mask(const T* row, int tile_left, int tile_top) {
-  typedef T W __attribute__((vector_size(8 * sizeof(T))));
-  const W band = {0, 4, 8, 12, 0, 4, 8, 12}, sign = {1, 1, 1, 1, -1, -1, -1, -1};
-  const T extent = row[kExtentY], top = tile_top - row[kMeanY];
+  typedef T W __attribute__((vector_size(4 * sizeof(T))));
+  typedef decltype(W{} < W{}) I;
+  const W band = {0, 4, 8, 12};
+  const T extent = row[kExtentY], top = tile_top - row[kMeanY], inverse_extent = 1 / extent;
   W y0 = band + (top - T(kSlack)), y1 = band + (top + 3 + T(kSlack));
   y0 = y0 > -extent ? y0 : W{} - extent;
   y1 = y1 < extent ? y1 : W{} + extent;
-  const W widest = sign * row[kWidestY];
-  W y = widest < y0 ? y0 : widest;
-  y = y > y1 ? y1 : y;
-  const W u = y * (1 / extent), rest = 1 - u * u;
-  W root = rest > 0 ? rest : W{};
-  for (int lane = 0; lane < 8; ++lane) root[lane] = sqrt(root[lane]);
-  W x = (row[kMeanX] - tile_left) + row[kSlope] * y + sign * (row[kHalfChord] * root + T(kSlack));
-  const W end = x > -1 ? x : W{} - 1;  // keeps the conversions to int small; right ends below 0 and left ends above 15 are misses
-  x = end < 16 ? end : W{} + 16;
-  int mask = 0;
-  for (int j = 0; j < 4; ++j) {
-    const T right = x[j], left = x[4 + j] > 0 ? x[4 + j] : T(0);
-    const int last = right < 15 ? int(right) : 15, floor_left = int(left), first = floor_left + (T(floor_left) < left);
-    const bool reached = y0[j] <= y1[j] && right >= 0 && first <= last;
-    mask |= reached ? ((2 << (last >> 2)) - (1 << (first >> 2))) << (4 * j) : 0;
-  }
-  return mask;
+  auto chord_end = [&](T side) {  // 1: right, -1: left
+    W y = W{} + side * row[kWidestY];
+    y = y < y0 ? y0 : y;
+    y = y > y1 ? y1 : y;
+    const W u = y * inverse_extent, rest = 1 - u * u;
+    W root = rest > 0 ? rest : W{};
+    for (int lane = 0; lane < 4; ++lane) root[lane] = sqrt(root[lane]);
+    return (row[kMeanX] - tile_left) + row[kSlope] * y + side * (row[kHalfChord] * root + T(kSlack));
+  };
+  const W right = chord_end(1), left = chord_end(-1);
+  const I below = {0, 4, 8, 12};
+  W end = right < T(15.5) ? right : W{} + T(15.5), start = left > 0 ? left : W{};  // near the tile: the conversions stay defined
+  end = end > 0 ? end : W{};
+  start = start < 16 ? start : W{} + 16;
+  const I last = __builtin_convertvector(end, I), floor_start = __builtin_convertvector(start, I);
+  const I first = __builtin_convertvector(floor_start, W) < start ? floor_start + 1 : floor_start;
+  const I bits = ((I{} + 2) << (last >> 2)) - ((I{} + 1) << (first >> 2));
+  const I mask = (y0 <= y1) & (right >= 0) & (first <= last) & (bits << below);
+  return int(mask[0] | mask[1] | mask[2] | mask[3]);
 }

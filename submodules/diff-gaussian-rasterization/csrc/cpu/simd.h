@@ -1,84 +1,205 @@
-// Sixteen lanes of float or double as compiler vectors: one zmm register with AVX-512, two ymm with AVX2, four 128-bit ones on
-// the baseline and on arm64. Included into an anonymous namespace: every instruction set has its own.
+// Sixteen lanes of float or double: one native vector where a register holds them all (AVX-512), else pairs of pairs of native
+// vectors, 256 bits with AVX2, 128 on the baseline and on arm64. (A compiler vector type that is larger than a register would do
+// without the pairs, but GCC takes it apart lane by lane, through memory.) Included into an anonymous namespace: every
+// instruction set has its own.
+
+#if defined(__AVX512F__)
+constexpr int kNativeBytes = 64;
+constexpr bool kManyRegisters = true;  // 32 registers that hold sixteen floats each
+#elif defined(__AVX2__)
+constexpr int kNativeBytes = 32;
+constexpr bool kManyRegisters = false;
+#else
+constexpr int kNativeBytes = 16;
+constexpr bool kManyRegisters = false;
+#endif
 
 template <class T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef float V __attribute__((vector_size(64)));
-  typedef int32_t M __attribute__((vector_size(64)));
+struct Native {
+  typedef T V __attribute__((vector_size(kNativeBytes)));
+};
+
+/// Two vectors as one of twice as many lanes; H is a native vector or a pair.
+template <class T, class H>
+struct Pair {
+  H lo, hi;
+  T& operator[](int lane) { return reinterpret_cast<T*>(this)[lane]; }
+  const T& operator[](int lane) const { return reinterpret_cast<const T*>(this)[lane]; }
+  friend GS_HD Pair operator+(Pair a, Pair b) { return {a.lo + b.lo, a.hi + b.hi}; }
+  friend GS_HD Pair operator+(Pair a, T b) { return {a.lo + b, a.hi + b}; }
+  friend GS_HD Pair operator-(Pair a, Pair b) { return {a.lo - b.lo, a.hi - b.hi}; }
+  friend GS_HD Pair operator-(Pair a, T b) { return {a.lo - b, a.hi - b}; }
+  friend GS_HD Pair operator-(T a, Pair b) { return {a - b.lo, a - b.hi}; }
+  friend GS_HD Pair operator*(Pair a, Pair b) { return {a.lo * b.lo, a.hi * b.hi}; }
+  friend GS_HD Pair operator*(Pair a, T b) { return {a.lo * b, a.hi * b}; }
+  friend GS_HD Pair operator*(T a, Pair b) { return b * a; }
+  GS_HD Pair& operator+=(Pair b) { return *this = *this + b; }
+  GS_HD Pair& operator-=(Pair b) { return *this = *this - b; }
+};
+
+template <class T, int kLanes>
+struct Vector {
+  using V = Pair<T, typename Vector<T, kLanes / 2>::V>;
 };
 template <>
-struct Lanes<double> {
-  typedef double V __attribute__((vector_size(128)));
-  typedef int64_t M __attribute__((vector_size(128)));
+struct Vector<float, kNativeBytes / 4> : Native<float> {};
+template <>
+struct Vector<double, kNativeBytes / 8> : Native<double> {};
+
+#if defined(__AVX512F__)
+struct Mask {  // one bit a lane: as a vector, a mask would be moved out of the mask registers and back at every step
+  __mmask16 bits;
+};
+#endif
+
+// Operations on native vectors.
+
+template <class V>
+GS_HD auto lane_less(V a, V b) {
+  return a < b;
+}
+template <class M>
+GS_HD M lane_and(M a, M b) {
+  return a & b;
+}
+template <class M>
+GS_HD M lane_and_not(M a, M b) {
+  return a & ~b;
+}
+template <class M, class V>
+GS_HD V lane_select(M m, V a, V b) {
+  return m ? a : b;
+}
+template <class M>
+GS_HD bool lane_any(M m) {
+  const Native<int64_t>::V words = (Native<int64_t>::V)m;
+  int64_t any = 0;
+  for (int i = 0; i < kNativeBytes / 8; ++i) any |= words[i];
+  return any != 0;
+}
+template <class V>
+GS_HD V lane_min(V a, V b) {
+  return a < b ? a : b;
+}
+template <class V>
+GS_HD V lane_max(V a, V b) {
+  return a > b ? a : b;
+}
+template <class V>
+GS_HD V lane_divide(V a, V b) {
+  return a / b;
+}
+/// x * 2^n, where `shifted` is n + 1.5 * 2^23: the shift drops everything but n.
+GS_HD Native<float>::V lane_scale(Native<float>::V x, Native<float>::V shifted) {
+  using I = Native<int32_t>::V;
+  return (Native<float>::V)((I)x + ((I)shifted << 23));
+}
+#if defined(__AVX512F__)
+using Float16 = Native<float>::V;
+GS_HD Mask lane_less(Float16 a, Float16 b) { return {_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)}; }
+GS_HD Mask lane_and(Mask a, Mask b) { return {_kand_mask16(a.bits, b.bits)}; }
+GS_HD Mask lane_and_not(Mask a, Mask b) { return {_kandn_mask16(b.bits, a.bits)}; }
+GS_HD Float16 lane_select(Mask m, Float16 a, Float16 b) { return _mm512_mask_mov_ps(b, m.bits, a); }
+GS_HD bool lane_any(Mask m) { return !_kortestz_mask16_u8(m.bits, m.bits); }
+GS_HD Float16 lane_min(Float16 a, Float16 b) { return _mm512_min_ps(a, b); }
+GS_HD Float16 lane_max(Float16 a, Float16 b) { return _mm512_max_ps(a, b); }
+/// a / b within 1 ulp: the division unit takes 16 cycles for sixteen lanes, an estimate of 14 bits and a Newton step four.
+GS_HD Float16 lane_divide(Float16 a, Float16 b) {
+  const Float16 estimate = _mm512_rcp14_ps(b), quotient = a * estimate;
+  return quotient + (a - b * quotient) * estimate;
+}
+#endif
+
+// The same on pairs.
+
+template <class M>
+struct MaskPair {
+  M lo, hi;
+};
+template <class T, class H>
+GS_HD auto lane_less(Pair<T, H> a, Pair<T, H> b) -> MaskPair<decltype(lane_less(a.lo, b.lo))> {
+  return {lane_less(a.lo, b.lo), lane_less(a.hi, b.hi)};
+}
+template <class M>
+GS_HD MaskPair<M> lane_and(MaskPair<M> a, MaskPair<M> b) {
+  return {lane_and(a.lo, b.lo), lane_and(a.hi, b.hi)};
+}
+template <class M>
+GS_HD MaskPair<M> lane_and_not(MaskPair<M> a, MaskPair<M> b) {
+  return {lane_and_not(a.lo, b.lo), lane_and_not(a.hi, b.hi)};
+}
+template <class M, class T, class H>
+GS_HD Pair<T, H> lane_select(MaskPair<M> m, Pair<T, H> a, Pair<T, H> b) {
+  return {lane_select(m.lo, a.lo, b.lo), lane_select(m.hi, a.hi, b.hi)};
+}
+template <class M>
+GS_HD bool lane_any(MaskPair<M> m) {
+  return lane_any(m.lo) | lane_any(m.hi);
+}
+template <class T, class H>
+GS_HD Pair<T, H> lane_min(Pair<T, H> a, Pair<T, H> b) {
+  return {lane_min(a.lo, b.lo), lane_min(a.hi, b.hi)};
+}
+template <class T, class H>
+GS_HD Pair<T, H> lane_max(Pair<T, H> a, Pair<T, H> b) {
+  return {lane_max(a.lo, b.lo), lane_max(a.hi, b.hi)};
+}
+template <class T, class H>
+GS_HD Pair<T, H> lane_divide(Pair<T, H> a, Pair<T, H> b) {
+  return {lane_divide(a.lo, b.lo), lane_divide(a.hi, b.hi)};
+}
+template <class H>
+GS_HD Pair<float, H> lane_scale(Pair<float, H> x, Pair<float, H> shifted) {
+  return {lane_scale(x.lo, shifted.lo), lane_scale(x.hi, shifted.hi)};
+}
+
+template <class T>
+struct Lanes {
+  using V = typename Vector<T, 16>::V;
+  using M = decltype(lane_less(V{}, V{}));
 };
 using V32 = Lanes<float>::V;
-using M32 = Lanes<float>::M;
 using V64 = Lanes<double>::V;
-using M64 = Lanes<double>::M;
-
-GS_HD M32 lane_and(M32 a, M32 b) { return a & b; }
-GS_HD M64 lane_and(M64 a, M64 b) { return a & b; }
-GS_HD M32 lane_and_not(M32 a, M32 b) { return a & ~b; }
-GS_HD M64 lane_and_not(M64 a, M64 b) { return a & ~b; }
-GS_HD V32 lane_select(M32 m, V32 a, V32 b) { return m ? a : b; }
-GS_HD V64 lane_select(M64 m, V64 a, V64 b) { return m ? a : b; }
-
-GS_HD bool lane_any(M32 m) {
-#if defined(__AVX512F__)
-  return _mm512_test_epi32_mask((__m512i)m, (__m512i)m) != 0;
-#else
-  int32_t any = 0;
-  for (int i = 0; i < 16; ++i) any |= m[i];
-  return any != 0;
-#endif
-}
-GS_HD bool lane_any(M64 m) {
-  int64_t any = 0;
-  for (int i = 0; i < 16; ++i) any |= m[i];
-  return any != 0;
-}
 
 /// e^x for x <= 0 (larger arguments are taken as 0), within 2 ulp; below -87 it is e^-87, far under any alpha that counts.
-GS_HD V32 lane_exp(V32 x) {
-  x = x < 0.f ? x : V32{};
-  x = x > -87.f ? x : V32{} - 87.f;
-  const V32 shifted = x * 1.44269504088896341f + 12582912.f;  // 1.5 * 2^23: the integer part lands in the low mantissa bits
-  const V32 n = shifted - 12582912.f;
-  const V32 r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  V32 p = r * (1.f / 5040) + (1.f / 720);
-  p = p * r + (1.f / 120);
-  p = p * r + (1.f / 24);
-  p = p * r + (1.f / 6);
-  p = p * r + 0.5f;
-  p = p * r * r + r + 1.f;
-  return (V32)((M32)p + (((M32)shifted - 0x4B400000) << 23));
+/// Several vectors at once, operation by operation: the chain of one is too long for the processor to see past it.
+template <int N>
+GS_HD void lane_exp(V32 (&x)[N]) {
+  V32 shifted[N], p[N];
+  for (int h = 0; h < N; ++h) x[h] = lane_max(lane_min(x[h], V32{}), V32{} - 87.f);
+  for (int h = 0; h < N; ++h) shifted[h] = x[h] * 1.44269504088896341f + 12582912.f;  // 1.5 * 2^23: an integer in the low bits
+  for (int h = 0; h < N; ++h) p[h] = shifted[h] - 12582912.f;
+  for (int h = 0; h < N; ++h) x[h] = (x[h] - p[h] * 0.693359375f) - p[h] * -2.12194440e-4f;  // |x| <= ln(2) / 2 from here on
+  for (int h = 0; h < N; ++h) p[h] = x[h] * 1.381446693e-3f + 8.368780410e-3f;               // minimax of (e^x - 1 - x) / x^2
+  for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 4.166839421e-2f;
+  for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 0.1666652011f;
+  for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 0.4999999341f;
+  for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 1.f;
+  for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 1.f;
+  for (int h = 0; h < N; ++h) x[h] = lane_scale(p[h], shifted[h]);
 }
-GS_HD V64 lane_exp(V64 x) {
-  V64 y;
-  for (int i = 0; i < 16; ++i) y[i] = exp(x[i] < 0 ? x[i] : 0);
-  return y;
+template <int N>
+GS_HD void lane_exp(V64 (&x)[N]) {
+  for (int h = 0; h < N; ++h)
+    for (int i = 0; i < 16; ++i) x[h][i] = exp(x[h][i] < 0 ? x[h][i] : 0);
 }
 
 /// Four vectors as a 4x4 matrix of quarters, transposed. Its own inverse.
 template <class V>
 GS_HD void transpose_quarters(V* v) {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-  const V a = __builtin_shufflevector(v[0], v[1], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-  const V b = __builtin_shufflevector(v[0], v[1], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-  const V c = __builtin_shufflevector(v[2], v[3], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-  const V d = __builtin_shufflevector(v[2], v[3], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-  v[0] = __builtin_shufflevector(a, c, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-  v[1] = __builtin_shufflevector(b, d, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-  v[2] = __builtin_shufflevector(a, c, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-  v[3] = __builtin_shufflevector(b, d, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-  return;
-#endif
-#endif
-  V t[4];
+  struct {
+    char bytes[sizeof(V) / 4];
+  } in[4][4], out[4][4];
+  memcpy(in, v, sizeof in);
   for (int i = 0; i < 4; ++i)
-    for (int lane = 0; lane < 16; ++lane) t[i][lane] = v[lane / 4][4 * i + lane % 4];
-  for (int i = 0; i < 4; ++i) v[i] = t[i];
+    for (int j = 0; j < 4; ++j) out[i][j] = in[j][i];
+  memcpy(v, out, sizeof out);
 }
+#if defined(__AVX512F__)
+GS_HD void transpose_quarters(Float16* v) {
+  const Float16 a = _mm512_shuffle_f32x4(v[0], v[1], 0x88), b = _mm512_shuffle_f32x4(v[0], v[1], 0xdd);  // quarters 0 2, 1 3
+  const Float16 c = _mm512_shuffle_f32x4(v[2], v[3], 0x88), d = _mm512_shuffle_f32x4(v[2], v[3], 0xdd);
+  v[0] = _mm512_shuffle_f32x4(a, c, 0x88), v[2] = _mm512_shuffle_f32x4(a, c, 0xdd);
+  v[1] = _mm512_shuffle_f32x4(b, d, 0x88), v[3] = _mm512_shuffle_f32x4(b, d, 0xdd);
+}
+#endif

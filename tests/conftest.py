@@ -1,0 +1,3 @@
+"""Settings of all tests."""
+
+import utils.openmp  # noqa: F401
