@@ -24,9 +24,9 @@ from gradiseg.records import write_json
 from scene import GaussianModel, Scene
 
 VIEWS, PASSES = 6, 4  # every time is the fastest of the passes, averaged over the views
-# Floating-point operations per pixel and Gaussian: 34 for power, exponential and blending; for each of the 20
-# channels (depth, colour, identity) 2 forward and 4 backward, its scalar sum and its gradient; backward, 16 more
-# for dL_dpower and 2 for each of its 6 moments.
+# Floating-point operations per pixel and Gaussian: 34 for power, exponential and blending; for each of 20
+# channels (depth, colour, identity) 2 forward and 4 backward, its scalar sum and its gradient; backward,
+# 16 more for dL_dpower and 2 for each of its 6 moments.
 FORWARD_FLOPS = 34 + 2 * 20
 BACKWARD_FLOPS = 34 + 4 * 20 + 16 + 2 * 6
 ROW_BYTES = 128  # a packed row, and a gradient row
