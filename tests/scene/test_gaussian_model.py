@@ -135,7 +135,9 @@ def test_opacities_do_not_depend_on_the_number_of_threads() -> None:
         model.params["opacity"].grad = None
         opacity = model.get_opacity
         opacity.backward(torch.linspace(-1, 1, 100_003)[:, None])
-        bits.append(torch.cat([opacity.detach(), model.params["opacity"].grad]))
+        gradient = model.params["opacity"].grad
+        assert gradient is not None
+        bits.append(torch.cat([opacity.detach(), gradient]))
     torch.set_num_threads(threads)
     assert torch.equal(bits[0], bits[1]) and torch.equal(bits[0], bits[2])
     torch.testing.assert_close(bits[0][:100_003], torch.sigmoid(model.params["opacity"].detach()))
