@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("-r", "--resolution", type=int, default=1, help="as train.py takes it")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--num_gaussians", type=int, nargs="+", help="default: the scene's points")
-    parser.add_argument("--json", help="where the figures go, too")
+    parser.add_argument("--json", type=Path, help="where the figures go, too")
     options = parser.parse_args()
 
     model = GaussianModel()

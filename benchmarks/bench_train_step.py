@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
     parser.add_argument("--checkpoint", help="chkpnt*.pth of train.py to go on from")
     parser.add_argument("--steps", type=int, default=60, help="training steps that are timed")
-    parser.add_argument("--json", help="where the figures go, too")
+    parser.add_argument("--json", type=Path, help="where the figures go, too")
     options = parser.parse_args()
     # In a process of its own: the reference takes gigabytes, which peak_mb must not count.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
