@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _core
 
-__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "instruction_set", "rasterize_gaussians"]
+__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "instruction_set"]
 
 MAX_IDENTITY_CHANNELS = 64
 INVALID_INPUTS = {
@@ -238,56 +238,6 @@ def _split_sh(
     return dc, rest if rest.shape[1] else None
 
 
-def rasterize_gaussians(
-    means3D: Tensor,
-    means2D: Tensor,
-    opacities: Tensor,
-    settings: GaussianRasterizationSettings,
-    shs: Tensor | tuple[Tensor, Tensor] | None = None,
-    sh_objs: Tensor | None = None,
-    colors_precomp: Tensor | None = None,
-    scales: Tensor | None = None,
-    rotations: Tensor | None = None,
-    cov3D_precomp: Tensor | None = None,
-    extra: bool = False,
-) -> tuple[Tensor, ...]:
-    """Renders N Gaussians; see `GaussianRasterizer.forward`."""
-    means = _check("means3D", means3D, (None, 3), means3D)
-    n = means3D.shape[0]
-    if (shs is None) == (colors_precomp is None):
-        raise ValueError("give exactly one of shs and colors_precomp")
-    if (cov3D_precomp is None) == (scales is None or rotations is None):
-        raise ValueError("give exactly one of the pair scales, rotations and cov3D_precomp")
-    if settings.image_width < 1 or settings.image_height < 1:
-        raise ValueError(
-            f"image size {settings.image_width}x{settings.image_height}: both must be at least 1"
-        )
-    _check("means2D", means2D, (n, 3), means3D)
-    _check_camera(settings)
-    identity = None
-    if sh_objs is not None:
-        identity = _check("sh_objs", sh_objs.flatten(1) if sh_objs.dim() > 2 else sh_objs, (n, None), means3D)
-        assert identity is not None
-        if identity.shape[1] > MAX_IDENTITY_CHANNELS:
-            raise ValueError(f"sh_objs has {identity.shape[1]} channels; at most {MAX_IDENTITY_CHANNELS}")
-    dc, rest = (None, None) if shs is None else _split_sh(shs, settings.sh_degree, means3D)
-    color, radii, objects, alpha, depth = _Rasterize.apply(
-        settings,
-        extra,
-        means2D,
-        means,
-        _check("opacities", opacities.reshape(-1), (n,), means3D),
-        _check("scales", scales, (n, 3), means3D),
-        _check("rotations", rotations, (n, 4), means3D),
-        _check("cov3D_precomp", cov3D_precomp, (n, 6), means3D),
-        dc,
-        rest,
-        _check("colors_precomp", colors_precomp, (n, 3), means3D),
-        identity,
-    )
-    return (color, radii, objects, alpha, depth) if extra else (color, radii, objects)
-
-
 class GaussianRasterizer(nn.Module):
     """The original's module interface: construct with the settings of one camera, call with the Gaussians."""
 
@@ -330,16 +280,40 @@ class GaussianRasterizer(nn.Module):
         Raises:
             ValueError: shape, dtype or device of an argument, or NaN or Inf in it; the message names it.
         """
-        return rasterize_gaussians(
-            means3D,
-            means2D,
-            opacities,
-            self.raster_settings,
-            shs,
-            sh_objs,
-            colors_precomp,
-            scales,
-            rotations,
-            cov3D_precomp,
+        settings = self.raster_settings
+        means = _check("means3D", means3D, (None, 3), means3D)
+        n = means3D.shape[0]
+        if (shs is None) == (colors_precomp is None):
+            raise ValueError("give exactly one of shs and colors_precomp")
+        if (cov3D_precomp is None) == (scales is None or rotations is None):
+            raise ValueError("give exactly one of the pair scales, rotations and cov3D_precomp")
+        if settings.image_width < 1 or settings.image_height < 1:
+            raise ValueError(
+                f"image size {settings.image_width}x{settings.image_height}: both must be at least 1"
+            )
+        _check("means2D", means2D, (n, 3), means3D)
+        _check_camera(settings)
+        identity = None
+        if sh_objs is not None:
+            identity = _check(
+                "sh_objs", sh_objs.flatten(1) if sh_objs.dim() > 2 else sh_objs, (n, None), means3D
+            )
+            assert identity is not None
+            if identity.shape[1] > MAX_IDENTITY_CHANNELS:
+                raise ValueError(f"sh_objs has {identity.shape[1]} channels; at most {MAX_IDENTITY_CHANNELS}")
+        dc, rest = (None, None) if shs is None else _split_sh(shs, settings.sh_degree, means3D)
+        color, radii, objects, alpha, depth = _Rasterize.apply(
+            settings,
             extra,
+            means2D,
+            means,
+            _check("opacities", opacities.reshape(-1), (n,), means3D),
+            _check("scales", scales, (n, 3), means3D),
+            _check("rotations", rotations, (n, 4), means3D),
+            _check("cov3D_precomp", cov3D_precomp, (n, 6), means3D),
+            dc,
+            rest,
+            _check("colors_precomp", colors_precomp, (n, 3), means3D),
+            identity,
         )
+        return (color, radii, objects, alpha, depth) if extra else (color, radii, objects)
