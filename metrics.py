@@ -1,4 +1,4 @@
-"""Scores the renders of one or more runs: PSNR, SSIM and, where installed, LPIPS."""
+"""Scores the renders of one or more runs: PSNR, SSIM and, where its weights are installed, LPIPS."""
 
 import utils.openmp  # noqa: F401  # isort: skip
 
@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradiseg.evaluation.images import LPIPS_HINT, image_metrics, load_lpips, score_run
+from gradiseg.evaluation.images import image_metrics, score_run
+from gradiseg.evaluation.lpips import ARCHITECTURES, HINT, load_lpips
 from gradiseg.records import write_json
 from utils.errors import run_command
 
@@ -20,6 +21,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="also write the record here (several runs: by their path)")
     parser.add_argument("--per_view", action="store_true", help="add every view's scores to the record")
+    parser.add_argument(
+        "--lpips", choices=[*ARCHITECTURES, "none"], default="vgg", help="network of LPIPS (default: vgg)"
+    )
+    parser.add_argument(
+        "--lpips_from_zero",
+        action="store_true",
+        help="give it pictures in [0, 1] instead of [-1, 1], as 3DGS and Gaussian Grouping do",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser.parse_args(argv)
 
@@ -27,10 +36,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Scores each run, prints its means and writes `results.json` into its folder."""
     arguments = parse_arguments(argv)
-    lpips = load_lpips()
+    wanted = arguments.lpips != "none"
+    lpips = load_lpips(arguments.lpips, arguments.lpips_from_zero) if wanted else None
+    about = {"lpips_network": arguments.lpips, "lpips_input_range": [arguments.lpips_from_zero - 1, 1]}
     records = {}
     for model_path in arguments.model_paths:
         record = score_run(model_path, image_metrics(lpips), arguments.iteration, arguments.per_view)
+        record |= about if lpips else {}
         write_json(model_path / "results.json", record)
         records[str(model_path)] = record
         if not arguments.quiet:
@@ -40,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{model_path} iteration {record['iteration']}: {scores} ({views})")
             if record["split"] == "train":
                 print("This run has no test views: the scores are those of its training views.")
-    if lpips is None and not arguments.quiet:
-        print(LPIPS_HINT)
+    if wanted and lpips is None and not arguments.quiet:
+        print(HINT)
     if arguments.json:
         write_json(arguments.json, next(iter(records.values())) if len(records) == 1 else records)
 

@@ -1,15 +1,18 @@
-"""Renders the views of a trained run: pictures, identity maps, predicted ids."""
+"""Renders the views of a trained run: pictures, identity maps, predicted ids; or masks of words (--text)."""
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from arguments import ModelParams, PipelineParams, option, parse_with_run
+from gradiseg.evaluation.text import TextParams, choose_by_text, text_folder, write_text_views
 from gradiseg.evaluation.trained import TrainedRun, load_run
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
+from scene.cameras import Camera
 from utils.errors import run_command
 from utils.files import atomic_write
 from utils.image import PcaColors
@@ -22,7 +25,7 @@ class RenderParams:
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     skip_train: bool = option(False, "leave out the training views")
     skip_test: bool = option(False, "leave out the test views")
-    video: bool = option(False, "also write the pictures side by side as concat.mp4")
+    video: bool = option(False, "also write the pictures side by side, or the masks of words, as a video")
     quiet: bool = option(False, "print nothing but errors")
 
 
@@ -35,27 +38,52 @@ def save_colors(run: TrainedRun, colors: PcaColors) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Writes the pictures of both splits below `<run>/<split>/ours_N/`."""
-    groups = (ModelParams, PipelineParams, RenderParams)
-    model, pipeline, options = parse_with_run(groups, argv, prog="render.py", description=__doc__ or "")
-    if options.video:
-        require_video()
-    run = load_run(model, pipeline, options.iteration, options.quiet)
+def splits(run: TrainedRun, options: RenderParams) -> Iterator[tuple[str, Sequence[Camera]]]:
+    """The splits that are wanted and not empty, with their cameras."""
+    if run.train_cameras and not options.skip_train:
+        yield "train", run.train_cameras
+    if run.test_cameras and not options.skip_test:
+        yield "test", run.test_cameras
+
+
+def write_pictures(run: TrainedRun, options: RenderParams) -> None:
+    """Writes all pictures of the views below `<run>/<split>/ours_N/`."""
     colors = fit_identity_colors(run.train_cameras, run.render_identity)
     save_colors(run, colors)
-    for split, cameras, skip in (
-        ("train", run.train_cameras, options.skip_train),
-        ("test", run.test_cameras, options.skip_test),
-    ):
-        if skip or not cameras:
-            continue
+    for split, cameras in splits(run, options):
         folder = run.folder / split / f"ours_{run.iteration}"
         write_views(folder, cameras, run.draw, run.classifier, colors, options.quiet)
         if options.video:
             write_video(folder / "concat.mp4", sorted((folder / "concat").glob("*.png")))
         if not options.quiet:
             print(f"{len(cameras)} {split} views: {folder}")
+
+
+def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, options: RenderParams) -> None:
+    """Writes the masks of `--text` below `<run>/<split>/ours_N_text/`."""
+    choice = choose_by_text(run, source, words, options.quiet)
+    for split, cameras in splits(run, options):
+        folder = text_folder(run, split)
+        write_text_views(folder, cameras, run, choice.ids, options.quiet)
+        if options.video:
+            write_video(folder / "overlay.mp4", sorted((folder / "overlay").glob("*.png")))
+        if not options.quiet:
+            print(f"masks in {len(cameras)} {split} views: {folder}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Renders the views, or finds words in them."""
+    groups = (ModelParams, PipelineParams, RenderParams, TextParams)
+    model, pipeline, options, words = parse_with_run(
+        groups, argv, prog="render.py", description=__doc__ or ""
+    )
+    if options.video:
+        require_video()
+    run = load_run(model, pipeline, options.iteration, options.quiet)
+    if words.text:
+        write_masks_of_words(run, Path(model.source_path), words, options)
+    else:
+        write_pictures(run, options)
 
 
 if __name__ == "__main__":

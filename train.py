@@ -27,7 +27,7 @@ from arguments import (
     parse,
     write_cfg_args,
 )
-from gaussian_renderer import render, select_device
+from gaussian_renderer import render
 from gradiseg import checkpoint
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
@@ -37,6 +37,7 @@ from gradiseg.schedule import scaled_schedule
 from scene import GaussianModel, Scene
 from scene.checks import check_output_folder, clear_output_folder
 from scene.densification import DefaultDensification, DensificationStrategy
+from utils.device import select_device
 from utils.errors import SceneError, run_command
 from utils.files import atomic_write
 from utils.general import seed_everything

@@ -37,14 +37,15 @@ def option(
     above: float | None = None,
     high: float | None = None,
     pattern: str | None = None,
+    bare: str | None = None,
 ) -> Any:
     """A field of a group: default, help text, extra `flags`, and the values allowed.
 
     `low` and `high` are inclusive, `above` is not. String fields with a `pattern` also take JSON's
-    integers.
+    integers. `bare` is the value of a flag that is given without one.
     """
     allowed = {"choices": tuple(choices), "low": low, "above": above, "high": high, "pattern": pattern}
-    metadata = {"help": help, "flags": tuple(flags), **allowed}
+    metadata = {"help": help, "flags": tuple(flags), "bare": bare, **allowed}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -310,6 +311,8 @@ def _add_flags(parser: argparse.ArgumentParser, groups: Sequence[type]) -> None:
                 common["nargs"] = "+"
             elif field.metadata["choices"]:
                 common["choices"] = field.metadata["choices"]
+            elif field.metadata["bare"]:
+                common |= {"nargs": "?", "const": field.metadata["bare"]}
             section.add_argument(*names, type=_element_type(field), help=text, **common)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from utils.errors import SceneError
 
 
 def render(
@@ -68,16 +67,3 @@ def render(
         "radii": radii,
         "identity_encodings": identity_encodings,
     }
-
-
-def select_device(name: str) -> torch.device:
-    """The device of `--device`: `auto` takes a GPU where the rasterizer can use one.
-
-    Raises:
-        SceneError: `cuda`, which this build of the rasterizer does not have.
-    """
-    if name == "cuda":
-        raise SceneError(
-            "--device cuda: this build of the rasterizer runs on the CPU only. Use --device cpu."
-        )
-    return torch.device("cpu")

@@ -164,14 +164,19 @@ def check_output_folder(
             f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, "
             "replace the run with --overwrite or go on with --resume."
         )
+    check_free_space(folder, MIN_FREE_BYTES, "-m (--model_path)")
+
+
+def check_free_space(folder: Path, needed: int, flag: str) -> None:
+    """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        raise SceneError(f"{existing}: cannot be written to. Choose another -m (--model_path).")
+        raise SceneError(f"{existing}: cannot be written to. Choose another {flag}.")
     free = shutil.disk_usage(existing).free
-    if free < MIN_FREE_BYTES:
+    if free < needed:
         raise SceneError(
-            f"{existing}: {free / 2**20:.0f} MB free, at least {MIN_FREE_BYTES // 2**20} MB needed. Free "
-            "some, or choose another -m (--model_path)."
+            f"{existing}: {free / 2**20:.0f} MB free, at least {needed / 2**20:.0f} MB needed. Free some, or "
+            f"choose another {flag}."
         )
 
 

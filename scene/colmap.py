@@ -1,14 +1,15 @@
 """COLMAP sparse models, binary and text: cameras, images and points3D, after COLMAP's documented file format.
 
 Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are
-known, because Gaussians are drawn with straight rays. Keypoints and tracks are skipped on reading and empty
-on writing.
+known, because Gaussians are drawn with straight rays. Keypoints are read by `read_observations` alone, tracks
+not at all, and both are empty on writing.
 """
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from utils.files import atomic_write
 
 PINHOLE_MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4)}  # COLMAP's number: name, number of parameters
 PARTS = ("cameras", "images", "points3D")
+KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])  # point: id in points3D, -1 = none
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,24 @@ def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
     return ColmapModel(cameras, images, points, colors)
 
 
+def read_observations(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Image name -> the keypoints (K,) of dtype `KEYPOINT` that belong to a point of the model.
+
+    x, y are pixels, the first pixel's centre at (0.5, 0.5). Models that hold no tracks give empty arrays.
+
+    Raises:
+        SceneError: as `read_model`.
+    """
+    keypoints: dict[str, np.ndarray] = _read_part(Path(folder), "images", _KEYPOINT_READERS)
+    return {name: found[found["point"] >= 0] for name, found in keypoints.items()}
+
+
+def read_point_ids(folder: str | os.PathLike[str]) -> np.ndarray:
+    """COLMAP's ids (N,) int64 of `read_model`'s points, in their order: what `KEYPOINT` refers to."""
+    ids: np.ndarray = _read_part(Path(folder), "points3D", _POINT_ID_READERS)
+    return ids
+
+
 def write_model(folder: str | os.PathLike[str], model: ColmapModel, text: bool = False) -> None:
     """Write the three files of `model`, binary or text, with every camera as PINHOLE."""
     write = _write_text if text else _write_binary
@@ -84,14 +104,14 @@ def part_path(folder: Path, part: str) -> Path | None:
     return next((path for suffix in (".bin", ".txt") if (path := folder / (part + suffix)).is_file()), None)
 
 
-def _read_part(folder: Path, part: str) -> Any:
+def _read_part(folder: Path, part: str, readers: Mapping[str, Callable[[Path], Any]] | None = None) -> Any:
     path = part_path(folder, part)
     if path is None:
         raise SceneError(
             f"{folder}: neither {part}.bin nor {part}.txt is there. Copy COLMAP's sparse model into it."
         )
     try:
-        return _READERS[part, path.suffix](path)
+        return (readers or _READERS[part])[path.suffix](path)
     except SceneError:
         raise
     except (struct.error, ValueError, IndexError) as error:
@@ -107,7 +127,7 @@ def _camera(
     if model not in counts:
         raise SceneError(
             f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be "
-            "used. Undistort the images first: colmap image_undistorter."
+            "used. Undistort the images first: convert.py --model, or colmap image_undistorter."
         )
     if len(params) != counts[model]:
         raise ValueError(f"camera {camera_id} has {len(params)} parameters, {model} has {counts[model]}")
@@ -126,16 +146,25 @@ def _read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
     return cameras
 
 
-def _read_images_binary(path: Path) -> dict[int, ColmapImage]:
-    data, images, at = path.read_bytes(), {}, 8
+def _image_records(path: Path) -> Iterator[tuple[int, ColmapImage, np.ndarray]]:
+    """Number, pose and keypoints of every image of a binary file."""
+    data, at = path.read_bytes(), 8
     for _ in range(struct.unpack_from("<Q", data)[0]):
         image_id, *pose, camera_id = struct.unpack_from("<i7di", data, at)
         end = data.index(b"\0", at + 64)
         name = data[at + 64 : end].decode()
-        (keypoints,) = struct.unpack_from("<Q", data, end + 1)
-        at = end + 9 + 24 * keypoints  # each x, y, point id
-        images[image_id] = ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, name)
-    return images
+        (count,) = struct.unpack_from("<Q", data, end + 1)
+        keypoints = np.frombuffer(data, KEYPOINT, count, end + 9) if count else np.empty(0, KEYPOINT)
+        at = end + 9 + keypoints.nbytes
+        yield image_id, ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, name), keypoints
+
+
+def _read_images_binary(path: Path) -> dict[int, ColmapImage]:
+    return {image_id: image for image_id, image, _ in _image_records(path)}
+
+
+def _read_keypoints_binary(path: Path) -> dict[str, np.ndarray]:
+    return {image.name: keypoints for _, image, keypoints in _image_records(path)}
 
 
 def _read_points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +177,14 @@ def _read_points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
         colors.append((red, green, blue))
         at += 51 + 8 * track  # each image id, keypoint index
     return np.array(points, dtype=np.float64).reshape(-1, 3), np.array(colors, dtype=np.uint8).reshape(-1, 3)
+
+
+def _read_point_ids_binary(path: Path) -> np.ndarray:
+    data, at, ids = path.read_bytes(), 8, []
+    for _ in range(struct.unpack_from("<Q", data)[0]):
+        ids.append(struct.unpack_from("<Q", data, at)[0])
+        at += 51 + 8 * struct.unpack_from("<Q", data, at + 43)[0]
+    return np.array(ids, dtype=np.int64)
 
 
 def _lines(path: Path) -> list[str]:
@@ -165,21 +202,29 @@ def _read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
     return cameras
 
 
-def _image_lines(path: Path) -> Iterator[str]:
-    """Every other line; the one between holds keypoints and may be empty."""
+def _image_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Pairs of lines: a pose and the keypoints, which may be an empty line."""
     lines = _lines(path)
     while lines and not lines[0]:
         lines.pop(0)
-    yield from filter(None, lines[::2])
+    yield from ((pose, points) for pose, points in zip_longest(lines[::2], lines[1::2], fillvalue="") if pose)
 
 
 def _read_images_text(path: Path) -> dict[int, ColmapImage]:
     images = {}
-    for line in _image_lines(path):
+    for line, _ in _image_lines(path):
         image_id, *numbers, camera_id, name = line.split(maxsplit=9)  # the name may hold spaces
         pose = np.array([float(value) for value in numbers])
         images[int(image_id)] = ColmapImage(pose[:4], pose[4:], int(camera_id), name)
     return images
+
+
+def _read_keypoints_text(path: Path) -> dict[str, np.ndarray]:
+    keypoints = {}
+    for line, points in _image_lines(path):
+        table = np.array(points.split(), dtype=np.float64).reshape(-1, 3)
+        keypoints[line.split(maxsplit=9)[9]] = np.array([tuple(row) for row in table], dtype=KEYPOINT)
+    return keypoints
 
 
 def _read_points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -188,14 +233,17 @@ def _read_points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return table[:, :3].copy(), table[:, 3:].astype(np.uint8)
 
 
-_READERS = {
-    ("cameras", ".bin"): _read_cameras_binary,
-    ("cameras", ".txt"): _read_cameras_text,
-    ("images", ".bin"): _read_images_binary,
-    ("images", ".txt"): _read_images_text,
-    ("points3D", ".bin"): _read_points_binary,
-    ("points3D", ".txt"): _read_points_text,
+def _read_point_ids_text(path: Path) -> np.ndarray:
+    return np.array([line.split(maxsplit=1)[0] for line in filter(None, _lines(path))], dtype=np.int64)
+
+
+_READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
+    "cameras": {".bin": _read_cameras_binary, ".txt": _read_cameras_text},
+    "images": {".bin": _read_images_binary, ".txt": _read_images_text},
+    "points3D": {".bin": _read_points_binary, ".txt": _read_points_text},
 }
+_KEYPOINT_READERS = {".bin": _read_keypoints_binary, ".txt": _read_keypoints_text}
+_POINT_ID_READERS = {".bin": _read_point_ids_binary, ".txt": _read_point_ids_text}
 
 
 def _write_binary(model: ColmapModel) -> Iterator[bytes]:

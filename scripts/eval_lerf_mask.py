@@ -12,6 +12,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
+from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.evaluation.trained import load_run
 from gradiseg.records import write_json, write_text
 from utils.errors import SceneError, run_command
@@ -36,16 +37,20 @@ class EvaluationParams:
 
 def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams, Path]:
     """The record, its title, the options and the file it goes to."""
-    groups = (ModelParams, PipelineParams, EvaluationParams)
+    groups = (ModelParams, PipelineParams, EvaluationParams, TextParams)
     about = {"prog": "eval_lerf_mask.py", "description": __doc__ or ""}
-    model, pipeline, options = parse(groups, argv, **about)
+    model, pipeline, options, words = parse(groups, argv, **about)
     if model.model_path:
-        model, pipeline, options = parse_with_run(groups, argv, **about)
+        model, pipeline, options, words = parse_with_run(groups, argv, **about)
+    if words.text and (options.pred or options.ids != ORACLE):
+        raise SceneError("--text chooses the ids itself. Leave out --ids and --pred.")
     if not options.pred:
         if not model.model_path:
             raise SceneError("-m (the folder of a run) or --pred (a folder of predicted masks) is required.")
         run = load_run(model, pipeline, options.iteration, options.quiet)
-        record = evaluate_run(run, Path(model.source_path), model.object_path, options.ids)
+        source = Path(model.source_path)
+        ids = choose_by_text(run, source, words, options.quiet) if words.text else options.ids
+        record = evaluate_run(run, source, model.object_path, ids)
         return record, run.folder.name, options, Path(options.json or run.folder / "eval_lerf_mask.json")
     if not model.source_path:
         raise SceneError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")

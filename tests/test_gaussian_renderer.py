@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gaussian_renderer import render, select_device
+from gaussian_renderer import render
 from scene.cameras import Camera
 from scene.dataset_readers import BasicPointCloud
 from scene.gaussian_model import GaussianModel
@@ -26,7 +26,6 @@ from tests.disc_scene import (
     silhouette,
 )
 from tests.gaussians import random_params
-from utils.errors import SceneError
 
 BLACK = torch.zeros(3)
 
@@ -194,9 +193,3 @@ def test_black_points_of_a_reconstruction_can_learn_a_colour() -> None:
     package["render"].sum().backward()
     gradient = model.params["f_dc"].grad
     assert gradient is not None and (gradient[package["visibility_filter"]] > 0).all()
-
-
-def test_select_device() -> None:
-    assert select_device("auto") == select_device("cpu") == torch.device("cpu")
-    with pytest.raises(SceneError, match=r"--device cuda: .* Use --device cpu"):
-        select_device("cuda")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,29 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`atomic_write` for a folder: yield an empty one that becomes `path`, in place of what `path` was."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        replace_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename a folder to `target`; an older folder there is deleted once the new one stands."""
+    older = target.with_name(f".{uuid.uuid4().hex[:12]}.old")
+    if target.exists():
+        os.replace(target, older)
+    os.replace(source, target)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def latest_iteration(folder: str | os.PathLike[str]) -> int:

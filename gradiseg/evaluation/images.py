@@ -1,4 +1,4 @@
-"""Reconstruction metrics of a run's saved pictures: PSNR, SSIM and, where its extra is installed, LPIPS.
+"""Reconstruction metrics of a run's saved pictures: PSNR, SSIM and, where it has weights, LPIPS.
 
 As in 3DGS the metrics read the 8-bit PNGs that `render.py` wrote: `<split>/ours_N/renders` against
 `<split>/ours_N/gt`, pictures (3, H, W) in [0, 1], mean over the views.
@@ -16,21 +16,6 @@ from utils.errors import SceneError
 from utils.image import psnr, read_image
 
 PairMetric = Callable[[Tensor, Tensor], float]
-
-LPIPS_HINT = "LPIPS is left out: the package `lpips` is not installed (pip install '.[lpips]')."
-
-
-def load_lpips() -> PairMetric | None:
-    """LPIPS with the VGG network on inputs scaled to [-1, 1], None where the package is not installed.
-
-    3DGS's own metrics.py feeds [0, 1], for which the network was not calibrated; its figures differ.
-    """
-    try:
-        import lpips
-    except ImportError:
-        return None
-    network = lpips.LPIPS(net="vgg", verbose=False).requires_grad_(False)
-    return lambda image, target: float(network(image[None] * 2 - 1, target[None] * 2 - 1))
 
 
 def image_metrics(lpips: PairMetric | None) -> dict[str, PairMetric]:
@@ -90,6 +75,4 @@ def score_run(
     scores = score_folder(folder, metrics)
     means = {name: float(np.mean([row[name] for row in scores.values()])) for name in metrics}
     record: dict[str, Any] = means | {"split": split, "iteration": iteration, "views": len(scores)}
-    if "lpips" in metrics:
-        record["lpips_input_range"] = [-1, 1]
     return record | ({"per_view": scores} if per_view else {})

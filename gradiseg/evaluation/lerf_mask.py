@@ -1,7 +1,7 @@
 """The LERF-Mask evaluation of a run: assign ids to prompts, predict the test views' masks, score them.
 
-Definitions are Gaussian Grouping's (see `masks` and `metrics`); the assignment is either given or the
-oracle's, so that the 3D model is judged apart from any detector.
+Definitions are Gaussian Grouping's (see `masks` and `metrics`); the assignment is given, chosen by words (see
+`text`), or the oracle's, so that the 3D model is judged apart from any detector.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ from gradiseg.evaluation.masks import (
     score_masks,
     write_predictions,
 )
+from gradiseg.evaluation.text import TextChoice
 from gradiseg.evaluation.trained import TrainedRun
 
 EXACT_FOLDER = "object_mask_exact"
@@ -34,13 +35,15 @@ ORACLE = "oracle"
 MEANS = ("miou", "mbiou", "mbiou_strict")
 
 
-def evaluate_run(run: TrainedRun, source: Path, object_path: str, ids: str = ORACLE) -> dict[str, Any]:
+def evaluate_run(
+    run: TrainedRun, source: Path, object_path: str, ids: str | TextChoice = ORACLE
+) -> dict[str, Any]:
     """Predicts, writes and scores the masks of a run.
 
     Args:
         source: the scene's folder, with `test_mask/`.
         object_path: the folder of the masks that trained, inside the scene.
-        ids: `oracle` or a JSON file of ids.
+        ids: `oracle`, a JSON file of ids, or what words have chosen.
 
     Returns:
         the record of `score_masks` for the default rule, with the ids and the means of every rule.
@@ -67,9 +70,11 @@ def evaluate_run(run: TrainedRun, source: Path, object_path: str, ids: str = ORA
 
 
 def choose_ids(
-    run: TrainedRun, source: Path, object_path: str, ids: str, truth: Sequence[TruthMask]
+    run: TrainedRun, source: Path, object_path: str, ids: str | TextChoice, truth: Sequence[TruthMask]
 ) -> tuple[Assignment, str]:
     """The ids of every prompt, and where they come from."""
+    if isinstance(ids, TextChoice):
+        return ids.ids, ids.source
     if ids != ORACLE:
         return read_ids(Path(ids)), f"file {Path(ids).name}"
     exact, prompts = source / EXACT_FOLDER, source / "prompts.json"

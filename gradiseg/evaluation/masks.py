@@ -134,20 +134,19 @@ def identity_probabilities(
 
 
 def apply_rules(features: Tensor, classifier: nn.Conv2d, ids: Assignment) -> dict[str, dict[str, BoolArray]]:
-    """Masks of every prompt that has ids, by every rule: `{rule: {prompt: (H, W)}}`.
+    """Masks of every prompt by every rule: `{rule: {prompt: (H, W)}}`.
 
-    A pixel belongs to a prompt where any of its ids passes the rule.
+    A pixel belongs to a prompt where any of its ids passes the rule; without ids the mask is empty.
     """
     flat = sorted({identity for chosen in ids.values() for identity in chosen})
     probabilities, winners = identity_probabilities(features, classifier, flat)
     masks: dict[str, dict[str, BoolArray]] = {rule: {} for rule in RULES}
     for prompt, chosen in ids.items():
-        if not chosen:
-            continue
-        best = probabilities[[flat.index(identity) for identity in chosen]].amax(0)  # (H, W)
-        won = torch.isin(winners, torch.tensor(chosen, device=winners.device))  # (H, W)
+        of_prompt = probabilities[[flat.index(identity) for identity in chosen]]  # (ids of the prompt, H, W)
+        won = torch.isin(winners, torch.tensor(chosen, dtype=winners.dtype, device=winners.device))  # (H, W)
         for rule, threshold in RULES.items():
-            masks[rule][prompt] = (won if threshold is None else best > threshold).cpu().numpy()
+            passed = won if threshold is None else (of_prompt > threshold).any(0)
+            masks[rule][prompt] = passed.cpu().numpy()
     return masks
 
 
@@ -158,7 +157,7 @@ def predict_masks(
     classifier: nn.Conv2d,
     ids: Assignment,
 ) -> dict[str, dict[MaskKey, BoolArray]]:
-    """Predicts a mask for every ground-truth file whose prompt has ids: `{rule: {(view, prompt): (H, W)}}`.
+    """Predicts a mask for every true one whose prompt is in `ids`: `{rule: {(view, prompt): (H, W)}}`.
 
     Args:
         cameras: the test views in name order.
@@ -166,7 +165,7 @@ def predict_masks(
     check_ids(ids, classifier)
     predictions: dict[str, dict[MaskKey, BoolArray]] = {rule: {} for rule in RULES}
     for view, features, files in _rendered(cameras, truth, render_identity):
-        wanted = {mask.prompt: ids.get(mask.prompt, []) for mask in files}
+        wanted = {mask.prompt: ids[mask.prompt] for mask in files if mask.prompt in ids}
         for rule, masks in apply_rules(features, classifier, wanted).items():
             predictions[rule].update({(view, prompt): mask for prompt, mask in masks.items()})
     return predictions

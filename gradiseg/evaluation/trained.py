@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from arguments import ModelParams, PipelineParams
-from gaussian_renderer import render, select_device
+from gaussian_renderer import render
 from gradiseg.classifier import load_conv
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
+from utils.device import select_device
 from utils.errors import SceneError
 from utils.files import latest_iteration
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import SceneError
-from utils.files import atomic_write, latest_iteration
+from utils.files import atomic_folder, atomic_write, latest_iteration
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -25,6 +25,21 @@ def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
         assert not target.exists()
         assert temporary.parent == target.parent and temporary.suffix == ".png"
     assert [path.read_text() for path in target.parent.iterdir()] == ["new"]
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "images_2"
+    with pytest.raises(RuntimeError), atomic_folder(target) as temporary:
+        (temporary / "half.png").touch()
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+    with atomic_folder(target) as temporary:
+        (temporary / "a.png").touch()
+        assert not target.exists()
+    with atomic_folder(target) as temporary:
+        (temporary / "b.png").touch()
+        assert (target / "a.png").exists()
+    assert [path.name for path in target.iterdir()] == ["b.png"] and list(target.parent.iterdir()) == [target]
 
 
 def test_the_latest_iteration_is_the_largest_number_that_holds_something(tmp_path: Path) -> None:

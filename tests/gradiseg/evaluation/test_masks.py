@@ -94,7 +94,10 @@ def test_rules_nest_and_agree_with_their_definition() -> None:
     assert not (
         masks["argmax"]["a"] & ~masks["softmax>0.2"]["a"]
     ).any()  # of 5 classes the winner has over 0.2
-    assert all("nothing" not in masks[rule] for rule in RULES)
+    assert not any(masks[rule]["nothing"].any() for rule in RULES)
+    assert not any(
+        apply_rules(features, classifier, {"nothing": []})[rule]["nothing"].any() for rule in RULES
+    )
 
 
 @pytest.mark.parametrize("names", [["0", "1"], ["view.0", "view.1"]])

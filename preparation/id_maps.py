@@ -1,0 +1,159 @@
+"""The writer behind every backend: id maps per view in, `object_mask/` with dense ids out, whole or not at all.
+
+Sources are PNG files, one per view, whose ids mean whatever the backend says. A census of them holds, per
+view, the ids (K,) other than 0 and their pixels (K,); a backend gives every one of these an object (K,), a
+number > 0 that is the same in all views. The objects that stay are numbered 1, 2, ... in their order.
+`ids.json` beside the masks holds the table.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from scene.checks import ASPECT_TOLERANCE, check_free_space, image_size
+from scene.dataset_readers import CameraInfo
+from scene.masks import read_id_map
+from utils.errors import SceneError
+from utils.files import atomic_folder, atomic_write
+
+MAX_IDS = 65535  # of a 16-bit mask, beside 0
+TABLE = "ids.json"
+BYTES_PER_PIXEL = 0.25  # of a compressed id map, at most: the demo scene's have 0.05
+DEVA_FOLDER = "Annotations"  # where DEVA puts its id maps inside its output folder
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a view: where their id map is, the ids in it but 0, and their pixels."""
+
+    path: Path
+    ids: np.ndarray  # (K,) ascending
+    pixels: np.ndarray  # (K,)
+
+
+def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
+    """View name -> its mask `<folder>/<name>.png`, or that of DEVA's `Annotations/`; views without one are left out.
+
+    Raises:
+        SceneError: no folder, no masks, or masks most of which belong to no view.
+    """
+    if not folder.is_dir():
+        raise SceneError(f"{folder}: no such folder. --masks takes a folder of id maps, one PNG per image.")
+    folder = folder / DEVA_FOLDER if (folder / DEVA_FOLDER).is_dir() else folder
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))}
+    if not files:
+        raise SceneError(f"{folder}: holds no PNG. --masks takes a folder of id maps, one PNG per image.")
+    found = {view.image_name: files[view.image_name] for view in views if view.image_name in files}
+    if 2 * len(found) < len(files):
+        raise SceneError(
+            f"{folder}: {len(files) - len(found)} of its {len(files)} masks ({_some(list(files))}) carry the "
+            f"name of no image of the scene ({_some([view.image_name for view in views])}). Are they masks of "
+            "another scene?"
+        )
+    return found
+
+
+def take_census(
+    paths: Mapping[str, Path], views: Sequence[CameraInfo], quiet: bool = False
+) -> dict[str, Segments]:
+    """Reads every mask once: its ids, its size against its image's.
+
+    Raises:
+        SceneError: a mask that cannot be read, has other proportions than its image, or holds too many ids.
+    """
+    images = {view.image_name: view.image_path for view in views}
+    census = {}
+    for name, path in tqdm(paths.items(), desc="reading masks", disable=quiet):
+        ids = read_id_map(path)
+        width, height = image_size(images[name])
+        if abs(ids.shape[1] / width * height - ids.shape[0]) > ASPECT_TOLERANCE:
+            raise SceneError(
+                f"{path}: {ids.shape[1]}x{ids.shape[0]}, but {images[name]} is {width}x{height}. Use masks of "
+                "these images: scaled is fine, cropped is not, nor are masks of distorted images."
+            )
+        present, pixels = np.unique(ids[ids != 0], return_counts=True)
+        if len(present) > MAX_IDS:
+            raise SceneError(
+                f"{path}: holds {len(present):,} ids. Is it a coloured picture of the masks rather than an id map?"
+            )
+        census[name] = Segments(path, present, pixels)
+    return census
+
+
+def number_objects(
+    census: Mapping[str, Segments], objects: Mapping[str, np.ndarray], min_views: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Dense ids (K,) per view of the objects seen in `min_views` or more, 0 for the others, and the table.
+
+    Raises:
+        SceneError: more objects than a 16-bit mask can tell apart.
+    """
+    names = list(census)
+    keys = np.concatenate([objects[name] for name in names])
+    pixels = np.concatenate([census[name].pixels for name in names])
+    view = np.repeat(np.arange(len(names)), [len(objects[name]) for name in names])
+    present, index = np.unique(keys, return_inverse=True)
+    seen = np.unique(np.stack([index.ravel(), view]), axis=1)[0]
+    views = np.bincount(seen, minlength=len(present))
+    area = np.bincount(index.ravel(), pixels, minlength=len(present)).astype(int)
+    kept = views >= min_views
+    if kept.sum() > MAX_IDS:
+        raise SceneError(
+            f"the masks hold {kept.sum():,} ids, a 16-bit mask at most {MAX_IDS:,}. Are they coloured pictures "
+            "rather than id maps? --min_views 3 drops ids that fewer views show."
+        )
+    number = np.where(kept, np.cumsum(kept), 0)
+    table = {
+        "ids": {
+            str(number[k]): {"source": int(present[k]), "views": int(views[k]), "pixels": int(area[k])}
+            for k in np.flatnonzero(kept)
+        },
+        "dropped": {"ids": int((~kept).sum()), "pixels": int(area[~kept].sum())},
+    }
+    return {name: number[np.searchsorted(present, objects[name])] for name in names}, table
+
+
+def write_masks(
+    target: Path,
+    census: Mapping[str, Segments],
+    numbers: Mapping[str, np.ndarray],
+    table: Mapping[str, Any],
+    quiet: bool = False,
+) -> None:
+    """Makes the folder `target`, in place of an older one once it is whole: a mask per view, and the table."""
+    largest = max((int(ids.max(initial=0)) for ids in numbers.values()), default=0)
+    pixel_type = np.uint8 if largest < 256 else np.uint16
+    width, height = image_size(next(iter(census.values())).path)
+    check_free_space(target, int(BYTES_PER_PIXEL * width * height * len(census)), "--object_path")
+    with atomic_folder(target) as folder:
+        for name, segments in tqdm(census.items(), desc="writing masks", disable=quiet):
+            write_id_map(
+                folder / f"{name}.png", relabel(segments, numbers[name], read_id_map(segments.path)), pixel_type
+            )
+        with atomic_write(folder / TABLE) as temporary:
+            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+def relabel(segments: Segments, numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The id map `ids` (H,W) with every id of `segments` replaced by its number; 0 stays."""
+    known = np.r_[0, segments.ids]
+    order = np.argsort(known, kind="stable")
+    replaced: np.ndarray = np.r_[0, numbers][order][np.searchsorted(known[order], ids)]
+    return replaced
+
+
+def write_id_map(path: Path, ids: np.ndarray, pixel_type: type[np.generic] = np.uint16) -> None:
+    """Writes an id map (H,W) as a PNG of one channel."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(ids.astype(pixel_type)).save(temporary, format="PNG")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

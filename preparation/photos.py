@@ -1,0 +1,159 @@
+"""The photographs of a scene, before and after its camera poses are known.
+
+Naming contract: a photo's `name` is its path below the folder of the photographs, with `/`. It names the view
+and, without suffix, the mask, from here to the trained run.
+"""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from utils.errors import SceneError
+from utils.files import atomic_folder
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic")
+AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # formats that every reader of scenes knows; others become PNG
+MIN_PHOTOS = 3  # two give a pair, but no point that a third view confirms
+JPEG_QUALITY = 95  # no loss that training could see
+ORIENTATION = 0x0112  # EXIF: how the camera was held
+THREADS = min(8, os.cpu_count() or 1)  # PIL decodes outside Python's lock
+SHOWN = 5
+
+
+def list_photos(folder: Path) -> list[str]:
+    """Names of all photographs below `folder`, sorted.
+
+    Raises:
+        SceneError: no folder, fewer than three, or two that would share a mask.
+    """
+    if not folder.is_dir():
+        raise SceneError(f"{folder}: no such folder. --photos takes a folder of photographs or a video.")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if len(names) < MIN_PHOTOS:
+        raise SceneError(
+            f"{folder}: {len(names)} photographs ({' '.join(SUFFIXES)}), at least {MIN_PHOTOS} are needed. "
+            "Some tens that overlap make a scene."
+        )
+    stems = Counter(without_suffix(_safe(name)) for name in names)
+    double = [name for name in names if stems[without_suffix(_safe(name))] > 1]
+    if double:
+        raise SceneError(
+            f"{folder}: {some(double)} differ in suffix or spaces alone and would share a mask. Rename one."
+        )
+    return names
+
+
+def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int, quiet: bool) -> None:
+    """Make the folder `target` of upright photographs no longer than `max_size` (0 = any size).
+
+    A photo that is so already is linked, not written again. All are decoded in full. White space in names
+    becomes `_`, because COLMAP's lists of pairs are split at it.
+
+    Raises:
+        SceneError: photos that cannot be read, all of them named.
+    """
+    with atomic_folder(target) as temporary:
+        _for_each(names, partial(_copy_photo, source, temporary, max_size), source, "Photographs", quiet)
+
+
+def check_photos(source: Path, names: Sequence[str], quiet: bool) -> None:
+    """Decode every photo; raise SceneError naming all that cannot be read."""
+    _for_each(names, partial(_decode, source), source, "Photographs", quiet)
+
+
+def shrink_photos(source: Path, target: Path, factor: int, quiet: bool) -> None:
+    """Make the folder `target` of the photos of `source` at 1/`factor` of their size, sides rounded."""
+    names = list_photos(source)
+    with atomic_folder(target) as temporary:
+        _for_each(names, partial(_shrink, source, temporary, factor), source, target.name, quiet)
+
+
+def without_suffix(name: str) -> str:
+    """The name of a photo's view and mask; folders and dots in it stay."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of `names` and how many there are."""
+    return ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
+
+
+def _for_each(names: Sequence[str], work: Callable[[str], str], source: Path, what: str, quiet: bool) -> None:
+    """Call `work` on every name, in threads; it returns why a photo cannot be read, or nothing."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        problems = list(tqdm(pool.map(work, names), what, len(names), leave=False, disable=quiet))
+    bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
+    if bad:
+        raise SceneError(
+            f"{source}: cannot be read: {some(bad)}. Copy them again or move them out of the folder; HEIC "
+            "must be exported as JPEG."
+        )
+
+
+def _decode(source: Path, name: str) -> str:
+    try:
+        with Image.open(source / name) as file:
+            file.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return _reason(error)
+    return ""
+
+
+def _copy_photo(source: Path, target: Path, max_size: int, name: str) -> str:
+    try:
+        with Image.open(source / name) as file:
+            size, upright = file.size, file.getexif().get(ORIENTATION, 1) == 1
+            if max_size and max(size) > max_size:
+                file.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
+            photo = ImageOps.exif_transpose(file)  # decodes
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return _reason(error)
+    path = target / _safe(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = path.suffix.lower() in AS_THEY_ARE
+    if known and upright and photo.size == size and photo.mode in ("RGB", "L"):
+        _link(source / name, path)
+    else:
+        _save(photo.convert("RGB"), path if known else path.with_suffix(".png"))
+    return ""
+
+
+def _shrink(source: Path, target: Path, factor: int, name: str) -> str:
+    with Image.open(source / name) as file:
+        width, height = (max(1, round(edge / factor)) for edge in file.size)
+        small = file.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    _save(small, target / name)
+    return ""
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"\s", "_", name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+
+
+def _save(photo: Image.Image, path: Path) -> None:
+    """Write a photo with its EXIF, where the mapper finds the focal length."""
+    photo.save(path, quality=JPEG_QUALITY, exif=photo.getexif())
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition(" '")[0] or type(error).__name__  # without the path, which is named already

@@ -1,0 +1,126 @@
+// What every kernel uses: scalars as one-lane vectors for the shared mathematics, launches, aligned loads, scans of a block.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "gs/config.h"
+
+namespace gs {
+
+// gs/blend.h for one pixel a thread.
+template <class T>
+GS_HD T lane_min(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+GS_HD bool lane_less(T a, T b) {
+  return a < b;
+}
+template <class T>
+GS_HD T lane_select(bool m, T a, T b) {
+  return m ? a : b;
+}
+GS_HD bool lane_any(bool m) { return m; }
+GS_HD bool lane_and(bool a, bool b) { return a && b; }
+GS_HD bool lane_and_not(bool a, bool b) { return a && !b; }
+GS_HD double lane_divide(double a, double b) { return a / b; }
+GS_HD float lane_divide(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fdividef(a, b);  // 2 ulp
+#else
+  return a / b;
+#endif
+}
+
+}  // namespace gs
+
+#include "gs/blend.h"
+#include "gs/ellipse.h"
+#include "gs/projection.h"
+#include "gs/sh.h"
+
+namespace gs {
+namespace cuda {
+
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+constexpr int kWarp = 32;
+
+/// 2^x; powers arrive times log2(e), which saves the multiplication that exp would make.
+__device__ __forceinline__ double power_of_two(double x) { return exp2(x); }
+__device__ __forceinline__ float power_of_two(float x) {
+#ifdef __CUDA_ARCH__
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));  // 2 ulp
+  return result;
+#else
+  return exp2f(x);
+#endif
+}
+constexpr double kLog2E = 1.4426950408889634;
+
+/// Four neighbours that are loaded and stored together.
+template <class T>
+struct alignas(16) Four {
+  T v[4];
+};
+template <class T>
+__device__ __forceinline__ Four<T> load_four(const T* from) {
+  return *reinterpret_cast<const Four<T>*>(from);
+}
+template <class T>
+__device__ __forceinline__ void store_four(T* to, const Four<T>& value) {
+  *reinterpret_cast<Four<T>*>(to) = value;
+}
+
+template <class T>
+GS_HD T* pointer(uintptr_t base, int64_t offset = 0) {
+  return reinterpret_cast<T*>(base) + offset;
+}
+
+__device__ __forceinline__ int lane_id() { return int(threadIdx.x) % kWarp; }
+__device__ __forceinline__ int warp_id() { return int(threadIdx.x) / kWarp; }
+__device__ __forceinline__ unsigned lanes_below() { return (1u << lane_id()) - 1; }
+
+inline void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+/// Starts `blocks` blocks, if any, of kernel(arguments...).
+template <class... Parameters, class... Arguments>
+void launch(cudaStream_t stream, int64_t blocks, int threads, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (blocks == 0) return;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
+}
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Sum of `value` over the threads before this one, and over all in `total`. `scratch` is shared and free again on return.
+template <int kThreads, class T>
+__device__ T block_exclusive_scan(T value, T* scratch, T& total) {
+  T sum = value;
+  for (int step = 1; step < kWarp; step *= 2) {
+    const T other = __shfl_up_sync(kAllLanes, sum, step);
+    if (lane_id() >= step) sum += other;
+  }
+  if (lane_id() == kWarp - 1) scratch[warp_id()] = sum;
+  __syncthreads();
+  T before = 0;
+  total = 0;
+  for (int warp = 0; warp < kThreads / kWarp; ++warp) {
+    if (warp == warp_id()) before = total;
+    total += scratch[warp];
+  }
+  __syncthreads();
+  return before + sum - value;
+}
+
+}  // namespace cuda
+}  // namespace gs

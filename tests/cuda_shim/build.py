@@ -1,0 +1,268 @@
+"""Builds .cu sources against the shim of this folder and loads them; README.md says how to use it in a test.
+
+    shim = build.extension("_cuda", [csrc / "cuda/bindings.cpp", csrc / "cuda/kernels.cu"], include=[csrc])
+    with shim.watch(points, order=2):
+        shim.module.nearest(points.data_ptr(), ...)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import re
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+HERE = Path(__file__).parent
+CACHE = Path(tempfile.gettempdir()) / f"cuda-shim-{os.getuid()}"
+_GAP = 64  # bytes
+_VARIABLES = "bBdDvVuU"  # kinds of symbols, as nm names them
+
+_COMMON = ["-std=c++17", "-fPIC", "-O2", "-g1", "-fno-gnu-unique", "-Wall", "-Wextra"]
+# No contraction: the shim's results do not depend on the host's instruction set. The other switches keep the compiler
+# from merging, hoisting or guessing loads before the sanitizer's pass has seen them.
+_KERNEL = ["-x", "c++", "-include", "cuda_runtime.h", "-ffp-contract=off", "-fno-strict-aliasing"]
+_KERNEL += ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-psabi", "-Wno-unused-but-set-variable"]
+_CHECKED = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
+_CHECKED += ["--param", "tsan-distinguish-volatile=1", "-fno-tree-vectorize", "-fno-tree-pre", "-fno-code-hoisting"]
+_CHECKED += ["-fno-tree-loop-im", "-fno-ssa-phiopt", "-fno-ipa-reference", "-fno-ipa-pure-const"]
+
+
+class ShimError(AssertionError):
+    """What the shim's checks found in a kernel."""
+
+
+class Shim:
+    """One built library: `module` (an extension) or `library` (plain ctypes), and the switches of its checks."""
+
+    def __init__(self, path: Path, objects: Sequence[Path], module: ModuleType | None) -> None:
+        self.path = path
+        self.library = ctypes.CDLL(str(path))
+        self._module = module
+        self.library.shim_error.restype = ctypes.c_char_p
+        self.library.shim_register.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+        self.library.shim_order.argtypes = [ctypes.c_uint64]
+        self.library.shim_symbols(_symbols(path, objects).encode())
+
+    @property
+    def module(self) -> Any:
+        """The extension module."""
+        assert self._module is not None, "built by build.library(): use .library"
+        return self._module
+
+    def register(self, tensor: Tensor, name: str = "") -> None:
+        """Let kernels touch the tensor's storage."""
+        storage = tensor.untyped_storage()
+        name = name or f"tensor {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+        self.library.shim_register(storage.data_ptr(), storage.nbytes(), name.encode())
+
+    @contextmanager
+    def watch(self, *tensors: Tensor, order: int = 0) -> Iterator[None]:
+        """Check all launches inside: kernels may touch only `tensors` and what torch makes or reads inside.
+
+        order: of blocks and of threads between barriers; 0 as numbered, 1 backwards, others are seeds of a shuffle.
+        Raises: ShimError with all findings.
+        """
+        self.library.shim_clear()
+        self.library.shim_forget_buffers()
+        self.library.shim_order(order)
+        for tensor in tensors:
+            self.register(tensor)
+        self.library.shim_strict(1)
+        try:
+            with _Registering(self):
+                yield
+        except RuntimeError as error:  # a launcher's own; our findings say why
+            self.check(error)
+            raise
+        finally:
+            self.library.shim_strict(0)
+            findings = self._findings()
+            self.library.shim_clear()
+            self.library.shim_forget_buffers()
+        if findings:
+            raise ShimError(findings)
+
+    def check(self, cause: BaseException | None = None) -> None:
+        """Raises: ShimError where a launch since the last `watch` or `check` failed."""
+        findings = self._findings()
+        self.library.shim_clear()
+        if findings:
+            raise ShimError(findings) from cause
+
+    def statistics(self) -> dict[str, int]:
+        """Totals since the library was loaded."""
+        counts = (ctypes.c_uint64 * 4)()
+        self.library.shim_statistics(counts)
+        return dict(zip(("launches", "blocks", "threads", "accesses"), counts, strict=True))
+
+    def _findings(self) -> str:
+        text = self.library.shim_error().decode()
+        return re.sub(r"\{pc:([0-9a-f]+)\}", lambda match: _line_of(self.path, match[1]), text)
+
+
+class _Registering(TorchDispatchMode):
+    """Registers every tensor that passes through a torch operation."""
+
+    def __init__(self, shim: Shim) -> None:
+        super().__init__()
+        self.shim = shim
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, result)):
+            if isinstance(leaf, Tensor) and leaf.device.type == "cpu":
+                self.shim.register(leaf)
+        return result
+
+
+def library(
+    sources: Sequence[Path], include: Sequence[Path] = (), defines: Sequence[str] = (), checked: bool = True
+) -> Shim:
+    """Compile .cu and .cpp sources into one shared library for ctypes (functions `extern "C"`)."""
+    path, objects = _build("kernels", sources, include, defines, checked, link_nanobind=False)
+    return Shim(path, objects, None)
+
+
+def extension(
+    name: str,
+    sources: Sequence[Path],
+    include: Sequence[Path] = (),
+    defines: Sequence[str] = (),
+    checked: bool = True,
+) -> Shim:
+    """Compile .cu and .cpp sources, one of them with NB_MODULE(name, m), into a nanobind module."""
+    path, objects = _build(name, sources, include, defines, checked, link_nanobind=True)
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return Shim(path, objects, module)
+
+
+def _build(
+    name: str,
+    sources: Sequence[Path],
+    include: Sequence[Path],
+    defines: Sequence[str],
+    checked: bool,
+    link_nanobind: bool,
+) -> tuple[Path, list[Path]]:
+    """-> the shared library and the objects of the kernels; cached by the content of everything that goes in."""
+    flags = [*(f"-I{path}" for path in [HERE, *include]), *(f"-D{define}" for define in defines)]
+    kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
+    inputs = [(HERE / "runtime.cpp", [*_COMMON, f"-I{HERE}"])]
+    for source in sources:
+        inputs.append((source, kernel if source.suffix == ".cu" else [*_COMMON, *_python_flags(link_nanobind), *flags]))
+    if link_nanobind:
+        nanobind = _nanobind_root() / "src/nb_combined.cpp"
+        inputs.append((nanobind, ["-std=c++17", "-fPIC", "-O1", "-DNDEBUG", "-w", *_python_flags(True)]))
+    objects = _compile_all(inputs)
+    key = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
+    path = CACHE / f"{name}-{key}.so"
+    if not path.exists():
+        _run(["g++", "-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl", "-o"], path)
+    return path, [o for o, (s, _) in zip(objects, inputs, strict=True) if s.suffix == ".cu"]
+
+
+def _compile_all(inputs: Sequence[tuple[Path, list[str]]]) -> list[Path]:
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    objects = []
+    for source, flags in inputs:
+        key = hashlib.sha256(_preprocessed(source, flags)).hexdigest()[:16]
+        target = CACHE / f"{source.stem}-{key}.o"
+        if not target.exists():
+            _compile(source, flags, target)
+        objects.append(target)
+    return objects
+
+
+def _compile(source: Path, flags: Sequence[str], target: Path) -> None:
+    if source.suffix != ".cu":
+        _run(["g++", *flags, "-c", str(source), "-o"], target)
+        return
+    # A gap behind each __shared__ variable, so that an overrun does not land in the next one.
+    assembly = target.with_suffix(".s")
+    _run(["g++", *flags, "-fdata-sections", "-S", str(source), "-o"], assembly)
+    gap = re.compile(r"^(_ZZ\S+:\n\s*\.zero\s+)(\d+)$", re.MULTILINE)
+    assembly.write_text(gap.sub(lambda m: f"{m[1]}{int(m[2]) + _GAP}", assembly.read_text()))
+    _run(["g++", "-c", str(assembly), "-o"], target)
+    assembly.unlink()
+
+
+def _preprocessed(source: Path, flags: Sequence[str]) -> bytes:
+    command = ["g++", *flags, "-E", str(source)]
+    result = subprocess.run(command, capture_output=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr.decode())
+    return Path(__file__).read_bytes() + " ".join(command).encode() + result.stdout
+
+
+def _run(command: Sequence[str], target: Path) -> None:
+    """Run a compiler that writes `target`, which appears only when it is complete."""
+    partial = target.with_name(f"{target.stem}.{os.getpid()}{target.suffix}")
+    result = subprocess.run([*command, str(partial)], capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr)
+    partial.rename(target)
+
+
+def _nanobind_root() -> Path:
+    import nanobind
+
+    return Path(nanobind.__file__).parent
+
+
+def _python_flags(nanobind: bool) -> list[str]:
+    if not nanobind:
+        return []
+    root = _nanobind_root()
+    paths = [sysconfig.get_path("include"), root / "include", root / "ext/robin_map/include"]
+    return [f"-I{path}" for path in paths]
+
+
+def _symbols(path: Path, objects: Sequence[Path]) -> str:
+    """What runtime.cpp's shim_symbols reads; __shared__ variables are the function-local statics of the kernels."""
+    known = {line[3] for line in _nm(*objects) if len(line) == 4 and line[2] in _VARIABLES}
+    found = [line for line in _nm(path) if len(line) == 4]
+    variables = [line for line in found if line[3] in known and line[2] in _VARIABLES]
+    readable = _demangled([line[3] for line in variables])
+    kinds = ["s" if line[3].startswith("_ZZ") else "v" for line in variables]
+    rows = [f"{k} {v[0]} {v[1]} {name}" for k, v, name in zip(kinds, variables, readable, strict=True)]
+    end = max(int(line[0], 16) + int(line[1], 16) for line in found)
+    return "\n".join([*rows, f"i 0 {end:x} image"])
+
+
+def _nm(*paths: Path) -> list[list[str]]:
+    if not paths:
+        return []
+    command = ["nm", "-S", "--defined-only", *map(str, paths)]
+    return [line.split() for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()]
+
+
+def _demangled(names: Sequence[str]) -> list[str]:
+    text = subprocess.run(["c++filt", *names], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    return [re.sub(r"^.*::", "", line) for line in text.splitlines()] if names else []
+
+
+def _line_of(path: Path, offset: str) -> str:
+    """File and line of a return address: the instruction before it, outside the shim's own header."""
+    command = ["addr2line", "-i", "-e", str(path), f"{int(offset, 16) - 1:x}"]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.split("\n")
+    places = [line.split(" (")[0] for line in lines if line and not line.startswith(str(HERE / "cuda_runtime.h"))]
+    return places[0] if places else "an unknown place"
