@@ -73,7 +73,7 @@ class SegmentedView:
 
 
 class DepthLookup:
-    """Depths of a view, interpolated between the points it observes, within segments where that is possible."""
+    """Depths of a view, interpolated between the points it observes, within a segment where possible."""
 
     def __init__(self, view: SegmentedView) -> None:
         self.depth = view.project(view.positions)[1]  # (M,)

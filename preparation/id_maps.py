@@ -1,4 +1,4 @@
-"""The writer behind every backend: id maps per view in, `object_mask/` with dense ids out, whole or not at all.
+"""The writer behind every backend: id maps in, `object_mask/` with dense ids out, whole or not at all.
 
 Sources are PNG files, one per view, whose ids mean whatever the backend says. A census of them holds, per
 view, the ids (K,) other than 0 and their pixels (K,); a backend gives every one of these an object (K,), a
@@ -39,7 +39,7 @@ class Segments:
 
 
 def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
-    """View name -> its mask `<folder>/<name>.png`, or that of DEVA's `Annotations/`; views without one are left out.
+    """View name -> its mask `<folder>/<name>.png`, or that in DEVA's `Annotations/`, where there is one.
 
     Raises:
         SceneError: no folder, no masks, or masks most of which belong to no view.
@@ -47,15 +47,17 @@ def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
     if not folder.is_dir():
         raise SceneError(f"{folder}: no such folder. --masks takes a folder of id maps, one PNG per image.")
     folder = folder / DEVA_FOLDER if (folder / DEVA_FOLDER).is_dir() else folder
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))}
+    files = {
+        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))
+    }
     if not files:
         raise SceneError(f"{folder}: holds no PNG. --masks takes a folder of id maps, one PNG per image.")
     found = {view.image_name: files[view.image_name] for view in views if view.image_name in files}
     if 2 * len(found) < len(files):
         raise SceneError(
             f"{folder}: {len(files) - len(found)} of its {len(files)} masks ({_some(list(files))}) carry the "
-            f"name of no image of the scene ({_some([view.image_name for view in views])}). Are they masks of "
-            "another scene?"
+            f"name of no image of the scene ({_some([view.image_name for view in views])}). Are they those "
+            "of another scene?"
         )
     return found
 
@@ -75,13 +77,13 @@ def take_census(
         width, height = image_size(images[name])
         if abs(ids.shape[1] / width * height - ids.shape[0]) > ASPECT_TOLERANCE:
             raise SceneError(
-                f"{path}: {ids.shape[1]}x{ids.shape[0]}, but {images[name]} is {width}x{height}. Use masks of "
-                "these images: scaled is fine, cropped is not, nor are masks of distorted images."
+                f"{path}: {ids.shape[1]}x{ids.shape[0]}, but {images[name]} is {width}x{height}. Use masks "
+                "of these images: scaled is fine, cropped is not, nor are masks of distorted images."
             )
         present, pixels = np.unique(ids[ids != 0], return_counts=True)
         if len(present) > MAX_IDS:
             raise SceneError(
-                f"{path}: holds {len(present):,} ids. Is it a coloured picture of the masks rather than an id map?"
+                f"{path}: holds {len(present):,} ids. Is it a coloured picture of a mask, not an id map?"
             )
         census[name] = Segments(path, present, pixels)
     return census
@@ -106,8 +108,8 @@ def number_objects(
     kept = views >= min_views
     if kept.sum() > MAX_IDS:
         raise SceneError(
-            f"the masks hold {kept.sum():,} ids, a 16-bit mask at most {MAX_IDS:,}. Are they coloured pictures "
-            "rather than id maps? --min_views 3 drops ids that fewer views show."
+            f"the masks hold {kept.sum():,} ids, a 16-bit mask at most {MAX_IDS:,}. Are they coloured "
+            "pictures, not id maps? --min_views 3 drops ids that fewer views show."
         )
     number = np.where(kept, np.cumsum(kept), 0)
     table = {
@@ -127,7 +129,7 @@ def write_masks(
     table: Mapping[str, Any],
     quiet: bool = False,
 ) -> None:
-    """Makes the folder `target`, in place of an older one once it is whole: a mask per view, and the table."""
+    """Makes the folder `target` of a mask per view and the table, in place of an older one once it is whole."""
     largest = max((int(ids.max(initial=0)) for ids in numbers.values()), default=0)
     pixel_type = np.uint8 if largest < 256 else np.uint16
     width, height = image_size(next(iter(census.values())).path)
@@ -135,7 +137,9 @@ def write_masks(
     with atomic_folder(target) as folder:
         for name, segments in tqdm(census.items(), desc="writing masks", disable=quiet):
             write_id_map(
-                folder / f"{name}.png", relabel(segments, numbers[name], read_id_map(segments.path)), pixel_type
+                folder / f"{name}.png",
+                relabel(segments, numbers[name], read_id_map(segments.path)),
+                pixel_type,
             )
         with atomic_write(folder / TABLE) as temporary:
             temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")

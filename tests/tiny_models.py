@@ -5,31 +5,16 @@ from pathlib import Path
 
 import torch
 
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    ".",
-    "?",
-    "a",
-    "the",
-    "green",
-    "red",
-    "blue",
-    "bowl",
-    "cup",
-    "disc",
-    "table",
-]
+from utils.pretrained import require_transformers
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?")
+WORDS = (*SPECIAL, "a", "the", "green", "red", "blue", "bowl", "cup", "disc", "table")
 SAM_EDGE = 64
 
 
 def write_detector(folder: Path, seed: int = 0) -> None:
     """A Grounding DINO of about 100,000 random weights that knows `WORDS`."""
-    import transformers
-
+    transformers = require_transformers()
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
@@ -67,8 +52,7 @@ def write_detector(folder: Path, seed: int = 0) -> None:
 
 def write_segmenter(folder: Path, seed: int = 0) -> None:
     """A SAM of as many."""
-    import transformers
-
+    transformers = require_transformers()
     torch.manual_seed(seed)
     vision = transformers.SamVisionConfig(
         hidden_size=32,

@@ -32,7 +32,7 @@ from gradiseg.evaluation.trained import TrainedRun
 
 EXACT_FOLDER = "object_mask_exact"
 ORACLE = "oracle"
-MEANS = ("miou", "mbiou", "mbiou_strict")
+MEANS = ("miou", "mbiou", "mbiou_strict", "mband_error")
 
 
 def evaluate_run(
@@ -95,16 +95,20 @@ def markdown(record: Mapping[str, Any], title: str) -> str:
     lines = [
         f"# {title}",
         "",
-        "| prompt | ids | views | IoU | boundary IoU | strict |",
-        "|---|---|---|---|---|---|",
+        "| prompt | ids | views | IoU | boundary IoU | strict | error within 3 px |",
+        "|---|---|---|---|---|---|---|",
     ]
     ids = record.get("ids", {})
     for prompt, row in record["per_prompt"].items():
-        scores = " | ".join(f"{row[key]:.3f}" for key in ("iou", "biou", "biou_strict"))
+        scores = " | ".join(f"{row[key]:.3f}" for key in ("iou", "biou", "biou_strict", "band_error"))
         lines.append(f"| {prompt} | {' '.join(map(str, ids.get(prompt, [])))} | {row['views']} | {scores} |")
     lines.append("| **mean** | | | " + " | ".join(f"**{record[key]:.3f}**" for key in MEANS) + " |")
     if "rules" in record:
-        lines += ["", "| mask rule | mIoU | mBIoU | strict mBIoU |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| mask rule | mIoU | mBIoU | strict mBIoU | error within 3 px |",
+            "|---|---|---|---|---|",
+        ]
         lines += [
             f"| {rule} | " + " | ".join(f"{means[key]:.3f}" for key in MEANS) + " |"
             for rule, means in record["rules"].items()

@@ -243,7 +243,7 @@ def score_masks(
     A prediction of another size is brought to the ground truth's, aligned by pixel centres.
 
     Returns:
-        `miou`, `mbiou`, `mbiou_strict`; `per_prompt`, `{prompt: {"iou", "biou", "biou_strict", "views"}}`;
+        `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};
         `missing`, the names of the ground-truth files without a prediction, each of which counts 0.
     """
     scores: dict[str, list[MaskScore]] = {}
@@ -257,7 +257,7 @@ def score_masks(
     per_prompt = {prompt: _mean_scores(scores[prompt]) for prompt in sorted(scores)}
     means = {
         f"m{key}": float(np.mean([row[key] for row in per_prompt.values()]))
-        for key in ("iou", "biou", "biou_strict")
+        for key in ("iou", "biou", "biou_strict", "band_error")
     }
     return means | {"per_prompt": per_prompt, "missing": missing}
 

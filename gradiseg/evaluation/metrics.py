@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion
 
 BoolArray = NDArray[np.bool_]
 
@@ -20,18 +20,20 @@ DILATION_RATIO = 0.02  # Gaussian Grouping's and the boundary-IoU authors' defau
 STRICT_DILATION_RATIO = (
     0.005  # on small objects the default band swallows the mask and boundary IoU becomes IoU
 )
+ERROR_BAND = 3  # pixels on either side of a true boundary in which errors are counted
 
 
 @dataclass(frozen=True)
 class MaskScore:
-    """IoU, boundary IoU and strict boundary IoU of one mask."""
+    """IoU, boundary IoU, strict boundary IoU and band error of one mask."""
 
     iou: float
     biou: float
     biou_strict: float
+    band_error: float
 
 
-ZERO_SCORE = MaskScore(0.0, 0.0, 0.0)  # of a prediction that is missing
+ZERO_SCORE = MaskScore(0.0, 0.0, 0.0, 1.0)  # of a prediction that is missing
 
 
 def mask_iou(prediction: BoolArray, truth: BoolArray) -> float:
@@ -65,10 +67,21 @@ def boundary_iou(prediction: BoolArray, truth: BoolArray, ratio: float = DILATIO
     return mask_iou(mask_boundary(prediction, dilation), mask_boundary(truth, dilation))
 
 
+def band_error(prediction: BoolArray, truth: BoolArray, width: int = ERROR_BAND) -> float:
+    """Share of the pixels within `width` of the true boundary that `prediction` puts on the wrong side.
+
+    Distances are chessboard distances. A true mask that is empty or fills the image has no boundary: 0.
+    """
+    square = np.ones((3, 3), bool)
+    near = binary_dilation(truth, square, width) & binary_dilation(~truth, square, width)
+    return float(np.mean((prediction != truth)[near])) if near.any() else 0.0
+
+
 def score_mask(prediction: BoolArray, truth: BoolArray) -> MaskScore:
-    """All three scores of one mask (H, W)."""
+    """All scores of one mask (H, W)."""
     return MaskScore(
         iou=mask_iou(prediction, truth),
         biou=boundary_iou(prediction, truth),
         biou_strict=boundary_iou(prediction, truth, STRICT_DILATION_RATIO),
+        band_error=band_error(prediction, truth),
     )

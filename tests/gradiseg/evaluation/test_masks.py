@@ -119,7 +119,8 @@ def test_a_missing_prediction_counts_zero_and_is_listed(tmp_path: Path) -> None:
     write_predictions(tmp_path / "pred", {(m.view, m.prompt): read_mask(m.path) for m in truth[1:]})
     record = score_masks(truth, lambda mask: read_prediction(tmp_path / "pred", mask))
     assert record["missing"] == ["0/red mug"]
-    assert record["per_prompt"]["red mug"] == {"iou": 0.5, "biou": 0.5, "biou_strict": 0.5, "views": 2}
+    row = {"iou": 0.5, "biou": 0.5, "biou_strict": 0.5, "band_error": 0.5, "views": 2}
+    assert record["per_prompt"]["red mug"] == row
     assert record["miou"] == 0.75
 
 

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from gradiseg.evaluation.metrics import (
     BoolArray,
+    band_error,
     boundary_dilation,
     boundary_iou,
     mask_boundary,
@@ -56,7 +57,7 @@ def test_iou_equals_set_arithmetic_and_is_symmetric(a: BoolArray, b: BoolArray) 
 @given(masks)
 def test_a_mask_scores_one_against_itself_and_zero_against_nothing(mask: BoolArray) -> None:
     score = score_mask(mask, mask)
-    assert (score.iou, score.biou, score.biou_strict) == (1.0, 1.0, 1.0)
+    assert (score.iou, score.biou, score.biou_strict, score.band_error) == (1.0, 1.0, 1.0, 0.0)
     nothing = score_mask(np.zeros_like(mask), mask)
     assert nothing.iou == nothing.biou == (0.0 if mask.any() else 1.0)
 
@@ -90,3 +91,14 @@ def test_band_width_is_a_share_of_the_diagonal_and_at_least_one_pixel() -> None:
 def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="shapes"):
         mask_iou(np.ones((3, 4), bool), np.ones((4, 3), bool))
+
+
+def test_band_error_counts_only_pixels_near_the_true_boundary():
+    truth = np.zeros((40, 40), bool)
+    truth[:, :20] = True
+    prediction = truth.copy()
+    prediction[:, 20] = True  # one of the six columns of the band is wrong
+    prediction[:, 39] = True  # far away
+    assert band_error(prediction, truth) == pytest.approx(1 / 6)
+    assert band_error(~truth, truth) == 1.0
+    assert band_error(prediction, np.zeros_like(truth)) == 0.0

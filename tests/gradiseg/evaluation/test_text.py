@@ -168,7 +168,7 @@ def test_words_and_other_sources_of_ids_exclude_each_other(run: Path) -> None:
 
 @pytest.mark.parametrize("threshold", ["0", "1"])
 def test_the_models_of_two_folders_serve(run: Path, tmp_path: Path, threshold: str) -> None:
-    """Random weights mark anything; the point is that the whole way is walked, and that it is deterministic."""
+    """Random weights mark anything, but always the same; above the highest threshold, nothing."""
     pytest.importorskip("transformers")
     write_detector(tmp_path / "detector")
     write_segmenter(tmp_path / "segmenter")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import _core
+from . import _core, cuda
 
 __all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "instruction_set"]
 
@@ -26,6 +26,10 @@ INVALID_INPUTS = {
     4: "scales, rotations or cov3D_precomp",
     8: "shs or colors_precomp",
     16: "sh_objs",
+    32: "viewmatrix",  # of tensors on the CPU, `_check_camera` reads these
+    64: "projmatrix",
+    128: "campos",
+    256: "bg",
 }
 
 
@@ -71,6 +75,14 @@ class _FrameLease:
 
     def __del__(self) -> None:
         self.pool.append(self.frame)
+
+    def forward(self, is_double: bool, inputs: _core.Inputs, outputs: _core.Outputs) -> int:
+        """Renders; returns 0 or the bits of the inputs that hold NaN or Inf."""
+        return _core.forward(instruction_set(), is_double, self.frame, inputs, outputs)
+
+    def backward(self, is_double: bool, *structs: Any) -> None:
+        """Fills the input gradients: inputs, outputs, their gradients, where the inputs' gradients go."""
+        _core.backward(instruction_set(), is_double, self.frame, *structs)
 
 
 def _pointer(tensor: Tensor | None) -> int:
@@ -135,7 +147,7 @@ class _Rasterize(torch.autograd.Function):
         size = (settings.image_height, settings.image_width)
         color = means.new_empty((3, *size))
         objects = means.new_empty((inputs.num_identity, *size))
-        radii = torch.empty(means.shape[0], dtype=torch.int32)
+        radii = torch.empty(means.shape[0], dtype=torch.int32, device=means.device)
         alpha, depth = (means.new_empty(size), means.new_empty(size)) if extra else (None, None)
         outputs = _core.Outputs()
         for name, tensor in (
@@ -146,14 +158,14 @@ class _Rasterize(torch.autograd.Function):
             ("depth", depth),
         ):
             setattr(outputs, name, _pointer(tensor))
-        lease = _FrameLease()
-        invalid = _core.forward(instruction_set(), means.dtype == torch.float64, lease.frame, inputs, outputs)
+        frame = cuda.frame_on(means.device) if means.is_cuda else _FrameLease()
+        invalid = frame.forward(means.dtype == torch.float64, inputs, outputs)
         if invalid:
             names = "; ".join(name for bit, name in INVALID_INPUTS.items() if invalid & bit)
             raise ValueError(f"the rasterizer was given NaN or Inf in: {names}")
         # Keeps alive what the pointers in `inputs` and `outputs` refer to.
         ctx.save_for_backward(color, objects, radii, alpha, depth, *arguments, *camera.values())
-        ctx.call = (lease, inputs, outputs)
+        ctx.call = (frame, inputs, outputs)
         ctx.mark_non_differentiable(radii)
         ctx.set_materialize_grads(False)
         return color, radii, objects, alpha, depth
@@ -169,7 +181,7 @@ class _Rasterize(torch.autograd.Function):
         dL_ddepth: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         arguments = dict(zip(_Rasterize.NAMES, ctx.saved_tensors[5:], strict=False))
-        lease, inputs, outputs = ctx.call
+        frame, inputs, outputs = ctx.call
         upstream = {"color": dL_dcolor, "objects": dL_dobjects, "alpha": dL_dalpha, "depth": dL_ddepth}
         upstream = {name: None if g is None else g.contiguous() for name, g in upstream.items()}
         output_gradients = _core.OutputGradients()
@@ -186,9 +198,7 @@ class _Rasterize(torch.autograd.Function):
             if (gradient := gradients[name]) is not None:
                 setattr(input_gradients, f"{name}_stride", gradient.stride(0))
         is_double = arguments["means"].dtype == torch.float64
-        _core.backward(
-            instruction_set(), is_double, lease.frame, inputs, outputs, output_gradients, input_gradients
-        )
+        frame.backward(is_double, inputs, outputs, output_gradients, input_gradients)
         return None, None, gradients["means2d"], *(gradients[name] for name in _Rasterize.NAMES)
 
 
@@ -196,8 +206,9 @@ def _check(name: str, tensor: Tensor | None, shape: tuple[int | None, ...], like
     """`tensor`, contiguous; a ValueError names the argument where its device, dtype or shape is wrong."""
     if tensor is None:
         return None
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name} is on {tensor.device}; this build of the rasterizer takes CPU tensors")
+    if tensor.device != like.device or tensor.device.type not in ("cpu", "cuda"):
+        expected = "a CPU or CUDA device" if tensor is like else f"{like.device} as means3D"
+        raise ValueError(f"{name} is on {tensor.device}; expected {expected}")
     if tensor.dtype not in (torch.float32, torch.float64) or tensor.dtype != like.dtype:
         raise ValueError(f"{name} is {tensor.dtype}; expected {like.dtype} as means3D (float32 or float64)")
     if tensor.dim() != len(shape) or any(
@@ -214,7 +225,7 @@ def _check_camera(settings: GaussianRasterizationSettings) -> None:
         tensor = getattr(settings, name)
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
-        if not tensor.isfinite().all():
+        if not tensor.is_cuda and not tensor.isfinite().all():  # on a GPU the kernels look, without a wait
             raise ValueError(f"the rasterizer was given NaN or Inf in: {name}")
 
 

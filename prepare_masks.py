@@ -1,0 +1,35 @@
+"""Makes id masks of a scene that are consistent through its views."""
+
+import utils.openmp  # noqa: F401  # isort: skip
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from arguments import parse
+from preparation.masks import MaskParams, prepare_masks
+from utils.errors import run_command
+from utils.files import atomic_write
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Makes the masks and says how many ids they hold."""
+    (params,) = parse((MaskParams,), argv, prog="prepare_masks.py", description=__doc__ or "")
+    table = prepare_masks(params)
+    if params.json:
+        with atomic_write(params.json) as temporary:
+            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    if params.quiet:
+        return
+    count, dropped = len(table["ids"]), table["dropped"]["ids"]
+    print(f"{Path(params.source_path, params.object_path)}: {count} ids in {table['views']} views.")
+    if dropped:
+        print(f"{dropped} more were seen in too few views and are unlabelled now (--min_views).")
+    if table["views_without_mask"]:
+        print(f"{table['views_without_mask']} views have no mask: they train on colour alone.")
+    if count >= 256:
+        print(f"Train with --num_classes {count + 1}: the default holds ids up to 255.")
+
+
+if __name__ == "__main__":
+    run_command(main)
