@@ -42,6 +42,7 @@ from utils.errors import SceneError, run_command
 from utils.files import atomic_write
 from utils.general import seed_everything
 from utils.image import psnr
+from utils.memory import keep_freed_memory
 
 GROUPS = (ModelParams, PipelineParams, OptimizationParams, GradiSegParams, RunParams)
 TEST_PICTURES = 3  # test views shown in TensorBoard
@@ -100,6 +101,8 @@ class Training:
         if not self.camera_order:
             self.camera_order = random.sample(range(len(self.cameras)), len(self.cameras))
         camera = self.cameras[self.camera_order.pop()]
+        if self.camera_order:
+            self.cameras[self.camera_order[-1]].prefetch()
 
         rendered = render(
             camera, self.model, None, self.background, identity_geometry_grad=self.opt.identity_geometry_grad
@@ -110,8 +113,10 @@ class Training:
         for strategy in self.strategies:
             strategy.after_backward(self.model, rendered, self.iteration)
         assert self.model.optimizer is not None  # since training_setup
+        visible = rendered["visibility_filter"] if self.opt.visible_adam else None
+        self.model.optimizer.step(visible=visible)  # type: ignore[call-overload]
+        self.classifier_optimizer.step()
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
-            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return losses
 
@@ -163,6 +168,7 @@ def train(training: Training) -> None:
     """Run to the last iteration, or to Ctrl-C."""
     run, last = training.run, training.opt.iterations
     progress = Progress(training.args.model_path, training.iteration, last, run.quiet)
+    keep_freed_memory()
     gc.freeze()  # what set-up built stays: collections need look only at what the iterations leave
     previous_handler = signal.signal(signal.SIGINT, training.stop)
     try:

@@ -74,6 +74,11 @@ class ModelParams:
         256, "number of ids, the largest id in the masks + 1 at least", low=2, high=MAX_CLASSES
     )
     data_device: str = option("cpu", "where the photographs are kept", pattern=r"cpu|cuda(:\d+)?")
+    data_cache_mb: int = option(
+        0,
+        "MB of photographs and masks kept in memory, the rest is read when shown; 0 = half of what is free",
+        low=0,
+    )
 
 
 @dataclass
@@ -119,6 +124,7 @@ class OptimizationParams:
         2e-4, "mean screen-space gradient above which 3DGS densifies", low=0
     )
     min_opacity: float = option(0.005, "Gaussians below this opacity are pruned", low=0, high=1)
+    visible_adam: bool = option(False, "Adam leaves Gaussians alone that the view does not show")
     max_gaussians: int = option(0, "densification stops at this number of Gaussians; 0 = no cap", low=0)
     identity_lambda_val: float = option(1.0, "weight of the 2D identity loss (alpha)", low=0)
     ignore_label: int = option(

@@ -18,7 +18,7 @@ from utils.errors import SceneError
 
 ABSENT_BIAS = -100.0  # exp(-100) vanishes beside any trained logit in float32
 IGNORED = -1  # dense label of a pixel that does not train
-_ABSENT = -2  # table entry of an id that the classifier has no row for
+_ABSENT = -2  # table entry of an id that the classifier has no row for; below every other
 CHUNK = 65_536  # Gaussians classified at once: 64 MiB of logits at 256 classes
 
 
@@ -54,8 +54,9 @@ class IdentityClassifier(nn.Module):
             )
         self.num_classes = num_classes
         self.register_buffer("class_ids", ids)
-        table = torch.full((num_classes,), _ABSENT, dtype=torch.int32)  # id -> dense label
-        table[ids] = torch.arange(ids.numel(), dtype=torch.int32, device=table.device)
+        label_type = torch.int16 if ids.numel() <= 2**15 else torch.int32  # a map of them is kept per view
+        table = torch.full((num_classes,), _ABSENT, dtype=label_type)  # id -> dense label
+        table[ids] = torch.arange(ids.numel(), dtype=label_type, device=table.device)
         if 0 <= ignore_label < num_classes:
             table[ignore_label] = IGNORED
         self.register_buffer("table", table, persistent=False)
@@ -68,20 +69,22 @@ class IdentityClassifier(nn.Module):
         return nn.functional.linear(encodings, self.weight, self.bias)
 
     def labels(self, id_map: Tensor) -> Tensor:
-        """Dense labels (H, W) int32 of a map of ids (H, W); IGNORED where the id is `ignore_label`.
+        """Dense labels (H, W) int16 or int32 of a map of ids (H, W); IGNORED where the id is `ignore_label`.
 
         Raises: SceneError naming the smallest id that has no row.
         """
-        ids = id_map.to(self.table.device, torch.int64)
-        outside = (ids < 0) | (ids >= self.num_classes)  # (H, W)
-        labels = self.table[ids.clamp(0, self.num_classes - 1)]  # (H, W)
-        unknown = outside | (labels == _ABSENT)
-        if bool(unknown.any()):
-            raise SceneError(
-                f"id map: id {int(ids[unknown].min())} is none of the classifier's {self.class_ids.numel()}. "
-                "Make the classifier from all the masks it is trained on."
-            )
-        return labels
+        ids = id_map.to(self.table.device, torch.int32)
+        low, high = ids.aminmax()
+        if int(low) >= 0 and int(high) < self.num_classes:
+            labels = self.table.index_select(0, ids.flatten()).view(ids.shape)
+            if int(labels.amin()) > _ABSENT:
+                return labels
+        known = (torch.arange(self.num_classes, device=ids.device)[self.table != _ABSENT]).to(ids.dtype)
+        unknown = ids[~torch.isin(ids, known)]
+        raise SceneError(
+            f"id map: id {int(unknown.min())} is none of the classifier's {self.class_ids.numel()}. "
+            "Make the classifier from all the masks it is trained on."
+        )
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """State dict of the equivalent `Conv2d(16, C, 1)`, the content of `classifier.pth`."""

@@ -1,10 +1,11 @@
 """Do ids mean the same object in every view? The sparse points tell: each is one place, seen in many views.
 
-A point counts as visible where no other point is much nearer within a small cell of the image (tracks hold fewer
-sightings, and none on plain surfaces: they found 10 of 18 switched masks of a scene where this finds all).
+A point counts as visible where no other is much nearer within a small cell of the image. (The tracks of the
+model hold fewer sightings: with them 10 of 18 switched masks of a scene were found, where this finds all.)
 `votes` (N, K) counts in how many views point n carries the k-th id; 0 (unlabelled) does not vote.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from scene.dataset_readers import CameraInfo
 
-CELLS = 60  # along the image's longer edge, of the depth test
+POINTS_PER_CELL = 4  # of the depth test, on average: fewer let hidden points through, more lose slanted ones
 DEPTH_TOLERANCE = 1.05  # times the nearest depth in the cell: the points of one surface
 ABSENT = 0.2  # of its median area: an object with less is missing from a view
 SWITCH_SHARE = 0.5  # of the votes of other views for one other id
@@ -45,9 +46,8 @@ def visible_points(view: CameraInfo, points: np.ndarray) -> tuple[np.ndarray, np
         y = (view.fy * camera[:, 1] / depth + view.cy) / view.height
     rows = np.flatnonzero((depth > 0) & (x >= 0) & (x < 1) & (y >= 0) & (y < 1))
     x, y, depth = x[rows], y[rows], depth[rows]
-    cell = max(view.width, view.height) / CELLS
-    columns = int(view.width / cell) + 1
-    index = (y * view.height / cell).astype(int) * columns + (x * view.width / cell).astype(int)
+    cells = math.ceil(math.sqrt(len(rows) / POINTS_PER_CELL))  # along each edge
+    index = (y * cells).astype(int) * cells + (x * cells).astype(int)
     nearest = np.full(index.max(initial=0) + 1, np.inf)
     np.minimum.at(nearest, index, depth)
     seen = depth < DEPTH_TOLERANCE * nearest[index]
@@ -80,8 +80,8 @@ def agreement(sightings: Sequence[Sighting]) -> float | None:
 def find_switches(sightings: Mapping[str, Sighting], areas: Mapping[str, Mapping[int, int]]) -> list[Switch]:
     """Ids that probably changed in some views; `areas` are the pixels of every id by view.
 
-    An id of a view is suspected where most of its points carry ONE other id in the other views and that one
-    is missing from the view: an object can have been renamed there, but what hides a thing has its own points.
+    An id of a view is suspected where most of its points carry ONE other id in the other views, and that one
+    is missing from the view. (If it is there, the one merely lies before the other.)
     """
     votes, labels = count_votes(list(sightings.values()))
     median = {
@@ -111,7 +111,7 @@ def count_votes(sightings: Sequence[Sighting]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _opinion(votes: np.ndarray, labels: np.ndarray, label: int) -> tuple[float, int, int]:
-    """The OTHER views on points (M,K) that carry `label` here: largest share, its id, and points that vote."""
+    """What OTHER views say of points that carry `label` here: largest share, its id, points that vote."""
     column = int(np.searchsorted(labels, label))
     others = votes.astype(float)
     others[:, column] -= 1
@@ -120,6 +120,4 @@ def _opinion(votes: np.ndarray, labels: np.ndarray, label: int) -> tuple[float, 
         return 0.0, label, 0
     share = (others / others.sum(axis=1, keepdims=True)).mean(axis=0)
     best = int(share.argmax())
-    return (
-        (float(share[best]), int(labels[best]), len(others)) if best != column else (0.0, label, len(others))
-    )
+    return float(share[best]) if best != column else 0.0, int(labels[best]), len(others)

@@ -74,7 +74,7 @@ class SfmReport:
     def lines(self) -> Iterator[str]:
         """The report as text, with what to do where it is poor."""
         yield (
-            f"{self.registered} of {self.photos} photographs have a pose. {self.points:,} points, seen in "
+            f"{self.registered} of {self.photos} photographs have a pose. {self.points:,} points, in "
             f"{self.track_length:.1f} photographs each; reprojection error {self.reprojection_error:.2f} pixels."
         )
         yield from self.cameras

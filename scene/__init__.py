@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from arguments import ModelParams
 from scene import checks
-from scene.cameras import Camera, load_camera
+from scene.cameras import Camera, load_camera, load_pixels
 from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
 from scene.gaussian_model import GaussianModel
+from scene.pixels import PixelStore
 from scene.ply import write_point_cloud
 from utils.files import atomic_write, latest_iteration
 
@@ -34,7 +35,8 @@ class Scene:
         load_iteration: iteration of the saved model to load, -1 = the last; None starts a new run, which
             writes `cameras.json` and `input.ply`.
         shuffle: shuffle the training views (with `random`'s seed); test views keep the order of their names.
-        device: where the cameras' matrices are put; photographs and masks stay on `args.data_device`.
+        device: where the cameras' matrices are put; photographs and masks stay on `args.data_device`, or
+            on the disk where `args.data_cache_mb` has no room for them.
 
     Attributes: `cameras_extent` (length scale of the scene), `class_ids` (sorted ids in the training masks),
     `notes` (what the data check told), `loaded_iter`, `model_path`.
@@ -58,10 +60,11 @@ class Scene:
         mask_folder = Path(args.source_path, args.object_path)
         self.notes = checks.check_files(info.train_cameras, info.test_cameras, mask_folder)
         args = replace(args, data_device=checks.usable_device(args.data_device))
-        self.train_cameras = _load(info.train_cameras, args, device, "training views", quiet)
-        self.test_cameras = _load(info.test_cameras, args, device, "test views", quiet)
+        store = PixelStore(args.data_cache_mb)
+        self.train_cameras, ids = _load(info.train_cameras, args, device, "training views", quiet, store)
+        self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", quiet, store)
         self.cameras_extent: float = info.nerf_normalization["radius"]
-        self.class_ids = _class_ids(self.train_cameras)
+        self.class_ids = sorted(ids)
         if shuffle:
             random.shuffle(self.train_cameras)
         if gaussians is None:
@@ -102,17 +105,26 @@ class Scene:
 
 
 def _load(
-    infos: list[CameraInfo], args: ModelParams, device: torch.device | str, what: str, quiet: bool
-) -> list[Camera]:
+    infos: list[CameraInfo],
+    args: ModelParams,
+    device: torch.device | str,
+    what: str,
+    quiet: bool,
+    store: PixelStore,
+) -> tuple[list[Camera], set[int]]:
+    """The cameras, and the ids in their masks."""
+    cameras: list[Camera] = []
+    ids: set[int] = set()
     with ThreadPoolExecutor(READERS) as pool:
         views = pool.map(partial(load_camera, args=args), infos, range(len(infos)))
         bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
-        return [view.with_matrices_on(device) for view in bar]
-
-
-def _class_ids(cameras: list[Camera]) -> list[int]:
-    present = [torch.unique(camera.objects.cpu().int()) for camera in cameras if camera.objects is not None]
-    return torch.unique(torch.cat(present)).tolist() if present else []
+        for info, camera in zip(infos, bar, strict=True):
+            if camera.objects is not None:
+                ids.update(torch.unique(camera.objects.cpu().int()).tolist())
+            if not store.keeps(camera.pixels):
+                camera.leave_pixels_to(store, partial(load_pixels, info, args))
+            cameras.append(camera.with_matrices_on(device))
+    return cameras, ids
 
 
 def _camera_to_json(index: int, view: CameraInfo) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A view as the renderer and the losses need it, and its loading.
 
-Photographs stay uint8 in memory and become float on access. Image, intrinsics and mask are brought to the
-working resolution over one field of view, so that they stay aligned: the image W x H becomes W' x H', fx and
-cx scale by W'/W, fy and cy by H'/H, and the mask votes over the same footprints.
+Photographs stay uint8 and become float on access; `scene.pixels` says which stay in memory. Image,
+intrinsics and mask are brought to the working resolution over one field of view, so that they stay aligned:
+the image W x H becomes W' x H', fx and cx scale by W'/W, fy and cy by H'/H, and the mask votes over the same
+footprints.
 """
 
 import copy
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from arguments import ModelParams
 from scene import checks
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map, resize_id_map
+from scene.pixels import Pixels, PixelStore
 from utils.errors import SceneError
 from utils.graphics import focal2fov, projection, world_view
 
@@ -63,12 +66,30 @@ class Camera:
         self.FoVx, self.FoVy = focal2fov(fx, width), focal2fov(fy, height)
         self.R, self.T = R, T
         self.znear, self.zfar = ZNEAR, ZFAR
-        self.image_uint8 = image_uint8
-        self.objects = objects
+        self._pixels = Pixels(image_uint8, objects)
+        self._source: tuple[PixelStore, Callable[[], Pixels]] | None = None  # of pixels not in memory
         self.world_view_transform = world_view(R, T)  # (4, 4)
         self.projection_matrix = projection(fx, fy, cx, cy, width, height, ZNEAR, ZFAR)  # (4, 4)
         self.full_proj_transform = self.world_view_transform @ self.projection_matrix  # (4, 4)
         self.camera_center = torch.tensor(-R @ T, dtype=torch.float32)  # (3,)
+
+    @property
+    def pixels(self) -> Pixels:
+        """Photograph and id map, read now where they are not in memory."""
+        if self._source is None:
+            return self._pixels
+        store, load = self._source
+        return store.read(load).result()
+
+    @property
+    def image_uint8(self) -> torch.Tensor | None:
+        """Photograph (3,H,W) uint8, None for a view to render only."""
+        return self.pixels.photograph
+
+    @property
+    def objects(self) -> torch.Tensor | None:
+        """Id map (H,W) integer, None where the view has none."""
+        return self.pixels.objects
 
     @property
     def original_image(self) -> torch.Tensor:
@@ -76,6 +97,16 @@ class Camera:
         if self.image_uint8 is None:
             raise ValueError(f"{self.image_name}: a camera without a photograph")
         return self.image_uint8.float() / 255.0
+
+    def leave_pixels_to(self, store: PixelStore, load: Callable[[], Pixels]) -> None:
+        """Hold no pixels any more; `store` reads them by `load` when they are asked for."""
+        self._pixels, self._source = Pixels(None, None), (store, load)
+
+    def prefetch(self) -> None:
+        """Begin to read the pixels, where they are not in memory."""
+        if self._source is not None:
+            store, load = self._source
+            store.read(load)
 
     @property
     def is_masked(self) -> bool:
@@ -92,8 +123,7 @@ class Camera:
     def to(self, device: torch.device | str) -> "Camera":
         """A copy whose matrices and pixels are on `device`."""
         camera = self.with_matrices_on(device)
-        camera.image_uint8 = None if self.image_uint8 is None else self.image_uint8.to(device)
-        camera.objects = None if self.objects is None else self.objects.to(device)
+        camera._pixels, camera._source = self.pixels.to(device), None
         return camera
 
     def with_matrices_on(self, device: torch.device | str) -> "Camera":
@@ -121,19 +151,28 @@ def load_camera(info: CameraInfo, uid: int, args: ModelParams) -> Camera:
     Raises:
         SceneError: a file cannot be read, or the mask holds an id without a class.
     """
+    pixels = load_pixels(info, args)
+    assert pixels.photograph is not None
+    height, width = pixels.photograph.shape[1:]
+    x, y = width / info.width, height / info.height
+    intrinsics = (info.fx * x, info.fy * y, info.cx * x, info.cy * y)
+    return Camera(
+        uid, info.image_name, width, height, *intrinsics, info.R, info.T, pixels.photograph, pixels.objects
+    )
+
+
+def load_pixels(info: CameraInfo, args: ModelParams) -> Pixels:
+    """The pixels of `load_camera`'s camera."""
     photograph = _read_photograph(info.image_path, args.white_background)
     width, height = target_size(*photograph.size, args.resolution)
-    pixels = np.array(resize_image(photograph, width, height))  # (H, W, 3)
-    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    image = np.asarray(resize_image(photograph, width, height)).transpose(2, 0, 1)  # (3, H, W)
     objects = None
     if info.mask_path:
         ids = read_id_map(info.mask_path)
         checks.check_ids(info.mask_path, ids, args.num_classes)
-        objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height))).to(args.data_device)
-    x, y = width / info.width, height / info.height
-    intrinsics = (info.fx * x, info.fy * y, info.cx * x, info.cy * y)
-    name = info.image_name
-    return Camera(uid, name, width, height, *intrinsics, info.R, info.T, image.to(args.data_device), objects)
+        objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height)))
+    # NumPy's copy: torch's would start a second set of OpenMP threads in the thread that reads ahead
+    return Pixels(torch.from_numpy(np.ascontiguousarray(image)), objects).to(args.data_device)
 
 
 def resize_image(image: Image.Image, width: int, height: int) -> Image.Image:

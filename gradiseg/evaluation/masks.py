@@ -1,8 +1,8 @@
 """Predicts the masks of prompts in the test views and scores them against `test_mask/<view>/<prompt>.png`.
 
 Naming contract: `truth` are the ground-truth files, `ids` an assignment `{prompt: [ids]}`, `rule` one of
-`RULES`. Folder `k` of `test_mask` is the k-th test view in name order. Identity maps are rendered at the
-ground truth's own resolution, because resizing a mask by half a pixel costs more than most methods gain.
+`RULES`. Folder `k` of `test_mask` is the k-th test view in name order. Masks are predicted at the ground
+truth's own resolution, because resizing a mask by half a pixel costs more than most methods gain.
 Masks are 0/255 PNGs and belong to the object where they exceed 128, as in Gaussian Grouping; unlike there,
 a missing prediction counts 0.
 """
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
@@ -207,12 +208,19 @@ def check_ids(ids: Assignment, classifier: nn.Conv2d) -> None:
 def _rendered(
     cameras: Sequence[Camera], truth: Sequence[TruthMask], render_identity: IdentityRenderer
 ) -> Iterable[tuple[int, Tensor, list[TruthMask]]]:
-    """Each view with ground truth: its number, its identity map at the ground truth's size, its files."""
+    """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
+
+    Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
         with Image.open(files[0].path) as image:
             width, height = image.size
-        yield view, render_identity(cameras[view].at_resolution(width, height)), files
+        features = render_identity(cameras[view])  # (16, h, w)
+        if features.shape[1:] != (height, width):
+            features = interpolate(features[None], (height, width), mode="bilinear", antialias=True)[0]
+        yield view, features, files
 
 
 def write_predictions(folder: Path, masks: Mapping[MaskKey, BoolArray]) -> None:

@@ -1,8 +1,8 @@
 """Builds .cu sources against the shim of this folder and loads them; README.md says how to use it in a test.
 
-    shim = build.extension("_cuda", [csrc / "cuda/bindings.cpp", csrc / "cuda/kernels.cu"], include=[csrc])
-    with shim.watch(points, order=2):
-        shim.module.nearest(points.data_ptr(), ...)
+shim = build.extension("_cuda", [csrc / "cuda/bindings.cpp", csrc / "cuda/kernels.cu"], include=[csrc])
+with shim.watch(points, order=2):
+    shim.module.nearest(points.data_ptr(), ...)
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ _COMMON = ["-std=c++17", "-fPIC", "-O2", "-g1", "-fno-gnu-unique", "-Wall", "-We
 _KERNEL = ["-x", "c++", "-include", "cuda_runtime.h", "-ffp-contract=off", "-fno-strict-aliasing"]
 _KERNEL += ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-psabi", "-Wno-unused-but-set-variable"]
 _CHECKED = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
-_CHECKED += ["--param", "tsan-distinguish-volatile=1", "-fno-tree-vectorize", "-fno-tree-pre", "-fno-code-hoisting"]
+_CHECKED += [
+    "--param",
+    "tsan-distinguish-volatile=1",
+    "-fno-tree-vectorize",
+    "-fno-tree-pre",
+    "-fno-code-hoisting",
+]
 _CHECKED += ["-fno-tree-loop-im", "-fno-ssa-phiopt", "-fno-ipa-reference", "-fno-ipa-pure-const"]
 
 
@@ -168,7 +174,9 @@ def _build(
     kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
     inputs = [(HERE / "runtime.cpp", [*_COMMON, f"-I{HERE}"])]
     for source in sources:
-        inputs.append((source, kernel if source.suffix == ".cu" else [*_COMMON, *_python_flags(link_nanobind), *flags]))
+        inputs.append(
+            (source, kernel if source.suffix == ".cu" else [*_COMMON, *_python_flags(link_nanobind), *flags])
+        )
     if link_nanobind:
         nanobind = _nanobind_root() / "src/nb_combined.cpp"
         inputs.append((nanobind, ["-std=c++17", "-fPIC", "-O1", "-DNDEBUG", "-w", *_python_flags(True)]))
@@ -252,11 +260,15 @@ def _nm(*paths: Path) -> list[list[str]]:
     if not paths:
         return []
     command = ["nm", "-S", "--defined-only", *map(str, paths)]
-    return [line.split() for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()]
+    return [
+        line.split() for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    ]
 
 
 def _demangled(names: Sequence[str]) -> list[str]:
-    text = subprocess.run(["c++filt", *names], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    text = subprocess.run(
+        ["c++filt", *names], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    ).stdout
     return [re.sub(r"^.*::", "", line) for line in text.splitlines()] if names else []
 
 
@@ -264,5 +276,7 @@ def _line_of(path: Path, offset: str) -> str:
     """File and line of a return address: the instruction before it, outside the shim's own header."""
     command = ["addr2line", "-i", "-e", str(path), f"{int(offset, 16) - 1:x}"]
     lines = subprocess.run(command, capture_output=True, text=True).stdout.split("\n")
-    places = [line.split(" (")[0] for line in lines if line and not line.startswith(str(HERE / "cuda_runtime.h"))]
+    places = [
+        line.split(" (")[0] for line in lines if line and not line.startswith(str(HERE / "cuda_runtime.h"))
+    ]
     return places[0] if places else "an unknown place"

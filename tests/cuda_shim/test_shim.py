@@ -36,7 +36,16 @@ def test_block_sums(shim: Shim, order: int) -> None:
 @pytest.mark.parametrize("order", [0, 1, 7])
 def test_last_block_sees_what_was_fenced(shim: Shim, order: int) -> None:
     values, total = torch.arange(50, dtype=torch.float32), torch.zeros(1)
-    call(shim, "sum_by_last_block", values, torch.zeros(50), torch.zeros(1, dtype=torch.int32), total, 50, order=order)
+    call(
+        shim,
+        "sum_by_last_block",
+        values,
+        torch.zeros(50),
+        torch.zeros(1, dtype=torch.int32),
+        total,
+        50,
+        order=order,
+    )
     assert total.item() == values.sum().item()
 
 
@@ -75,7 +84,10 @@ def test_atomics_of_blocks_do_not_race(shim: Shim) -> None:
         ("large_shared", "uses 65536 bytes of shared memory, more than 49152"),
         ("uninitialised_shared", r"nothing was written to shared values, byte 252, before .*kernels\.cu"),
         ("shared_overrun", "outside every shared variable"),
-        ("write_behind", r"4 bytes written outside every buffer at .*kernels\.cu:\d+ .* 0 bytes behind the end of tensor"),
+        (
+            "write_behind",
+            r"4 bytes written outside every buffer at .*kernels\.cu:\d+ .* 0 bytes behind the end of tensor",
+        ),
         ("same_element", r"race on tensor \(64,\) int32, byte 0 of 256: written at .*kernels\.cu"),
         ("across_blocks", "by thread 0 of another block, then read .* no __threadfence"),
         ("plain_and_atomic", "changed atomically"),
@@ -92,7 +104,9 @@ def test_mistakes_are_found(shim: Shim, name: str, finding: str, order: int) -> 
         call(shim, name, out, order=order)
 
 
-@pytest.mark.parametrize(("name", "finding"), [("read_before", "outside every buffer"), ("misaligned", "misaligned")])
+@pytest.mark.parametrize(
+    ("name", "finding"), [("read_before", "outside every buffer"), ("misaligned", "misaligned")]
+)
 def test_wrong_reads_are_found(shim: Shim, name: str, finding: str) -> None:
     with pytest.raises(ShimError, match=finding):
         call(shim, name, torch.zeros(64, dtype=torch.int32), torch.zeros(64, dtype=torch.int32))

@@ -106,6 +106,18 @@ def test_pure_l1_has_the_gradient_of_the_absolute_value() -> None:
     assert torch.equal(gradient, torch.sign(image - target) / image.numel())
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_of_a_target_are_255ths(dtype: torch.dtype, isa: str) -> None:
+    _C.select_isa(isa)
+    image, _ = images((70, 131), dtype)
+    target = torch.randint(0, 256, image.shape, dtype=torch.uint8)
+    for weight in (0.0, 0.2):
+        of_bytes = with_gradients(fused_losses.l1_ssim(image, target, weight), image)
+        of_floats = with_gradients(fused_losses.l1_ssim(image, target.to(dtype) / 255, weight), image)
+        assert all(torch.equal(a, b) for a, b in zip(of_bytes, of_floats, strict=True))
+
+
 def test_upstream_gradient_scales_and_the_graph_may_be_walked_twice() -> None:
     image, target = images((9, 9))
     loss = fused_losses.l1_ssim(image, target, 0.2)
@@ -182,6 +194,13 @@ def test_zero_weights_cost_log_of_the_number_of_classes() -> None:
     features, weight, bias, labels = linear_problem((8, 9), classes=37)
     loss = fused_losses.linear_cross_entropy(features, 0 * weight, 0 * bias, labels)
     assert loss.item() == pytest.approx(math.log(37), rel=1e-12)
+
+
+def test_a_scale_is_a_factor_of_loss_and_gradients() -> None:
+    *inputs, labels = linear_problem((33, 17))
+    plain = with_gradients(fused_losses.linear_cross_entropy(*inputs, labels), *inputs)
+    scaled = with_gradients(fused_losses.linear_cross_entropy(*inputs, labels, scale=0.3), *inputs)
+    assert_close(scaled, [0.3 * tensor for tensor in plain], 1e-12)
 
 
 def test_renaming_the_classes_changes_nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.spatial import cKDTree
-from simple_knn import MAX_NEIGHBOURS, directional_knn, knn
+from simple_knn import MAX_NEIGHBOURS, PointTree, directional_knn, knn
 from simple_knn._C import distCUDA2
 from torch import Tensor
 
@@ -125,6 +125,27 @@ def test_agrees_with_scipy_on_a_large_set():
     )
     mean = torch.from_numpy(expected[:, 1:4] ** 2).mean(1).float()
     assert torch.allclose(distCUDA2(points), mean, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make_points", SETS)
+@pytest.mark.parametrize("step", [0.0, 1e-3, 0.3, 100.0])
+def test_a_tree_that_follows_moving_points_finds_what_a_new_one_finds(make_points, step, two_threads):
+    tree, points = PointTree(), make_points()
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(4):
+        exclude = torch.arange(len(points))
+        indices, distances = tree.knn(points, points, 6, exclude)
+        expected_indices, expected_distances = knn(points, points, 6, exclude)
+        assert torch.equal(indices, expected_indices) and torch.equal(distances, expected_distances)
+        points = points + step * torch.randn(points.shape, generator=generator)
+
+
+def test_a_tree_follows_points_that_come_go_and_change_places():
+    tree, points = PointTree(), random_points(20_000)
+    for count in (20_000, 12_000, 20_000):
+        shuffled = points[torch.randperm(count, generator=torch.Generator().manual_seed(count))]
+        for a, b in zip(tree.knn(shuffled, points[:50], 5), knn(shuffled, points[:50], 5), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_bits_do_not_depend_on_the_threads(two_threads):

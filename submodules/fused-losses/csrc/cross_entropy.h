@@ -50,7 +50,7 @@ class CrossEntropyKernel {
   const CrossEntropyScratch layout;
   int32_t* const labels;   // (pixels,), -1 where ignored, and so up to a whole vector
   S* const W;              // (classes, padded)
-  S normalisation = S(0);  // 1 / sum of the weights of all pixels
+  S normalisation = S(0);  // scale / sum of the weights of all pixels
 
   template <class U>
   U* at(int64_t byte) const {
@@ -106,7 +106,7 @@ class CrossEntropyKernel {
     }
     double total = 0;
     for (int64_t i = 0; i < chunks; ++i) total += chunk_weights()[i];
-    normalisation = total != 0 ? S(1 / total) : S(0);
+    normalisation = total != 0 ? S(p.scale / total) : S(0);
     return bad_labels;
   }
 

@@ -23,7 +23,7 @@ int CrossEntropyKernel<S>::thread_index() {
 
 template <class S>
 L1Ssim l1_ssim(const L1SsimProblem<S>& problem) {
-  return L1SsimKernel<S>(problem).run();
+  return problem.target_is_uint8 ? L1SsimKernel<S, uint8_t>(problem).run() : L1SsimKernel<S, S>(problem).run();
 }
 
 template <class S>

@@ -13,7 +13,8 @@ namespace fused_losses {
 template <class S>
 struct L1SsimProblem {
   const S* image;
-  const S* target;
+  const void* target;
+  bool target_is_uint8;  // 255 standing for 1; else of the image's type
   S* dL_dimage;   // null: no gradient wanted
   char* scratch;  // l1_ssim_scratch() bytes, 64-byte aligned
   int64_t channels, height, width;
@@ -41,6 +42,7 @@ struct CrossEntropyProblem {
   S* dL_dweight;           // null: neither it nor dL_dbias wanted
   S* dL_dbias;
   char* scratch;  // cross_entropy_scratch() bytes, 64-byte aligned
+  double scale;   // of loss and gradients
   int64_t channels, classes, pixels;
   bool ignores;  // whether `ignore_label` holds a label
   int64_t ignore_label;
@@ -91,16 +93,16 @@ static inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Columns of an SSIM tile: its 11 blurred rows of 4 quantities stay in the level-1 cache (22 KiB in float).
-constexpr int64_t kTileWidth = 128;
-// Rows of an SSIM tile: each tile blurs 10 rows more than it keeps.
-constexpr int64_t kTileHeight = 64;
+// Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4 and
+// of 3 quantities take 42 KiB in float.
+constexpr int64_t kTileWidth = 128, kTileHeight = 96;
 
-static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height, int64_t width,
-                                                int64_t scalar_bytes) {
-  const int64_t tiles_x = (width + kTileWidth - 1) / kTileWidth;
-  const int64_t sums = channels * height * (1 + tiles_x) * int64_t(sizeof(double));
-  return round_up(sums, kAlign) + 3 * channels * height * round_up(width * scalar_bytes, kAlign);
+static inline constexpr int64_t l1_ssim_tiles(int64_t size, int64_t largest) {
+  return (size + largest - 1) / largest;
+}
+static inline constexpr int64_t l1_ssim_scratch(int64_t channels, int64_t height, int64_t width) {
+  return channels * l1_ssim_tiles(height, kTileHeight) * l1_ssim_tiles(width, kTileWidth) *
+         int64_t(sizeof(L1Ssim));
 }
 
 // Channels are padded to the largest group that the kernels hold in registers.

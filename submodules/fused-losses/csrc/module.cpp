@@ -69,11 +69,12 @@ S* pointer(Pointer p) {
 }
 
 template <class S>
-L1SsimProblem<S> l1_ssim_problem(Pointer image, Pointer target, Pointer dL_dimage, Pointer scratch,
-                                 int64_t channels, int64_t height, int64_t width, double lambda_dssim,
-                                 int threads) {
+L1SsimProblem<S> l1_ssim_problem(Pointer image, Pointer target, bool target_is_uint8, Pointer dL_dimage,
+                                 Pointer scratch, int64_t channels, int64_t height, int64_t width,
+                                 double lambda_dssim, int threads) {
   return {pointer<const S>(image),
-          pointer<const S>(target),
+          pointer<const void>(target),
+          target_is_uint8,
           pointer<S>(dL_dimage),
           pointer<char>(scratch),
           channels,
@@ -95,7 +96,7 @@ template <class S>
 CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, Pointer bias, Pointer labels,
                                              int label_type, Pointer pixel_weights, Pointer dL_dfeatures,
                                              Pointer dL_dweight, Pointer dL_dbias, Pointer scratch,
-                                             int64_t channels, int64_t classes, int64_t pixels, bool ignores,
+                                             double scale, int64_t channels, int64_t classes, int64_t pixels, bool ignores,
                                              int64_t ignore_label, int threads) {
   return {pointer<const S>(features),
           pointer<const S>(weight),
@@ -107,6 +108,7 @@ CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, P
           pointer<S>(dL_dweight),
           pointer<S>(dL_dbias),
           pointer<char>(scratch),
+          scale,
           channels,
           classes,
           pixels,
@@ -162,9 +164,9 @@ NB_MODULE(_C, m) {
   m.attr("has_openmp") = false;
 #endif
 
-  m.def("l1_ssim_scratch", l1_ssim_scratch, "channels"_a, "height"_a, "width"_a, "scalar_bytes"_a, "Bytes.");
-  m.def("l1_ssim", l1_ssim<Pointer, Pointer, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>,
-        "is_double"_a, "image"_a, "target"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a,
+  m.def("l1_ssim_scratch", l1_ssim_scratch, "channels"_a, "height"_a, "width"_a, "Bytes.");
+  m.def("l1_ssim", l1_ssim<Pointer, Pointer, bool, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>,
+        "is_double"_a, "image"_a, "target"_a, "target_is_uint8"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a,
         "lambda_dssim"_a, "threads"_a, Release());
 
   m.def(
@@ -175,9 +177,9 @@ NB_MODULE(_C, m) {
       "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a, "Bytes.");
   m.def("cross_entropy",
         cross_entropy<Pointer, Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, Pointer,
-                      int64_t, int64_t, int64_t, bool, int64_t, int>,
+                      double, int64_t, int64_t, int64_t, bool, int64_t, int>,
         "is_double"_a, "features"_a, "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a,
-        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "channels"_a, "classes"_a, "pixels"_a,
+        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "scale"_a, "channels"_a, "classes"_a, "pixels"_a,
         "ignores"_a, "ignore_label"_a, "threads"_a, Release());
 
   m.def("adam", adam, "pointers"_a, "sizes"_a, "settings"_a, "threads"_a, Release());

@@ -27,17 +27,29 @@ NB_MODULE(_core, m) {
       nb::arg("points"), nb::arg("count"), nb::arg("result"), nb::arg("threads"),
       nb::call_guard<nb::gil_scoped_release>());
 
-  m.def(
-      "nearest",
-      [](uintptr_t points, int64_t count, uintptr_t queries, uintptr_t exclude, int64_t num_queries, int k,
-         uintptr_t indices, uintptr_t squared_distances, int threads) {
-        simple_knn::nearest(pointer<const float>(points), count, pointer<const float>(queries),
-                            pointer<const int64_t>(exclude), num_queries, k, pointer<int64_t>(indices),
-                            pointer<float>(squared_distances), threads);
-      },
-      nb::arg("points"), nb::arg("count"), nb::arg("queries"), nb::arg("exclude"), nb::arg("num_queries"),
-      nb::arg("k"), nb::arg("indices"), nb::arg("squared_distances"), nb::arg("threads"),
-      nb::call_guard<nb::gil_scoped_release>());
+  using simple_knn::KdTree;
+  using Release = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<KdTree>(m, "KdTree")
+      .def(
+          "__init__",
+          [](KdTree* tree, uintptr_t points, int64_t count, int threads) {
+            new (tree) KdTree(pointer<const float>(points), count, threads);
+          },
+          nb::arg("points"), nb::arg("count"), nb::arg("threads"))
+      .def_prop_ro("count", &KdTree::count)
+      .def(
+          "refit",
+          [](KdTree& tree, uintptr_t points, int threads) { return tree.refit(pointer<const float>(points), threads); },
+          nb::arg("points"), nb::arg("threads"), Release())
+      .def(
+          "nearest",
+          [](const KdTree& tree, uintptr_t queries, uintptr_t exclude, int64_t num_queries, int k, uintptr_t indices,
+             uintptr_t squared_distances, int threads) {
+            simple_knn::nearest(tree, pointer<const float>(queries), pointer<const int64_t>(exclude), num_queries, k,
+                                pointer<int64_t>(indices), pointer<float>(squared_distances), threads);
+          },
+          nb::arg("queries"), nb::arg("exclude"), nb::arg("num_queries"), nb::arg("k"), nb::arg("indices"),
+          nb::arg("squared_distances"), nb::arg("threads"), Release());
 
   m.def(
       "directional_nearest",

@@ -12,6 +12,7 @@ constexpr int kMaxDepth = 32;            // of a tree over 2^32 points
 constexpr int kQueriesPerTask = 64;      // neighbouring queries visit the same leaves: keep them on one thread
 constexpr int kSample = 33;              // elements a pivot is chosen from
 constexpr int64_t kSampledSize = 128;    // shorter ranges are left to the standard library
+constexpr double kMaxLeafGrowth = 2.0;   // of the leaves' mean side, before a new tree pays
 
 // Moves the elements of which `left` is true to the front and returns their end. Every step swaps and only the boundary
 // depends on the comparison: there is no branch to mispredict, which on unordered points happens every other time.
@@ -78,6 +79,49 @@ KdTree::KdTree(const float* xyz, int64_t count, int threads) : count_(count), fi
       index_[slot] = items[slot].index;
     }
   }
+  built_leaf_size_ = leaf_size();
+}
+
+bool KdTree::refit(const float* xyz, int threads) {
+#pragma omp parallel num_threads(threads)
+#pragma omp single
+  refit_node(xyz, 0, 0, count_);
+  return leaf_size() <= kMaxLeafGrowth * built_leaf_size_;
+}
+
+void KdTree::refit_node(const float* xyz, int64_t node, int64_t begin, int64_t end) {
+  Box& box = boxes_[node];
+  if (node < first_leaf_) {
+    const int64_t middle = begin + (end - begin) / 2;
+#pragma omp task if (end - begin > kParallelSize)
+    refit_node(xyz, 2 * node + 1, begin, middle);
+    refit_node(xyz, 2 * node + 2, middle, end);
+#pragma omp taskwait
+    const Box &left = boxes_[2 * node + 1], &right = boxes_[2 * node + 2];
+    for (int axis = 0; axis < 3; ++axis) {
+      box.low[axis] = std::min(left.low[axis], right.low[axis]);
+      box.high[axis] = std::max(left.high[axis], right.high[axis]);
+    }
+    return;
+  }
+  std::fill(box.low, box.low + 3, std::numeric_limits<float>::infinity());
+  std::fill(box.high, box.high + 3, -std::numeric_limits<float>::infinity());
+  float* const slots[] = {x_.data(), y_.data(), z_.data()};
+  for (int64_t slot = begin; slot < end; ++slot)
+    for (int axis = 0; axis < 3; ++axis) {
+      const float value = xyz[3 * int64_t{index_[slot]} + axis];
+      slots[axis][slot] = value;
+      box.low[axis] = std::min(box.low[axis], value);
+      box.high[axis] = std::max(box.high[axis], value);
+    }
+}
+
+// Sum of the sides of all leaves.
+double KdTree::leaf_size() const {
+  double sum = 0;
+  for (size_t node = first_leaf_; node < boxes_.size(); ++node)
+    for (int axis = 0; axis < 3; ++axis) sum += double(boxes_[node].high[axis]) - boxes_[node].low[axis];
+  return sum;
 }
 
 void KdTree::build(Item* items, int64_t node, int64_t begin, int64_t end) {
@@ -170,9 +214,8 @@ void mean_squared_distance(const float* xyz, int64_t count, float* result, int t
   }
 }
 
-void nearest(const float* xyz, int64_t count, const float* queries, const int64_t* exclude, int64_t num_queries, int k,
+void nearest(const KdTree& tree, const float* queries, const int64_t* exclude, int64_t num_queries, int k,
              int64_t* indices, float* squared_distances, int threads) {
-  const KdTree tree(xyz, count, threads);
 #pragma omp parallel for schedule(dynamic, kQueriesPerTask) num_threads(threads)
   for (int64_t q = 0; q < num_queries; ++q) {
     TopK best;

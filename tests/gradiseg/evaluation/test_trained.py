@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from arguments import ModelParams, PipelineParams, parse_with_run
-from gradiseg.evaluation.masks import DEFAULT_RULE, list_truth, predict_masks, read_mask
+from gradiseg.evaluation.masks import list_truth, predict_masks, read_mask
 from gradiseg.evaluation.metrics import mask_iou
 from gradiseg.evaluation.trained import load_run
 from tests.disc_scene import (
@@ -46,7 +46,7 @@ def test_predicted_masks_lie_on_the_silhouettes_whatever_the_training_resolution
     run = load_run(model, pipeline, quiet=True)
     truth = list_truth(scene / "test_mask", [camera.image_name for camera in run.test_cameras])
     ids = {prompt: [disc.identity] for prompt, disc in DISCS.items()}
-    masks = predict_masks(run.test_cameras, truth, run.render_identity, run.classifier, ids)[DEFAULT_RULE]
+    masks = predict_masks(run.test_cameras, truth, run.render_identity, run.classifier, ids)["argmax"]
     assert len(masks) == len(TEST_VIEWS) * len(DISCS)
     offsets = []
     for mask in truth:

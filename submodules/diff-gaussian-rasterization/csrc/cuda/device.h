@@ -102,14 +102,21 @@ void launch(cudaStream_t stream, int64_t blocks, int threads, void (*kernel)(Par
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/// Sum of `value` over the lanes up to this one.
+template <class T>
+__device__ T warp_inclusive_scan(T value) {
+#pragma unroll
+  for (int step = 1; step < kWarp; step *= 2) {
+    const T other = __shfl_up_sync(kAllLanes, value, step);
+    if (lane_id() >= step) value += other;
+  }
+  return value;
+}
+
 /// Sum of `value` over the threads before this one, and over all in `total`. `scratch` is shared and free again on return.
 template <int kThreads, class T>
 __device__ T block_exclusive_scan(T value, T* scratch, T& total) {
-  T sum = value;
-  for (int step = 1; step < kWarp; step *= 2) {
-    const T other = __shfl_up_sync(kAllLanes, sum, step);
-    if (lane_id() >= step) sum += other;
-  }
+  const T sum = warp_inclusive_scan(value);
   if (lane_id() == kWarp - 1) scratch[warp_id()] = sum;
   __syncthreads();
   T before = 0;

@@ -48,19 +48,18 @@ __global__ void __launch_bounds__(kSortThreads) count_digits(const Key* keys, So
   histogram[int64_t(threadIdx.x) * gridDim.x + blockIdx.x] = counts[threadIdx.x];
 }
 
-/// Block d: exclusive scan of row d of the histogram; its sum to totals[d].
+/// Warp d: exclusive scan of row d of the histogram; its sum to totals[d].
 __global__ void __launch_bounds__(kSortThreads) scan_digits(uint32_t* histogram, int64_t blocks, uint32_t* totals) {
-  __shared__ uint32_t scratch[kSortWarps];
+  const int64_t digit = blockIdx.x * kSortWarps + warp_id();
+  uint32_t* row = histogram + digit * blocks;
   uint32_t carry = 0;
-  uint32_t* row = histogram + blockIdx.x * blocks;
-  for (int64_t first = 0; first < blocks; first += kSortThreads) {
-    const int64_t i = first + threadIdx.x;
-    uint32_t sum;
-    const uint32_t before = block_exclusive_scan<kSortThreads>(i < blocks ? row[i] : 0u, scratch, sum);
-    if (i < blocks) row[i] = carry + before;
-    carry += sum;
+  for (int64_t first = 0; first < blocks; first += kWarp) {
+    const int64_t i = first + lane_id();
+    const uint32_t value = i < blocks ? row[i] : 0, sum = warp_inclusive_scan(value);
+    if (i < blocks) row[i] = carry + sum - value;
+    carry += __shfl_sync(kAllLanes, sum, kWarp - 1);
   }
-  if (threadIdx.x == 0) totals[blockIdx.x] = carry;
+  if (lane_id() == 0) totals[digit] = carry;
 }
 
 /// Lanes whose digit is that of this one, among the valid.
@@ -159,7 +158,7 @@ void sort_pairs(cudaStream_t stream, const SortBuffers<Key>& buffers, int64_t co
     const int shift = pass * kDigitBits, from = pass % 2, to = 1 - from;
     const SortCount n = {count, pass == 0 ? nullptr : num_sorted};
     launch(stream, blocks, kSortThreads, count_digits<Key>, buffers.keys[from], n, shift, buffers.histogram);
-    launch(stream, kDigits, kSortThreads, scan_digits, buffers.histogram, blocks, totals);
+    launch(stream, kDigits / kSortWarps, kSortThreads, scan_digits, buffers.histogram, blocks, totals);
     launch(stream, blocks, kSortThreads, scatter<Key>, buffers.keys[from], pass == 0 ? nullptr : buffers.values[from], n, shift,
            buffers.histogram, totals, buffers.keys[to], buffers.values[to], pass == 0 ? num_sorted : nullptr);
   }

@@ -4,11 +4,12 @@ def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def select_isa(name: str) -> None: ...
 def vector_bytes() -> int: ...
-def l1_ssim_scratch(channels: int, height: int, width: int, scalar_bytes: int) -> int: ...
+def l1_ssim_scratch(channels: int, height: int, width: int) -> int: ...
 def l1_ssim(
     is_double: bool,
     image: int,
     target: int,
+    target_is_uint8: bool,
     dL_dimage: int,
     scratch: int,
     channels: int,
@@ -32,6 +33,7 @@ def cross_entropy(
     dL_dweight: int,
     dL_dbias: int,
     scratch: int,
+    scale: float,
     channels: int,
     classes: int,
     pixels: int,

@@ -19,6 +19,7 @@ _LABEL_TYPES = {torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3} 
 def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
     """(1 - lambda) L1 + lambda (1 - SSIM) of two (C, H, W) images, float32 or float64, values in [0, 1].
 
+    `target` may also be uint8, 255 standing for 1: the same bits as `target.to(image.dtype) / 255`.
     SSIM as in 3DGS: 11 x 11 Gaussian window (sigma 1.5), zero padding, mean over all elements. Returns a
     scalar, differentiable by `image`. Lambda 0 is pure L1 and costs no SSIM.
 
@@ -44,12 +45,15 @@ def linear_cross_entropy(
     labels: Tensor,
     ignore_label: int | None = None,
     pixel_weights: Tensor | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """Mean softmax cross-entropy of the 1x1 convolution `weight @ features + bias`, differentiable by all.
 
     features (D, H, W), weight (C, D), bias (C,), pixel_weights (H, W) or None: float32 or float64, all alike.
     labels (H, W): uint8, int16, int32 or int64 in [0, C), or `ignore_label`, whose pixels take no part.
     With pixel_weights the mean is sum(w * ce) / sum(w). If no pixel takes part, loss and gradients are 0.
+    The result is the mean times `scale`: a weight given here costs nothing, one applied afterwards makes the
+    backward pass read and write the gradient of the features once more.
 
     Raises:
         ValueError: wrong dtype, device or shape, or a label that is neither a class nor `ignore_label`.
@@ -64,7 +68,7 @@ def linear_cross_entropy(
     if pixel_weights is not None:
         _check_like("pixel_weights", pixel_weights, features, tuple(labels.shape))
         _check_constant("pixel_weights", pixel_weights)
-    return _LinearCrossEntropy.apply(features, weight, bias, labels, ignore_label, pixel_weights)
+    return _LinearCrossEntropy.apply(features, weight, bias, labels, ignore_label, pixel_weights, float(scale))
 
 
 class _L1Ssim(torch.autograd.Function):
@@ -93,6 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         ignore_label: int | None,
         pixel_weights: Tensor | None,
+        scale: float,
     ) -> Tensor:
         features, weight, bias, labels = (t.contiguous() for t in (features, weight, bias, labels))
         pixel_weights = None if pixel_weights is None else pixel_weights.contiguous()
@@ -103,7 +108,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
         (classes, channels), pixels, threads = weight.shape, labels.numel(), torch.get_num_threads()
         scratch_bytes = _C.cross_entropy_scratch(channels, classes, pixels, threads, features.element_size())
-        scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+        scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=features.device)
         loss, bad_labels = _C.cross_entropy(
             features.dtype == torch.float64,
             features.data_ptr(),
@@ -116,6 +121,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             _pointer(dL_dweight),
             _pointer(dL_dbias),
             scratch.data_ptr(),
+            scale,
             channels,
             classes,
             pixels,
@@ -131,7 +137,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return *(_scaled(gradient, upstream) for gradient in ctx.saved_tensors), None, None, None
+        return *(_scaled(gradient, upstream) for gradient in ctx.saved_tensors), None, None, None, None
 
 
 def _run_l1_ssim(
@@ -139,12 +145,13 @@ def _run_l1_ssim(
 ) -> tuple[float, float]:
     """Mean L1 and mean SSIM of contiguous images; fills dL_dimage."""
     channels, height, width = image.shape
-    scratch_bytes = _C.l1_ssim_scratch(channels, height, width, image.element_size())
-    scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+    scratch_bytes = _C.l1_ssim_scratch(channels, height, width)
+    scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=image.device)
     return _C.l1_ssim(
         image.dtype == torch.float64,
         image.data_ptr(),
         target.data_ptr(),
+        target.dtype == torch.uint8,
         _pointer(dL_dimage),
         scratch.data_ptr(),
         channels,
@@ -194,7 +201,9 @@ def _check_images(image: Tensor, target: Tensor) -> None:
     _check_float("image", image, 3)
     if image.numel() == 0:
         raise ValueError(f"image: must not be empty, but has shape {tuple(image.shape)}.")
-    _check_like("target", target, image, tuple(image.shape))
+    bytes_like_image = torch.empty(0, dtype=torch.uint8, device=image.device)
+    like = bytes_like_image if target.dtype == torch.uint8 else image
+    _check_like("target", target, like, tuple(image.shape))
     _check_constant("target", target)
 
 

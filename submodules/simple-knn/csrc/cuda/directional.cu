@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     merge_kernel(const Key* __restrict__ partial, int64_t num_origins, int segments, int k,
                  int64_t* __restrict__ indices, float* __restrict__ projections) {
   const int lane = threadIdx.x % 32;

@@ -184,7 +184,7 @@ __device__ __forceinline__ void search(const Tree& tree, int lane, float3 query,
 
 template <int kSlots>
 __global__ void __launch_bounds__(kThreads)
-    nearest_kernel(Tree tree, const float* __restrict__ queries, const int64_t* __restrict__ exclude,
+    nearest_kernel(const __grid_constant__ Tree tree, const float* __restrict__ queries, const int64_t* __restrict__ exclude,
                    int64_t num_queries, int k, int64_t* __restrict__ indices, float* __restrict__ squared_distances) {
   __shared__ uint32_t distances[kWarps][kMaxLevels][32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Queries in the tree's order: the warps of a block read the same leaves.
-__global__ void __launch_bounds__(kThreads) mean_kernel(Tree tree, int neighbours, float* __restrict__ result) {
+__global__ void __launch_bounds__(kThreads) mean_kernel(const __grid_constant__ Tree tree, int neighbours, float* __restrict__ result) {
   __shared__ uint32_t distances[kWarps][kMaxLevels][32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t slot = int64_t{blockIdx.x} * kWarps + warp;

@@ -67,19 +67,21 @@ class WarpTopK {
   }
 
  private:
+  // From register s on. A recursion, not a loop: nvcc keeps the array in registers only where every index is a constant
+  // before it unrolls.
+  template <int s = 0>
   __device__ __forceinline__ void insert(Key key) {
-#pragma unroll
-    for (int s = 0; s < kSlots; ++s) {
-      const unsigned behind = __ballot_sync(kAllLanes, keys_[s] > key);
-      if (behind) {
-        const int first = __ffs(int(behind)) - 1;
-        const Key last = __shfl_sync(kAllLanes, keys_[s], 31);
-        const Key previous = __shfl_up_sync(kAllLanes, keys_[s], 1);
-        if (lane_ >= first) keys_[s] = lane_ == first ? key : previous;
-        key = last;  // the next register's first
-      }
-      if (s == (k_ - 1) / 32) worst_ = __shfl_sync(kAllLanes, keys_[s], (k_ - 1) % 32);
+    const unsigned behind = __ballot_sync(kAllLanes, keys_[s] > key);
+    if (behind) {
+      const int place = __ffs(int(behind)) - 1;
+      const Key last = __shfl_sync(kAllLanes, keys_[s], 31);
+      const Key previous = __shfl_up_sync(kAllLanes, keys_[s], 1);
+      const Key mine = lane_ < place ? keys_[s] : lane_ == place ? key : previous;
+      keys_[s] = mine;
+      if (s == (k_ - 1) / 32) worst_ = __shfl_sync(kAllLanes, mine, (k_ - 1) % 32);
+      key = last;  // the next register's first
     }
+    if constexpr (s + 1 < kSlots) insert<s + 1>(key);
   }
 
   int k_, lane_;

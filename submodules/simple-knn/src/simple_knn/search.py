@@ -1,9 +1,9 @@
-"""Exact nearest-neighbour searches over 3D points, on the CPU.
+"""Exact nearest-neighbour searches over 3D points, on the CPU or a CUDA device.
 
 N points, M queries, k neighbours. Coordinates are float32, indices int64. Results are sorted ascending, ties
-by index, and are the same bits for any number of threads (`torch.get_num_threads()` of them run). Tensors of
-another device are copied to the host for the search; the results live where `points` does. Nothing here is
-differentiable.
+by index, and are the same bits on every device and for any number of threads (`torch.get_num_threads()` of them
+run on the CPU). CUDA tensors are searched where they are (`cuda`), those of any other device are copied to the
+host; the results live where `points` does. Nothing here is differentiable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from simple_knn import _core
+from simple_knn import _core, cuda
 
 MAX_NEIGHBOURS: int = _core.MAX_NEIGHBOURS
 _MAX_POINTS = 2**32 - 1  # the searches carry 32-bit indices
@@ -27,10 +27,13 @@ def distCUDA2(points: Tensor) -> Tensor:
 
     Raises: ValueError where `points` has another shape or type, or holds NaN or infinity.
     """
-    host_points = _coordinates("points", points)  # (N, 3)
-    result = torch.empty(len(host_points))  # (N,)
+    device = _device_for(points)
+    checked_points = _coordinates("points", points, device)  # (N, 3)
+    if device.type == "cuda":
+        return cuda.mean_squared_distance(checked_points)
+    result = torch.empty(len(checked_points), device="cpu")  # (N,)
     _core.mean_squared_distance(
-        host_points.data_ptr(), len(host_points), result.data_ptr(), torch.get_num_threads()
+        checked_points.data_ptr(), len(checked_points), result.data_ptr(), torch.get_num_threads()
     )
     return result.to(points.device)
 
@@ -45,25 +48,57 @@ def knn(points: Tensor, queries: Tensor, k: int, exclude: Tensor | None = None) 
     Raises: ValueError where an argument has another shape or type, holds NaN or infinity, or k is not in 1 ..
     512.
     """
-    host_points = _coordinates("points", points)  # (N, 3)
-    host_queries = _coordinates("queries", queries)  # (M, 3)
-    _check_k(k)
-    host_exclude = None
-    if exclude is not None:
-        host_exclude = _indices("exclude", exclude, len(host_queries), -1, len(host_points))  # (M,)
-    indices, squared_distances = _results(len(host_queries), k)  # (M, k) each
-    _core.nearest(
-        host_points.data_ptr(),
-        len(host_points),
-        host_queries.data_ptr(),
-        0 if host_exclude is None else host_exclude.data_ptr(),
-        len(host_queries),
-        k,
-        indices.data_ptr(),
-        squared_distances.data_ptr(),
-        torch.get_num_threads(),
-    )
-    return indices.to(points.device), squared_distances.to(points.device)
+    return PointTree().knn(points, queries, k, exclude)
+
+
+class PointTree:
+    """`knn` for points that are searched again and again while they move: the same results, bit for bit.
+
+    The search tree of the last call is kept. Where the number of points is the same, only its bounding boxes
+    are fitted to the new positions; a new tree is built where the number has changed or where the points have
+    moved so far that the leaves are twice as large as when it was built. The search is exact with either, so
+    nothing depends on when that happens.
+    """
+
+    def __init__(self) -> None:
+        self._tree: _core.KdTree | None = None
+
+    def knn(
+        self, points: Tensor, queries: Tensor, k: int, exclude: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`knn` over `points`, which the tree follows."""
+        device = _device_for(points)
+        checked_points = _coordinates("points", points, device)  # (N, 3)
+        checked_queries = _coordinates("queries", queries, device)  # (M, 3)
+        _check_k(k)
+        checked_exclude = None
+        if exclude is not None:
+            checked_exclude = _indices(
+                "exclude", exclude, len(checked_queries), -1, len(checked_points), device
+            )  # (M,)
+        if device.type == "cuda":
+            return cuda.nearest(checked_points, checked_queries, k, checked_exclude)
+        indices, squared_distances = _results(len(checked_queries), k)  # (M, k) each
+        self._follow(checked_points).nearest(
+            checked_queries.data_ptr(),
+            0 if checked_exclude is None else checked_exclude.data_ptr(),
+            len(checked_queries),
+            k,
+            indices.data_ptr(),
+            squared_distances.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return indices.to(points.device), squared_distances.to(points.device)
+
+    def _follow(self, checked_points: Tensor) -> _core.KdTree:
+        tree, threads = self._tree, torch.get_num_threads()
+        if (
+            tree is None
+            or tree.count != len(checked_points)
+            or not tree.refit(checked_points.data_ptr(), threads)
+        ):
+            tree = self._tree = _core.KdTree(checked_points.data_ptr(), len(checked_points), threads)
+        return tree
 
 
 def directional_knn(points: Tensor, origins: Tensor, directions: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,17 +110,22 @@ def directional_knn(points: Tensor, origins: Tensor, directions: Tensor, k: int)
     Raises: ValueError where an argument has another shape or type, holds NaN or infinity, an origin is not an
     index of `points`, or k is not in 1 .. 512.
     """
-    host_points = _coordinates("points", points)  # (N, 3)
-    host_directions = _coordinates("directions", directions)  # (M, 3)
+    device = _device_for(points)
+    checked_points = _coordinates("points", points, device)  # (N, 3)
+    checked_directions = _coordinates("directions", directions, device)  # (M, 3)
     _check_k(k)
-    host_origins = _indices("origins", origins, len(host_directions), 0, len(host_points))  # (M,)
-    indices, projections = _results(len(host_directions), k)  # (M, k) each
+    checked_origins = _indices(
+        "origins", origins, len(checked_directions), 0, len(checked_points), device
+    )  # (M,)
+    if device.type == "cuda":
+        return cuda.directional_nearest(checked_points, checked_origins, checked_directions, k)
+    indices, projections = _results(len(checked_directions), k)  # (M, k) each
     _core.directional_nearest(
-        host_points.data_ptr(),
-        len(host_points),
-        host_origins.data_ptr(),
-        host_directions.data_ptr(),
-        len(host_directions),
+        checked_points.data_ptr(),
+        len(checked_points),
+        checked_origins.data_ptr(),
+        checked_directions.data_ptr(),
+        len(checked_directions),
         k,
         indices.data_ptr(),
         projections.data_ptr(),
@@ -94,29 +134,38 @@ def directional_knn(points: Tensor, origins: Tensor, directions: Tensor, k: int)
     return indices.to(points.device), projections.to(points.device)
 
 
-def _coordinates(name: str, tensor: Tensor) -> Tensor:
-    """The tensor as the searches read it: on the host, contiguous, checked."""
+def _device_for(points: Tensor) -> torch.device:
+    """Where the search runs."""
+    if points.is_cuda:
+        cuda.check_device(points.device)
+    return points.device if points.is_cuda else torch.device("cpu")
+
+
+def _coordinates(name: str, tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor as the searches read it: on `device`, contiguous, checked."""
     if tensor.ndim != 2 or tensor.shape[1] != 3:
         raise ValueError(f"{name} must have shape (count, 3), not {tuple(tensor.shape)}.")
     if tensor.dtype != torch.float32:
         raise ValueError(f"{name} must be float32, not {tensor.dtype}.")
     if len(tensor) > _MAX_POINTS:
         raise ValueError(f"{name} holds {len(tensor)} rows, more than 32-bit indices can name.")
-    host = tensor.detach().to("cpu").contiguous()
-    if len(host) and not all(math.isfinite(bound) for bound in host.aminmax()):  # one pass; NaN propagates
+    checked = tensor.detach().to(device).contiguous()
+    if len(checked) and not all(
+        math.isfinite(bound) for bound in checked.aminmax()
+    ):  # one pass; NaN propagates
         raise ValueError(f"{name} holds NaN or infinity.")
-    return host
+    return checked
 
 
-def _indices(name: str, tensor: Tensor, length: int, low: int, high: int) -> Tensor:
+def _indices(name: str, tensor: Tensor, length: int, low: int, high: int, device: torch.device) -> Tensor:
     if tensor.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), not {tuple(tensor.shape)}.")
     if tensor.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, not {tensor.dtype}.")
-    host = tensor.to("cpu").contiguous()
-    if length and not (low <= int(host.min()) and int(host.max()) < high):
+    checked = tensor.to(device).contiguous()
+    if length and not (low <= int(checked.min()) and int(checked.max()) < high):
         raise ValueError(f"{name} must lie in {low} .. {high - 1}.")
-    return host
+    return checked
 
 
 def _check_k(k: int) -> None:
@@ -125,4 +174,5 @@ def _check_k(k: int) -> None:
 
 
 def _results(num_queries: int, k: int) -> tuple[Tensor, Tensor]:
-    return torch.empty(num_queries, k, dtype=torch.int64), torch.empty(num_queries, k)
+    indices = torch.empty(num_queries, k, dtype=torch.int64, device="cpu")
+    return indices, torch.empty(num_queries, k, device="cpu")
