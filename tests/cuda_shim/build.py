@@ -22,7 +22,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -33,10 +32,10 @@ _GAP = 64  # bytes
 _VARIABLES = "bBdDvVuU"  # kinds of symbols, as nm names them
 
 _COMMON = ["-std=c++17", "-fPIC", "-O2", "-g1", "-fno-gnu-unique", "-Wall", "-Wextra"]
-# No contraction: the shim's results do not depend on the host's instruction set. The other switches keep the compiler
-# from merging, hoisting or guessing loads before the sanitizer's pass has seen them.
+# No contraction: the results do not depend on the host's instruction set.
 _KERNEL = ["-x", "c++", "-include", "cuda_runtime.h", "-ffp-contract=off", "-fno-strict-aliasing"]
 _KERNEL += ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-psabi", "-Wno-unused-but-set-variable"]
+# The switches below the sanitizer's keep the compiler from merging, hoisting or guessing loads before it sees them.
 _CHECKED = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
 _CHECKED += [
     "--param",
@@ -53,7 +52,7 @@ class ShimError(AssertionError):
 
 
 class Shim:
-    """One built library: `module` (an extension) or `library` (plain ctypes), and the switches of its checks."""
+    """One built library, as `module` (an extension) or `library` (plain ctypes), and its checks."""
 
     def __init__(self, path: Path, objects: Sequence[Path], module: ModuleType | None) -> None:
         self.path = path
@@ -80,7 +79,7 @@ class Shim:
     def watch(self, *tensors: Tensor, order: int = 0) -> Iterator[None]:
         """Check all launches inside: kernels may touch only `tensors` and what torch makes or reads inside.
 
-        order: of blocks and of threads between barriers; 0 as numbered, 1 backwards, others are seeds of a shuffle.
+        order: of blocks, and of threads between barriers; 0 as numbered, 1 backwards, others seed a shuffle.
         Raises: ShimError with all findings.
         """
         self.library.shim_clear()
@@ -169,14 +168,12 @@ def _build(
     checked: bool,
     link_nanobind: bool,
 ) -> tuple[Path, list[Path]]:
-    """-> the shared library and the objects of the kernels; cached by the content of everything that goes in."""
+    """-> the shared library and the kernels' objects; cached by the content of all that goes in."""
     flags = [*(f"-I{path}" for path in [HERE, *include]), *(f"-D{define}" for define in defines)]
     kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
     inputs = [(HERE / "runtime.cpp", [*_COMMON, f"-I{HERE}"])]
-    for source in sources:
-        inputs.append(
-            (source, kernel if source.suffix == ".cu" else [*_COMMON, *_python_flags(link_nanobind), *flags])
-        )
+    host = [*_COMMON, *_python_flags(link_nanobind), *flags]
+    inputs.extend((source, kernel if source.suffix == ".cu" else host) for source in sources)
     if link_nanobind:
         nanobind = _nanobind_root() / "src/nb_combined.cpp"
         inputs.append((nanobind, ["-std=c++17", "-fPIC", "-O1", "-DNDEBUG", "-w", *_python_flags(True)]))
@@ -231,7 +228,7 @@ def _run(command: Sequence[str], target: Path) -> None:
 
 
 def _nanobind_root() -> Path:
-    import nanobind
+    import nanobind  # type: ignore[import-untyped]
 
     return Path(nanobind.__file__).parent
 
@@ -245,7 +242,7 @@ def _python_flags(nanobind: bool) -> list[str]:
 
 
 def _symbols(path: Path, objects: Sequence[Path]) -> str:
-    """What runtime.cpp's shim_symbols reads; __shared__ variables are the function-local statics of the kernels."""
+    """What shim_symbols of runtime.cpp reads; __shared__ variables are the kernels' function-local statics."""
     known = {line[3] for line in _nm(*objects) if len(line) == 4 and line[2] in _VARIABLES}
     found = [line for line in _nm(path) if len(line) == 4]
     variables = [line for line in found if line[3] in known and line[2] in _VARIABLES]

@@ -1,4 +1,4 @@
-"""The shim itself: right kernels give right results in any order, and every kind of mistake is found and named."""
+"""The shim: right kernels give right results in any order, and every kind of mistake is found and named."""
 
 import ctypes
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_atomics_of_blocks_do_not_race(shim: Shim) -> None:
             r"4 bytes written outside every buffer at .*kernels\.cu:\d+ .* 0 bytes behind the end of tensor",
         ),
         ("same_element", r"race on tensor \(64,\) int32, byte 0 of 256: written at .*kernels\.cu"),
-        ("across_blocks", "by thread 0 of another block, then read .* no __threadfence"),
+        ("across_blocks", "by thread 0 of another block, then (read|written) .* no __threadfence"),
         ("plain_and_atomic", "changed atomically"),
         ("too_many_threads", "invalid launch"),
     ],
@@ -98,8 +98,6 @@ def test_atomics_of_blocks_do_not_race(shim: Shim) -> None:
 def test_mistakes_are_found(shim: Shim, name: str, finding: str, order: int) -> None:
     dtype = torch.float32 if name.startswith("missing") and name != "missing_syncwarp" else torch.int32
     out = torch.zeros(256, dtype=dtype)[:64].clone()
-    if name == "across_blocks" and order:
-        pytest.skip("the order decides which block comes first")
     with pytest.raises(ShimError, match=finding):
         call(shim, name, out, order=order)
 

@@ -80,7 +80,7 @@ def directional_nearest(points: Tensor, origins: Tensor, directions: Tensor, k: 
 
 
 def _build_tree(points: Tensor) -> Tensor:
-    """The tree of search.h, sorted by torch: its radix sort is the fastest at hand and needs no memory of ours."""
+    """The tree of csrc/cuda/search.h over points sorted by torch, whose radix sort is the fastest at hand."""
     bounds = torch.stack(points.aminmax(dim=0))  # (2, 3)
     codes = torch.empty(len(points), dtype=torch.int64, device=points.device)  # (N,)
     tree = _bytes(points, _cuda.tree_bytes(len(points)))

@@ -1,9 +1,9 @@
 """Exact nearest-neighbour searches over 3D points, on the CPU or a CUDA device.
 
 N points, M queries, k neighbours. Coordinates are float32, indices int64. Results are sorted ascending, ties
-by index, and are the same bits on every device and for any number of threads (`torch.get_num_threads()` of them
-run on the CPU). CUDA tensors are searched where they are (`cuda`), those of any other device are copied to the
-host; the results live where `points` does. Nothing here is differentiable.
+by index, and are the same bits on every device and for any number of threads (on the CPU
+`torch.get_num_threads()` of them run). CUDA tensors are searched where they are (`cuda`), those of any other
+device are copied to the host; the results live where `points` does. Nothing here is differentiable.
 """
 
 from __future__ import annotations
