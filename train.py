@@ -126,22 +126,22 @@ class Training:
         cameras = self.scene.getTestCameras()
         if not cameras:
             return
-        images = [render(c, self.model, None, self.background)["render"].clamp(0, 1) for c in cameras]
-        scores = [
-            float(psnr(image, camera.original_image)) for image, camera in zip(images, cameras, strict=True)
-        ]
-        shown = list(zip(cameras, images, strict=True))[:TEST_PICTURES]
-        pictures = {
-            camera.image_name: torch.cat([camera.original_image, image], 2) for camera, image in shown
-        }
+        scores: list[float] = []
+        pictures: dict[str, torch.Tensor] = {}
+        for camera in cameras:
+            image = render(camera, self.model, None, self.background)["render"].clamp(0, 1)
+            scores.append(float(psnr(image, camera.original_image)))
+            if len(pictures) < TEST_PICTURES:
+                pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
         progress.test_scores(self.iteration, {"psnr": sum(scores) / len(scores)}, pictures)
 
     def save_model(self) -> None:
         """The PLY and the classifier of this iteration."""
         self.scene.save(self.iteration)
         folder = Path(self.args.model_path, "point_cloud", f"iteration_{self.iteration}")
+        state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         with atomic_write(folder / "classifier.pth") as temporary, open(temporary, "wb") as file:
-            torch.save(self.classifier.full_state_dict(), file)  # given a name, it would store that too
+            torch.save(state, file)  # given a name, it would store that too
 
     def save_checkpoint(self) -> Path:
         """Everything that the run needs to go on bit for bit."""

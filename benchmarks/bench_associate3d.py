@@ -5,9 +5,9 @@
 Every mask of `object_mask_exact/` and then of `object_mask/` (noisy) gets its ids shuffled at random, view by
 view, and `prepare_masks.py`'s association has to find out which belong together. Scores, over all pixels of
 all views: the adjusted Rand index; purity, the share of pixels whose id mostly means the same object;
-completeness, the share of pixels whose object mostly has the same id; the mean over the true objects of the IoU
-of their best id. Pixels without an id count as one more id. `input` scores the ids as they were before the shuffle:
-what noise in the masks leaves possible.
+completeness, the share of pixels whose object mostly has the same id; the mean over the true objects of the
+IoU of their best id. Pixels without an id count as one more id. `input` scores the ids as they were before
+the shuffle: what noise in the masks leaves possible.
 """
 
 import argparse
@@ -47,15 +47,15 @@ def shuffle_masks(paths: Mapping[str, Path], folder: Path, seed: int) -> None:
 
 def contingency(maps: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Pixels (T,P) of every true id with every found id, summed over pairs of maps (true, found)."""
-    counts: dict[tuple[int, int], int] = {}
+    total = np.zeros((1, 1))
     for true, found in maps:
-        pairs, pixels = np.unique(np.stack([true.ravel(), found.ravel()]), axis=1, return_counts=True)
-        for pair, count in zip(pairs.T.tolist(), pixels.tolist(), strict=True):
-            counts[pair[0], pair[1]] = counts.get((pair[0], pair[1]), 0) + count
-    rows, columns = (np.unique([pair[k] for pair in counts], return_inverse=True)[1] for k in (0, 1))
-    table = np.zeros((rows.max() + 1, columns.max() + 1))
-    table[rows, columns] = list(counts.values())
-    return table
+        shape = true.max() + 1, found.max() + 1
+        table = np.bincount((true * shape[1] + found).ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+        grown = np.zeros(np.maximum(total.shape, shape))
+        grown[: total.shape[0], : total.shape[1]] = total
+        grown[: shape[0], : shape[1]] += table
+        total = grown
+    return total[np.ix_(total.any(axis=1), total.any(axis=0))]
 
 
 def scores(table: np.ndarray) -> dict[str, float]:
@@ -89,10 +89,8 @@ def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
         seconds = time.process_time() - start
         numbers, table = number_objects(census, objects, MIN_VIEWS["associate3d"])
         true = {name: read_id_map(scene / "object_mask_exact" / f"{name}.png") for name in given}
-        found = (
-            (true[name], relabel(census[name], numbers[name], read_id_map(census[name].path))) for name in given
-        )
-        result = scores(contingency(found))
+        found = {name: relabel(census[name], numbers[name], read_id_map(census[name].path)) for name in given}
+        result = scores(contingency((true[name], found[name]) for name in given))
     before = scores(contingency((true[name], read_id_map(path)) for name, path in given.items()))
     return {
         "views": len(given),
@@ -109,7 +107,7 @@ def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measures a scene and prints or writes the record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Association of single views' masks, scored.")
     parser.add_argument("--scene", type=Path, required=True, help="scene with object_mask_exact/")
     parser.add_argument("--json", type=Path, help="write the record here")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle")
@@ -117,11 +115,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.tracks_only:
         association.SAMPLES = 0
-    record: dict[str, Any] = {
-        "command": f"python benchmarks/bench_associate3d.py --scene {arguments.scene.name} --seed {arguments.seed}"
-        + (" --tracks_only" if arguments.tracks_only else ""),
-        **environment(),
-    }
+    flags = (
+        f"--scene {arguments.scene.name} --seed {arguments.seed}" + " --tracks_only" * arguments.tracks_only
+    )
+    record: dict[str, Any] = {"command": f"python benchmarks/bench_associate3d.py {flags}", **environment()}
     for kind in KINDS:
         record[kind] = measure(arguments.scene, kind, arguments.seed)
     text = json.dumps(record, indent=2)

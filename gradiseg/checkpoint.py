@@ -127,7 +127,7 @@ def rng_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": numpy_state | {"state": {"key": keys, "pos": int(numpy_state["state"]["pos"])}},
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

@@ -19,6 +19,7 @@ from utils.errors import SceneError
 ABSENT_BIAS = -100.0  # exp(-100) vanishes beside any trained logit in float32
 IGNORED = -1  # dense label of a pixel that does not train
 _ABSENT = -2  # table entry of an id that the classifier has no row for; below every other
+ROWS_PER_PRODUCT = 128  # short enough for one thread, long enough to keep its speed
 CHUNK = 65_536  # Gaussians classified at once: 64 MiB of logits at 256 classes
 
 
@@ -109,6 +110,19 @@ class IdentityClassifier(nn.Module):
         with torch.no_grad():
             self.weight.copy_(state["weight"][rows].flatten(1))
             self.bias.copy_(state["bias"][rows])
+
+
+def class_logits(encodings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """encodings weight^T + bias, (R, D) -> (R, C), by chunks of rows.
+
+    The weight's gradient sums over all rows; one matrix product would split that sum among the threads, and
+    its bits would depend on their number. A chunk is too short to be split, and the chunks are added in
+    order.
+    """
+    padding = -len(encodings) % ROWS_PER_PRODUCT
+    chunks = torch.nn.functional.pad(encodings, (0, 0, 0, padding)).unflatten(0, (-1, ROWS_PER_PRODUCT))
+    logits = torch.bmm(chunks, weight.T.expand(len(chunks), -1, -1)).flatten(0, 1)[: len(encodings)]  # (R, C)
+    return logits + bias
 
 
 def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Conv2d:

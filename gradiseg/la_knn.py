@@ -19,12 +19,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from simple_knn import directional_knn, knn
+from simple_knn import PointTree, directional_knn, knn
 from torch import Tensor
 
-Candidates = int | Literal["all"]
+from gradiseg.classifier import class_logits
 
-ROWS_PER_CHUNK = 128  # of a matrix product: short enough for one thread, long enough to keep its speed
+Candidates = int | Literal["all"]
 
 
 def sample_gaussians(
@@ -39,24 +39,26 @@ def sample_gaussians(
     -> sample (M,), M = min(sample_size, num_gaussians, max_points), and pool: None, or where num_gaussians >
     max_points a random subset (max_points,) that is both sampled and searched, as `reg3d_max_points` is
     defined by Gaussian Grouping. There it bounds a distance matrix; our exact search builds none, so here it
-    bounds only the time of a search and may be raised freely. The draw is made on the generator's device: one
-    seed gives one sample on every device.
+    bounds only the time of a search and may be raised freely. The draw is made where the generator is, and
+    without one on `device`: a GPU that waited for the host's draw would wait longer than the loss takes.
     """
-    draw_on = "cpu" if generator is None else generator.device
+    draw_on = device if generator is None else generator.device
     order = torch.randperm(num_gaussians, generator=generator, device=draw_on).to(device)  # (N,)
     pool = order[:max_points]  # (min(N, max_points),)
     return pool[:sample_size], pool if num_gaussians > max_points else None
 
 
-def global_neighbours(points: Tensor, sample: Tensor, k: int, pool: Tensor | None = None) -> Tensor:
+def global_neighbours(
+    points: Tensor, sample: Tensor, k: int, pool: Tensor | None = None, tree: PointTree | None = None
+) -> Tensor:
     """The k Gaussians nearest to every sampled one by Euclidean distance, itself left out.
 
     points (N, 3), sample (M,), pool (P,) or None for all; a pool begins with the sample, as
-    `sample_gaussians` draws it -> (M, k), nearest first, -1 where fewer than k others exist.
+    `sample_gaussians` draws it; tree: the search tree of earlier calls, kept for speed only -> (M, k),
+    nearest first, -1 where fewer than k others exist.
     """
     points, local_sample = _restrict(points, sample, pool)
-    indices, _ = knn(points, points[local_sample], k, exclude=local_sample)  # (M, k)
-    return _to_global(indices, pool)
+    return _to_global(_nearest(points, local_sample, k, None if pool is not None else tree), pool)
 
 
 def adaptive_neighbours(
@@ -66,13 +68,14 @@ def adaptive_neighbours(
     k: int,
     candidates: Candidates,
     pool: Tensor | None = None,
+    tree: PointTree | None = None,
 ) -> Tensor:
     """The k Gaussians of smallest positive d = (p' - p) . u, u = -g / |g| (equation 4).
 
     points (N, 3), sample (M,), position_gradient (N, 3) = g, or a running mean of it, which unlike one
     iteration's gradient also holds the Gaussians that this view does not see; candidates "all" (equation 4 as
     printed) or the number of nearest Gaussians by Euclidean distance that d is sorted over, equal d nearest
-    first; pool as in `global_neighbours` -> (M, k).
+    first; pool and tree as in `global_neighbours` -> (M, k).
 
     A sampled Gaussian whose g is zero or not finite, or that has fewer than k candidates ahead, gets its
     Euclidean neighbours instead, the whole row of them: a mixed row would be ordered by two different
@@ -87,7 +90,8 @@ def adaptive_neighbours(
     if candidates == "all":
         rows = _ahead_of_all(points, local_sample, directions, defined, k)  # (M, k)
     else:
-        rows = _ahead_of_nearest(points, local_sample, directions, defined, k, candidates)  # (M, k)
+        nearest = _nearest(points, local_sample, candidates, None if pool is not None else tree)  # (M, P)
+        rows = _ahead_of_nearest(points, local_sample, directions, defined, k, nearest)  # (M, k)
     return _to_global(rows, pool)
 
 
@@ -113,26 +117,13 @@ def neighbour_kl(
     neighbours = torch.where(exists, neighbours, sample[:, None])  # (M, K) any row will do: it weighs 0
     rows = torch.cat([sample[:, None], neighbours], 1)  # (M, K + 1)
     encodings = obj_dc.flatten(1).index_select(0, rows.flatten())  # (M (K + 1), D)
-    log_f = torch.log_softmax(_class_logits(encodings, weight, bias), -1)  # (M (K + 1), C)
+    log_f = torch.log_softmax(class_logits(encodings, weight, bias), -1)  # (M (K + 1), C)
     log_f = log_f.unflatten(0, rows.shape)  # (M, K + 1, C)
     log_f_i, log_f_j = log_f[:, :1], log_f[:, 1:]  # (M, 1, C), (M, K, C)
     divergence = (log_f_i.exp() * (log_f_i - log_f_j)).sum(-1)  # (M, K)
     total = (divergence * exists).sum(-1).sum()  # by rows first: threads do not share a sum as short as M
     mean = total / exists.sum().clamp_min(1)
     return mean if normalize_by is None else mean / normalize_by
-
-
-def _class_logits(encodings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """encodings weight^T + bias, (R, D) -> (R, C), by chunks of rows.
-
-    The weight's gradient sums over all rows; one matrix product would split that sum among the threads, and
-    its bits would depend on their number. A chunk is too short to be split, and the chunks are added in
-    order.
-    """
-    padding = -len(encodings) % ROWS_PER_CHUNK
-    chunks = torch.nn.functional.pad(encodings, (0, 0, 0, padding)).unflatten(0, (-1, ROWS_PER_CHUNK))
-    logits = torch.bmm(chunks, weight.T.expand(len(chunks), -1, -1)).flatten(0, 1)[: len(encodings)]  # (R, C)
-    return logits + bias
 
 
 def _neighbouring_directions(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,15 +148,24 @@ def _ahead_of_all(points: Tensor, sample: Tensor, directions: Tensor, defined: T
 
 
 def _ahead_of_nearest(
-    points: Tensor, sample: Tensor, directions: Tensor, defined: Tensor, k: int, candidates: int
+    points: Tensor, sample: Tensor, directions: Tensor, defined: Tensor, k: int, nearest: Tensor
 ) -> Tensor:
-    nearest, _ = knn(points, points[sample], candidates, exclude=sample)  # (M, P)
     offsets = points[nearest] - points[sample][:, None]  # (M, P, 3)
     projections = (offsets * directions[:, None]).sum(-1)  # (M, P)
     ahead = (projections > 0) & (nearest >= 0)  # (M, P)
-    order = torch.where(ahead, projections, torch.inf).argsort(dim=1, stable=True)[:, :k]  # (M, k)
+    # The bits of positive floats order like integers; the candidate's rank below them settles ties.
+    values = torch.where(ahead, projections, torch.inf).view(torch.int32).long()  # (M, P)
+    ranks = torch.arange(nearest.shape[1], device=nearest.device)  # (P,)
+    keys = (values << 32) | ranks  # (M, P)
+    order = keys.topk(k, dim=1, largest=False).values & 0xFFFFFFFF  # (M, k) ascending
     chosen = defined & (ahead.sum(1) >= k)  # (M,)
     return torch.where(chosen[:, None], nearest.gather(1, order), nearest[:, :k])
+
+
+def _nearest(points: Tensor, sample: Tensor, k: int, tree: PointTree | None) -> Tensor:
+    """The k nearest others of `sample`, (M, k)."""
+    indices, _ = (tree or PointTree()).knn(points, points[sample], k, exclude=sample)
+    return indices
 
 
 def _restrict(points: Tensor, sample: Tensor, pool: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 
 from fused_losses import l1_ssim, linear_cross_entropy
+from simple_knn import PointTree
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from arguments import GradiSegParams, OptimizationParams
 from gradiseg import la_knn
@@ -44,33 +46,40 @@ class Objective:
         self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
         pool = gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
-        self._labels: dict[int, Tensor] = {}
+        self._labels = WeakTensorKeyDictionary()  # dense labels by id map, while the map is in memory
+        self._tree = PointTree()  # a speed-up only: it decides nothing, so checkpoints do without it
 
     def __call__(
         self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel
     ) -> Losses:
         """All terms for one rendered view."""
-        losses = Losses(l1_ssim(rendered["render"], camera.original_image, self.opt.lambda_dssim))
+        photograph = camera.image_uint8
+        assert photograph is not None  # of a training view
+        photograph = photograph.to(rendered["render"].device, non_blocking=True)
+        losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
         if camera.objects is not None:
-            losses.identity_2d = self.opt.identity_lambda_val * self.identity_2d(
-                rendered["render_object"], camera
-            )
+            losses.identity_2d = self.identity_2d(rendered["render_object"], camera)
         mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
         return losses
 
     def identity_2d(self, identity_map: Tensor, camera: Camera) -> Tensor:
-        """L_2d of an identity map (16,H,W)."""
-        labels = self._labels.get(camera.uid)
-        if labels is None:  # dense labels are looked up once a view
-            assert camera.objects is not None
-            labels = self._labels[camera.uid] = self.classifier.labels(camera.objects)
+        """L_2d of an identity map (16,H,W), with its weight in."""
+        objects = camera.objects
+        labels = self._labels.get(objects)
+        if labels is None:  # looked up once a view
+            assert objects is not None
+            labels = self._labels[objects] = self.classifier.labels(objects)
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
-        cross_entropy = linear_cross_entropy(
-            identity_map, self.classifier.weight, self.classifier.bias, labels, ignore_label=ignored
+        return linear_cross_entropy(
+            identity_map,
+            self.classifier.weight,
+            self.classifier.bias,
+            labels,
+            ignore_label=ignored,
+            scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )
-        return cross_entropy / math.log(self.classifier.num_classes)
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""
@@ -83,10 +92,10 @@ class Objective:
             # Adam's running mean: this view's gradient is zero for the Gaussians it does not see
             gradient = ops.first_moment(model, "xyz")
             neighbours = la_knn.adaptive_neighbours(
-                points, sample, gradient, opt.reg3d_k, self.candidates, pool
+                points, sample, gradient, opt.reg3d_k, self.candidates, pool, self._tree
             )
         else:
-            neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k, pool)
+            neighbours = la_knn.global_neighbours(points, sample, opt.reg3d_k, pool, self._tree)
         normalize_by = self.classifier.num_classes if opt.reg3d_normalize else None
         return la_knn.neighbour_kl(
             model.get_objects, self.classifier.weight, self.classifier.bias, sample, neighbours, normalize_by

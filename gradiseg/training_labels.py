@@ -2,25 +2,36 @@
 
 Masks of a segment-and-track tool err view by view: an object is missed in one, half eaten in another, carries
 a fresh id for a few frames, and every outline wobbles. A Gaussian has one identity encoding for all views, so
-the rendered identity map shows what they agree on. Where it is sure of another id than a view's mask, the
-mask is wrong more often than the render, and the pixel trains the render's id from then on. The photographs'
-geometry decides where the outlines go, and Gaussians at a boundary are no longer pulled to and fro by masks
-that disagree about it, which is what IGD takes for a Gaussian that lies across.
+the rendered identity map shows what they agree on. A repair takes its word where it clearly contradicts a
+mask, before IGD looks at gradients: masks that disagree about a boundary raise them as well as Gaussians
+that lie across it.
 
-The masks on disk stay as they are; every repair starts from them and not from the repair before, so that an
+p(c) is the probability of label c at a pixel of the rendered map; a(c, d) the mean of p(d) over all pixels
+that the masks label c, and a(c, c) the *confidence* of c. The masks catch a thin object only in part, so that
+the model is never as sure of it as of a table, and comparing p(c) alone would give the object to the table.
+So, as in confident learning (Northcutt et al., JAIR 2021), labels compete by p(c) / a(c, c). A label whose
+own pixels the model takes for another at least twice as often (a fresh id, a hole) has no support: it loses
+all. Elsewhere a mask's label changes where the best one beats it by the factor `margin`; nearer to a draw the
+model is as likely to be wrong as the masks, and they stay.
+
+The masks on disk are not touched; every repair starts from them and not from the repair before, so that an
 early mistake of the model does not confirm itself.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
 from scene.cameras import Camera
 
-ROWS_PER_CHUNK = 1 << 16  # pixels classified at once: 64 MB of probabilities at 256 classes
+RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
+MIN_CONFIDENCE = 0.3  # a label below competes as if at it: dividing by less would raise noise to a rival
+STRIDE = 2  # the mean probabilities are taken over every second row and column
+
+IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 
 
 class TrainingLabels:
@@ -34,31 +45,37 @@ class TrainingLabels:
     def __call__(self, camera: Camera) -> Tensor:
         """The labels that a view trains; it must have a mask."""
         if camera.uid not in self._labels:
-            self._labels[camera.uid] = self._from_mask(camera)
+            self._labels[camera.uid] = self._of_mask(camera)
         return self._labels[camera.uid]
 
     @torch.no_grad()
     def repair(
-        self, cameras: Iterable[Camera], render_identity: Callable[[Camera], Tensor], confidence: float
-    ) -> float:
-        """Take the id that the model renders with a probability above `confidence` over that of the mask.
+        self, cameras: Sequence[Camera], render_identity: IdentityRenderer, margin: float
+    ) -> dict[str, float]:
+        """Replace labels that the model contradicts by `margin`; IGNORED pixels stay ignored.
 
-        render_identity: identity map (16, H, W) of a view. Views without a mask stay without.
-
-        Returns: the share of the masks' pixels that now differ from them.
+        Returns: `changed`, the share of the masks' pixels that now differ, and `unsupported`, the number of
+        labels without support.
         """
+        cameras = [camera for camera in cameras if camera.is_masked]
+        agreement = self._agreement(cameras, render_identity)  # (K, K)
+        weight = label_weights(agreement).to(self.classifier.weight.device)  # (K,)
         changed = total = 0
         for camera in cameras:
-            if camera.objects is None:
-                continue
-            mask = self._from_mask(camera)
-            best, sure = self._most_probable(render_identity(camera), confidence)
-            labels = torch.where(sure, best.to(mask.dtype), mask)  # (H, W)
-            self._labels[camera.uid] = labels
+            mask = self._of_mask(camera)  # (H, W)
+            parts = []
+            for own, probabilities in self._chunks(mask, render_identity(camera)):
+                scores = probabilities * weight  # (P, K)
+                best, label = scores.max(1)  # (P,) each
+                wrong = (best > margin * scores.gather(1, own.clamp_min(0).long()[:, None])[:, 0]) & (
+                    own != IGNORED
+                )
+                parts.append(torch.where(wrong, label.to(own.dtype), own))
+            self._labels[camera.uid] = torch.cat(parts).view_as(mask)
             self._repaired.add(camera.uid)
-            changed += int((labels != mask).sum())
+            changed += int((self._labels[camera.uid] != mask).sum())
             total += mask.numel()
-        return changed / max(total, 1)
+        return {"changed": changed / max(total, 1), "unsupported": float((weight == 0).sum())}
 
     def state_dict(self) -> dict[int, Tensor]:
         """The repaired labels by `uid`; the others follow from the masks."""
@@ -70,15 +87,39 @@ class TrainingLabels:
         self._labels = {uid: labels.to(device) for uid, labels in state.items()}
         self._repaired = set(state)
 
-    def _from_mask(self, camera: Camera) -> Tensor:
+    def _of_mask(self, camera: Camera) -> Tensor:
         assert camera.objects is not None
         labels = self.classifier.labels(camera.objects)
         return labels.to(torch.int16 if self.classifier.class_ids.numel() < 2**15 else torch.int32)
 
-    def _most_probable(self, identity_map: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-        """The most probable label (H, W) of an identity map, and where its probability exceeds `confidence`."""
+    def _chunks(self, labels: Tensor, identity_map: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Labels (P,) and probabilities (P, K) of labels (H, W) and identity map (16, H, W), by pixels."""
+        weight, bias = self.classifier.weight, self.classifier.bias
         encodings = identity_map.flatten(1).T  # (H W, 16)
-        parts = [torch.softmax(self.classifier(rows), 1).max(1) for rows in encodings.split(ROWS_PER_CHUNK)]
-        probability, label = (torch.cat(column) for column in zip(*parts, strict=True))
-        shape = identity_map.shape[1:]
-        return label.view(shape), probability.view(shape) > confidence
+        for own, rows in zip(labels.flatten().split(CHUNK), encodings.split(CHUNK), strict=True):
+            yield own, torch.softmax(class_logits(rows, weight, bias), 1)
+
+    def _agreement(self, cameras: Sequence[Camera], render_identity: IdentityRenderer) -> Tensor:
+        """a(c, d) of the module's text, (K, K) float64; rows of labels that no pixel has are zero."""
+        count = self.classifier.class_ids.numel()
+        sums, pixels = np.zeros((count, count)), np.zeros(count)
+        for camera in cameras:
+            mask, identity_map = self._of_mask(camera), render_identity(camera)
+            for own, probabilities in self._chunks(
+                mask[::STRIDE, ::STRIDE], identity_map[:, ::STRIDE, ::STRIDE]
+            ):
+                trains = (own != IGNORED).cpu().numpy()
+                rows, columns = own.cpu().numpy()[trains], probabilities.cpu().numpy()[trains]
+                pixels += np.bincount(rows, minlength=count)
+                for label in range(count):  # NumPy adds in one order, whatever the number of threads
+                    sums[:, label] += np.bincount(rows, columns[:, label], minlength=count)
+        return torch.from_numpy(sums / np.maximum(pixels, 1)[:, None])
+
+
+def label_weights(agreement: Tensor) -> Tensor:
+    """1 / confidence of every label, 0 for those without support: (K, K) -> (K,) float32."""
+    confidence = agreement.diagonal()  # (K,)
+    rival = (agreement - torch.diag(confidence)).amax(1)  # (K,)
+    supported = (confidence > 0) & (rival < RIVALRY * confidence)
+    weights = 1.0 / confidence.clamp_min(MIN_CONFIDENCE)
+    return torch.where(supported, weights, 0.0).float()

@@ -1,7 +1,7 @@
 """The contact sheet: which id is which object. First every object at its largest, then a selection of views.
 
-A tile is a picture with a caption. The suffix of the file chooses between one picture of all tiles (.png, .jpg)
-and a page that holds them (.html, one file).
+A tile is a picture with a caption. The suffix of the file chooses: one picture (.png, .jpg), or a page that is
+one file (.html).
 """
 
 import base64
@@ -24,8 +24,9 @@ from utils.errors import SceneError
 from utils.files import atomic_write
 from utils.image import colorize_ids
 
-TILE = (320, 240)  # a view is at most as large
+TILE = (320, 320)  # a view is at most as large
 OBJECT_TILE = (150, 120)
+FONT_SIZE = 12
 CAPTION = 16  # pixels below a tile
 GAP = 8
 WIDTH = 4 * (TILE[0] + GAP) + GAP
@@ -90,7 +91,7 @@ def draw_ids(photo: Image.Image, ids: np.ndarray) -> Image.Image:
     picture = Image.fromarray(np.where(_edges(ids)[..., None], colors, mixed).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     for label, (x, y) in label_places(ids).items():
-        draw.text((x, y), str(label), "white", _font(13), anchor="mm", stroke_width=2, stroke_fill="black")
+        draw.text((x, y), str(label), "white", _font(), anchor="mm", stroke_width=2, stroke_fill="black")
     return picture
 
 
@@ -149,23 +150,23 @@ def _crop(photo: Image.Image, inside: np.ndarray) -> Image.Image:
 
 def _picture(objects: Sequence[Tile], views: Sequence[Tile]) -> Image.Image:
     """All tiles in rows on one sheet."""
-    rows = [*_rows(objects, OBJECT_TILE), *_rows(views, TILE)]
-    heights = [max(tile.picture.height for tile in row) + CAPTION + GAP for row in rows]
-    sheet = Image.new("RGB", (WIDTH, sum(heights) + GAP), PAPER)
-    draw, y = ImageDraw.Draw(sheet), GAP
-    for row, height in zip(rows, heights, strict=True):
-        x = GAP
-        for tile in row:
-            sheet.paste(tile.picture, (x, y))
-            draw.text((x, y + tile.picture.height + 1), tile.caption, INK, _font(12))
-            x += max(tile.picture.width, int(draw.textlength(tile.caption, _font(12)))) + GAP
-        y += height
+    places, height = [], GAP
+    for tiles in (objects, views):
+        x, row_height = GAP, 0
+        for tile in tiles:
+            width = max(tile.picture.width, int(_font().getlength(tile.caption))) + GAP
+            if x + width > WIDTH:
+                x, height, row_height = GAP, height + row_height, 0
+            places.append((tile, x, height))
+            x += width
+            row_height = max(row_height, tile.picture.height + CAPTION + GAP)
+        height += row_height
+    sheet = Image.new("RGB", (WIDTH, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for tile, x, y in places:
+        sheet.paste(tile.picture, (x, y))
+        draw.text((x, y + tile.picture.height + 1), tile.caption, INK, _font())
     return sheet
-
-
-def _rows(tiles: Sequence[Tile], size: tuple[int, int]) -> list[Sequence[Tile]]:
-    per_row = (WIDTH - GAP) // (size[0] + GAP)
-    return [tiles[start : start + per_row] for start in range(0, len(tiles), per_row)]
 
 
 def _page(patient: Patient, objects: Sequence[Tile], views: Sequence[Tile]) -> str:
@@ -194,5 +195,5 @@ def _embedded(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(FONT_SIZE)

@@ -197,7 +197,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
                 "camera {width}x{height}, focal lengths {fx:.1f} {fy:.1f}, principal point {cx:.1f} {cy:.1f} "
                 "({views} views)".format(**camera)
             )
-        yield "{count:,} points; views see {median:.0f} (median), {least} at least".format(**points)
+        yield "{count:,} points; a view sees {median:.0f} (median), {least} at least".format(**points)
         yield "the nearest view is {median:.0f} degrees away (median), {most:.0f} at most".format(**coverage)
         if masks["count"]:
             kappa = "" if masks["agreement"] is None else f"; views agree on ids by {masks['agreement']:.2f}"
@@ -308,7 +308,8 @@ def _judge_masks(patient: Patient) -> Iterator[Finding]:
 
 
 def _judge_mask_shapes(patient: Patient) -> Iterator[Finding]:
-    odd, resized = [], []
+    odd: list[str] = []
+    resized: list[str] = []
     for name, facts in patient.facts.items():
         if facts.mask_size is None or facts.mask_size == facts.image_size:
             continue

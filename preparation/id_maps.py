@@ -129,7 +129,7 @@ def write_masks(
     table: Mapping[str, Any],
     quiet: bool = False,
 ) -> None:
-    """Makes the folder `target` of a mask per view and the table, in place of an older one once it is whole."""
+    """Makes the folder `target`, a mask per view and the table, in place of an older one once it is whole."""
     largest = max((int(ids.max(initial=0)) for ids in numbers.values()), default=0)
     pixel_type = np.uint8 if largest < 256 else np.uint16
     width, height = image_size(next(iter(census.values())).path)

@@ -75,7 +75,8 @@ class SfmReport:
         """The report as text, with what to do where it is poor."""
         yield (
             f"{self.registered} of {self.photos} photographs have a pose. {self.points:,} points, in "
-            f"{self.track_length:.1f} photographs each; reprojection error {self.reprojection_error:.2f} pixels."
+            f"{self.track_length:.1f} photographs each, reprojection error {self.reprojection_error:.2f} "
+            "pixels."
         )
         yield from self.cameras
         if self.unregistered:

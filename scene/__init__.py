@@ -115,14 +115,15 @@ def _load(
     """The cameras, and the ids in their masks."""
     cameras: list[Camera] = []
     ids: set[int] = set()
+    pin = args.data_device == "cpu" and torch.device(device).type == "cuda"
     with ThreadPoolExecutor(READERS) as pool:
-        views = pool.map(partial(load_camera, args=args), infos, range(len(infos)))
+        views = pool.map(partial(load_camera, args=args, pin=pin), infos, range(len(infos)))
         bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
         for info, camera in zip(infos, bar, strict=True):
             if camera.objects is not None:
                 ids.update(torch.unique(camera.objects.cpu().int()).tolist())
             if not store.keeps(camera.pixels):
-                camera.leave_pixels_to(store, partial(load_pixels, info, args))
+                camera.leave_pixels_to(store, partial(load_pixels, info, args, pin))
             cameras.append(camera.with_matrices_on(device))
     return cameras, ids
 

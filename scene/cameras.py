@@ -93,10 +93,11 @@ class Camera:
 
     @property
     def original_image(self) -> torch.Tensor:
-        """Photograph (3,H,W) float32 in [0,1]."""
-        if self.image_uint8 is None:
+        """Photograph (3,H,W) float32 in [0,1], on the device of the matrices."""
+        photograph = self.image_uint8
+        if photograph is None:
             raise ValueError(f"{self.image_name}: a camera without a photograph")
-        return self.image_uint8.float() / 255.0
+        return photograph.to(self.world_view_transform.device, non_blocking=True).float() / 255.0
 
     def leave_pixels_to(self, store: PixelStore, load: Callable[[], Pixels]) -> None:
         """Hold no pixels any more; `store` reads them by `load` when they are asked for."""
@@ -145,13 +146,13 @@ def target_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     return max(1, round(width / factor)), max(1, round(height / factor))
 
 
-def load_camera(info: CameraInfo, uid: int, args: ModelParams) -> Camera:
-    """Read a view's photograph and mask at the working resolution of `args`.
+def load_camera(info: CameraInfo, uid: int, args: ModelParams, pin: bool = False) -> Camera:
+    """Read a view's photograph and mask at the working resolution of `args`; `pin`: into page-locked memory.
 
     Raises:
         SceneError: a file cannot be read, or the mask holds an id without a class.
     """
-    pixels = load_pixels(info, args)
+    pixels = load_pixels(info, args, pin)
     assert pixels.photograph is not None
     height, width = pixels.photograph.shape[1:]
     x, y = width / info.width, height / info.height
@@ -161,7 +162,7 @@ def load_camera(info: CameraInfo, uid: int, args: ModelParams) -> Camera:
     )
 
 
-def load_pixels(info: CameraInfo, args: ModelParams) -> Pixels:
+def load_pixels(info: CameraInfo, args: ModelParams, pin: bool = False) -> Pixels:
     """The pixels of `load_camera`'s camera."""
     photograph = _read_photograph(info.image_path, args.white_background)
     width, height = target_size(*photograph.size, args.resolution)
@@ -172,7 +173,8 @@ def load_pixels(info: CameraInfo, args: ModelParams) -> Pixels:
         checks.check_ids(info.mask_path, ids, args.num_classes)
         objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height)))
     # NumPy's copy: torch's would start a second set of OpenMP threads in the thread that reads ahead
-    return Pixels(torch.from_numpy(np.ascontiguousarray(image)), objects).to(args.data_device)
+    pixels = Pixels(torch.from_numpy(np.ascontiguousarray(image)), objects).to(args.data_device)
+    return pixels.pinned() if pin else pixels
 
 
 def resize_image(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -35,6 +35,11 @@ class Pixels:
         moved = (None if t is None else t.to(device) for t in (self.photograph, self.objects))
         return Pixels(*moved)
 
+    def pinned(self) -> "Pixels":
+        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        locked = (None if t is None else t.pin_memory() for t in (self.photograph, self.objects))
+        return Pixels(*locked)
+
 
 class PixelStore:
     """The memory that all views of a scene share; `megabytes` 0 takes half of what is available."""

@@ -29,7 +29,7 @@ done
 
 def run_script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A script of this repository, with this Python."""
-    settings = {**os.environ, "PYTHON": sys.executable, **environment}
+    settings = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment}
     command = ["bash", str(ROOT / "scripts" / name), *arguments]
     return subprocess.run(command, env=settings, capture_output=True, text=True)
 

@@ -94,3 +94,49 @@ def write_preprocessor(folder: Path, model: str, **sizes: object) -> None:
         **sizes,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(table))
+
+
+def write_tracker(folder: Path, seed: int = 0) -> None:
+    """A SAM 2 with its video memory, as its checkpoints hold both."""
+    transformers = require_transformers()
+    torch.manual_seed(seed)
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=12,
+        num_attention_heads=1,
+        image_size=[128, 128],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[12, 24, 48, 96],
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=[8, 4, 8, 8],
+        global_attention_blocks=[3],
+        window_positional_embedding_background_size=[7, 7],
+    )
+    vision = transformers.Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[96, 48, 24, 12],
+        fpn_hidden_size=128,
+        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+    )
+    prompts = transformers.Sam2VideoPromptEncoderConfig(
+        hidden_size=128, image_size=128, patch_size=16, mask_input_channels=8
+    )
+    decoder = transformers.Sam2VideoMaskDecoderConfig(
+        hidden_size=128, mlp_dim=64, num_hidden_layers=2, num_attention_heads=2, iou_head_hidden_dim=32
+    )
+    config = transformers.Sam2VideoConfig(
+        vision_config=vision,
+        image_size=128,
+        prompt_encoder_config=prompts,
+        mask_decoder_config=decoder,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_num_attention_heads=1,
+        memory_attention_feed_forward_hidden_size=64,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=64,
+    )
+    transformers.Sam2VideoModel(config).save_pretrained(folder)

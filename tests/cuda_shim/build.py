@@ -18,6 +18,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -135,87 +136,70 @@ class _Registering(TorchDispatchMode):
         return result
 
 
-def library(
-    sources: Sequence[Path], include: Sequence[Path] = (), defines: Sequence[str] = (), checked: bool = True
-) -> Shim:
+def library(sources: Sequence[Path], include: Sequence[Path] = (), checked: bool = True) -> Shim:
     """Compile .cu and .cpp sources into one shared library for ctypes (functions `extern "C"`)."""
-    path, objects = _build("kernels", sources, include, defines, checked, link_nanobind=False)
-    return Shim(path, objects, None)
+    return _load(None, tuple(sources), tuple(include), checked)
 
 
-def extension(
-    name: str,
-    sources: Sequence[Path],
-    include: Sequence[Path] = (),
-    defines: Sequence[str] = (),
-    checked: bool = True,
-) -> Shim:
+def extension(name: str, sources: Sequence[Path], include: Sequence[Path] = (), checked: bool = True) -> Shim:
     """Compile .cu and .cpp sources, one of them with NB_MODULE(name, m), into a nanobind module."""
-    path, objects = _build(name, sources, include, defines, checked, link_nanobind=True)
+    return _load(name, tuple(sources), tuple(include), checked)
+
+
+@cache
+def _load(name: str | None, sources: tuple[Path, ...], include: tuple[Path, ...], checked: bool) -> Shim:
+    flags = [f"-I{path}" for path in [HERE, *include]]
+    kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
+    host = [*_COMMON, *_python_flags(), *flags] if name else [*_COMMON, *flags]
+    inputs = [(source, kernel if source.suffix == ".cu" else host) for source in sources]
+    inputs.append((HERE / "runtime.cpp", [*_COMMON, *flags]))
+    headers = _hash(*(path for root in [HERE, *include] for path in sorted(root.rglob("*.h"))))
+    objects = [_compile(source, flags, headers) for source, flags in inputs]
+    if name:
+        nanobind = _nanobind_root() / "src/nb_combined.cpp"
+        objects.append(
+            _compile(nanobind, ["-std=c++17", "-fPIC", "-O1", "-DNDEBUG", "-w", *_python_flags()], "")
+        )
+    path = CACHE / f"{name or 'kernels'}-{hashlib.sha256(str(objects).encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        _run(["g++", "-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl", "-o"], path)
+    module = _import(name, path) if name else None
+    return Shim(
+        path, [o for o, source in zip(objects, sources, strict=False) if source.suffix == ".cu"], module
+    )
+
+
+def _import(name: str, path: Path) -> ModuleType:
     loader = importlib.machinery.ExtensionFileLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
-    return Shim(path, objects, module)
+    return module
 
 
-def _build(
-    name: str,
-    sources: Sequence[Path],
-    include: Sequence[Path],
-    defines: Sequence[str],
-    checked: bool,
-    link_nanobind: bool,
-) -> tuple[Path, list[Path]]:
-    """-> the shared library and the kernels' objects; cached by the content of all that goes in."""
-    flags = [*(f"-I{path}" for path in [HERE, *include]), *(f"-D{define}" for define in defines)]
-    kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
-    inputs = [(HERE / "runtime.cpp", [*_COMMON, f"-I{HERE}"])]
-    host = [*_COMMON, *_python_flags(link_nanobind), *flags]
-    inputs.extend((source, kernel if source.suffix == ".cu" else host) for source in sources)
-    if link_nanobind:
-        nanobind = _nanobind_root() / "src/nb_combined.cpp"
-        inputs.append((nanobind, ["-std=c++17", "-fPIC", "-O1", "-DNDEBUG", "-w", *_python_flags(True)]))
-    objects = _compile_all(inputs)
-    key = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
-    path = CACHE / f"{name}-{key}.so"
-    if not path.exists():
-        _run(["g++", "-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl", "-o"], path)
-    return path, [o for o, (s, _) in zip(objects, inputs, strict=True) if s.suffix == ".cu"]
-
-
-def _compile_all(inputs: Sequence[tuple[Path, list[str]]]) -> list[Path]:
+def _compile(source: Path, flags: Sequence[str], headers: str) -> Path:
+    """-> the object, from the cache where the same text was compiled in the same way before."""
+    key = hashlib.sha256(" ".join([_hash(source, Path(__file__)), headers, *flags]).encode()).hexdigest()[:16]
+    target = CACHE / f"{source.stem}-{key}.o"
+    if target.exists():
+        return target
     CACHE.mkdir(mode=0o700, exist_ok=True)
-    objects = []
-    for source, flags in inputs:
-        key = hashlib.sha256(_preprocessed(source, flags)).hexdigest()[:16]
-        target = CACHE / f"{source.stem}-{key}.o"
-        if not target.exists():
-            _compile(source, flags, target)
-        objects.append(target)
-    return objects
-
-
-def _compile(source: Path, flags: Sequence[str], target: Path) -> None:
     if source.suffix != ".cu":
         _run(["g++", *flags, "-c", str(source), "-o"], target)
-        return
+        return target
     # A gap behind each __shared__ variable, so that an overrun does not land in the next one.
-    assembly = target.with_suffix(".s")
+    assembly = target.with_suffix(f".{os.getpid()}.s")
     _run(["g++", *flags, "-fdata-sections", "-S", str(source), "-o"], assembly)
     gap = re.compile(r"^(_ZZ\S+:\n\s*\.zero\s+)(\d+)$", re.MULTILINE)
     assembly.write_text(gap.sub(lambda m: f"{m[1]}{int(m[2]) + _GAP}", assembly.read_text()))
     _run(["g++", "-c", str(assembly), "-o"], target)
     assembly.unlink()
+    return target
 
 
-def _preprocessed(source: Path, flags: Sequence[str]) -> bytes:
-    command = ["g++", *flags, "-E", str(source)]
-    result = subprocess.run(command, capture_output=True)
-    if result.returncode:
-        raise RuntimeError(result.stderr.decode())
-    return Path(__file__).read_bytes() + " ".join(command).encode() + result.stdout
+def _hash(*paths: Path) -> str:
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _run(command: Sequence[str], target: Path) -> None:
@@ -233,9 +217,7 @@ def _nanobind_root() -> Path:
     return Path(nanobind.__file__).parent
 
 
-def _python_flags(nanobind: bool) -> list[str]:
-    if not nanobind:
-        return []
+def _python_flags() -> list[str]:
     root = _nanobind_root()
     paths = [sysconfig.get_path("include"), root / "include", root / "ext/robin_map/include"]
     return [f"-I{path}" for path in paths]

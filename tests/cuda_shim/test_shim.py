@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
 from tests.cuda_shim import build
 from tests.cuda_shim.build import Shim, ShimError
-from torch import Tensor
 
 
 @pytest.fixture(scope="module")

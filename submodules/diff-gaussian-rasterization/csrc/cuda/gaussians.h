@@ -287,7 +287,7 @@ __device__ void zero_gradients(const InputGradients& grad, int64_t i) {
 
 /// Sums each Gaussian's rows and runs the chain rule down to the inputs.
 template <class T, int kDegree>
-__global__ void __launch_bounds__(kGaussianThreads)
+__global__ void __launch_bounds__(kGaussianThreads, 6)
     gaussians_backward(Inputs in, InputGradients grad, GaussianMemory<T> memory, GradientMemory<T> gradients) {
   constexpr int kScratch = kRest<kDegree> > kSumStride ? kRest<kDegree> : kSumStride;
   __shared__ Camera<T> camera;

@@ -85,32 +85,25 @@ constexpr int kForwardWords = 2, kForwardChunk = kForwardWords * kWord;  // inst
 template <int kChannels>
 constexpr int kForwardRow = kDepth + kChannels + 4;
 
-/// The block loads the rows of the instances from `begin` on.
+/// The block loads the rows of `count` instances; four threads have one.
 template <class T, int kChannels>
 __device__ void load_rows(const Inputs& in, const T* packed, const Instance* instances, int count, Pass pass, T* rows) {
-  constexpr int kFours = kPackedRow / 4;
-  for (int k = threadIdx.x; k < count * kFours; k += kTileThreads) {
-    const int n = k / kFours, first = k % kFours * 4;
-    if (first == kDepth && pass.first > 0) continue;
-    store_four(rows + n * kForwardRow<kChannels> + first, load_packed(packed, instances[n].gaussian, first));
+  const int given = pass.first == 0 ? kIdentityChannels : 0;  // channels that the packed row has
+#pragma unroll 1
+  for (int k = threadIdx.x; k < 4 * count; k += kTileThreads) {
+    const int n = k / 4, quarter = k % 4;
+    const uint32_t gaussian = instances[n].gaussian;
+    T* const row = rows + n * kForwardRow<kChannels>;
+    if (quarter < kDepth / 4 || given) store_four(row + 4 * quarter, load_packed(packed, gaussian, 4 * quarter));
+    const T* const encoding = pointer<const T>(in.identity, int64_t(gaussian) * in.num_identity + pass.first - kIdentityChannels);
+#pragma unroll
+    for (int c = quarter; c < kChannels; c += 4)
+      if (c >= given) row[kDepth + c] = c < pass.count ? encoding[c] : T(0);
   }
-  auto load_identity = [&](auto slots, int offset) {
-    constexpr int kSlots = decltype(slots)::value;
-    for (int k = threadIdx.x; k < count * kSlots; k += kTileThreads) {
-      const int n = k / kSlots, c = k % kSlots, channel = pass.first + offset + c - kIdentityChannels;
-      const bool given = offset + c < pass.count;
-      rows[n * kForwardRow<kChannels> + kDepth + offset + c] =
-          given ? pointer<const T>(in.identity, int64_t(instances[n].gaussian) * in.num_identity)[channel] : T(0);
-    }
-  };
-  if (pass.first > 0)
-    load_identity(std::integral_constant<int, kChannels>(), 0);
-  else if constexpr (kChannels > kIdentityChannels)
-    load_identity(std::integral_constant<int, kChannels - kIdentityChannels>(), kIdentityChannels);
 }
 
 template <class T, int kChannels>
-__global__ void __launch_bounds__(kTileThreads) forward_tiles(Inputs in, Outputs out, Grid grid, TileLists lists, const T* packed, Pass pass) {
+__global__ void __launch_bounds__(kTileThreads, 4) forward_tiles(Inputs in, Outputs out, Grid grid, TileLists lists, const T* packed, Pass pass) {
   __shared__ __align__(16) T rows[kForwardChunk * kForwardRow<kChannels>];
   const TilePixel at(in, grid, lists);
   const T x = T(at.x), y = T(at.y);
@@ -182,7 +175,7 @@ struct BackwardSizes {
   static constexpr int kBatch = 16 / sizeof(T);    // Gaussians whose pixels are in shared memory at a time
   static constexpr int kRows = 128 / sizeof(T);    // instances whose sums are
   static constexpr int kRow = 8 + kGeometry;       // of a Gaussian: what blending needs, and the channels
-  static constexpr int kSumStride = kWidth;
+  static constexpr int kBlocks = kGeometry > 12 ? 2 : 3;  // on a multiprocessor: 128 or 80 registers a thread
   static_assert(kColumns <= kWarp, "a lane has one column");
 };
 
@@ -210,12 +203,13 @@ __device__ T shift_moment(int column, T sum, T s, T sx, T sy, T u, T v) {
 }
 
 template <class T, int kChannels, int kGeometry>
-__global__ void __launch_bounds__(kTileThreads) backward_tiles(Inputs in, Outputs out, OutputGradients grad, Grid grid, TileLists lists,
-                                                               const T* packed, GradientMemory<T> gradients, Pass pass) {
+__global__ void __launch_bounds__(kTileThreads, BackwardSizes<T, kChannels, kGeometry>::kBlocks)
+    backward_tiles(Inputs in, Outputs out, OutputGradients grad, Grid grid, TileLists lists, const T* packed,
+                   GradientMemory<T> gradients, Pass pass) {
   using S = BackwardSizes<T, kChannels, kGeometry>;
   __shared__ __align__(16) T rows[S::kRows][S::kRow];
   __shared__ __align__(16) T staged[kTileWarps][S::kBatch][2][kWarp];  // weight and dL_dpower by pixel
-  __shared__ T sums[kTileWarps][S::kRows][S::kSumStride];
+  __shared__ T sums[kTileWarps][S::kRows][S::kWidth];
   __shared__ uint32_t word_hits[kTileWarps];
   const TilePixel at(in, grid, lists);
   const T x = T(at.x), y = T(at.y);
@@ -234,7 +228,7 @@ __global__ void __launch_bounds__(kTileThreads) backward_tiles(Inputs in, Output
     columns[p] = is_moment ? moment(column - kChannels, from_centre_x, from_centre_y) : T(0);
   }
   constexpr int kTogether = 2 * S::kBatch;
-  T(*const transposed)[kWarp] = &staged[warp][0][0];
+  T(*const transposed)[kWarp] = &staged[warp][0][0];  // rows rotated by four more each: lanes read different banks
 #pragma unroll
   for (int first = 0; first < kChannels; first += kTogether) {
 #pragma unroll
@@ -245,13 +239,16 @@ __global__ void __launch_bounds__(kTileThreads) backward_tiles(Inputs in, Output
           g = *from;
           if (c < geometry_channels) behind += g * *pixel_of<const T>(out, in, pass.first + c, at);
         }
-      transposed[c - first][lane] = g;
+      transposed[c - first][(lane + 4 * (c - first)) % kWarp] = g;
       if (c < kGeometry) dL_dpixel[c < kGeometry ? c : 0] = c < geometry_channels ? g : T(0);
     }
     __syncwarp();
     if (column >= first && column < first + kTogether && column < kChannels) {
 #pragma unroll
-      for (int p = 0; p < S::kPixels; ++p) columns[p] = transposed[column - first][first_pixel + p];
+      for (int p = 0; p < S::kPixels; p += 4) {
+        const Four<T> four = load_four(&transposed[column - first][(first_pixel + p + 4 * (column - first)) % kWarp]);
+        for (int k = 0; k < 4; ++k) columns[p + k] = four.v[k];
+      }
     }
     __syncwarp();
   }
@@ -271,6 +268,7 @@ __global__ void __launch_bounds__(kTileThreads) backward_tiles(Inputs in, Output
       const uint32_t begin = at.begin + word * kWord + half;
       const int count = min(int(at.end - begin), S::kRows);
       constexpr int kFours = S::kRow / 4;
+#pragma unroll 1
       for (int k = threadIdx.x; k < count * kFours; k += kTileThreads) {
         const int n = k / kFours, first = k % kFours * 4;
         const uint32_t gaussian = lists.instances[begin + n].gaussian;

@@ -52,7 +52,8 @@ class _Memory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.counts = torch.empty(_cuda.COUNT_BYTES, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
+        pin = device.type == "cuda"
+        self.counts = torch.empty(_cuda.COUNT_BYTES, dtype=torch.uint8, device="cpu", pin_memory=pin)
         self.tensors: dict[str, Tensor] = {}
 
     def at_least(self, name: str, num_bytes: int) -> int:

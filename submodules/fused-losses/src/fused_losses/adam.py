@@ -81,7 +81,7 @@ class Adam(torch.optim.Optimizer):
         """The state of a parameter, created on first use, its step counted on."""
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.tensor(0.0, device="cpu")  # as torch.optim.Adam has it: no GPU is asked for it
+            state["step"] = torch.tensor(0.0, device="cpu")  # as in torch.optim.Adam: read without a wait
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         state["step"] += 1

@@ -1,0 +1,132 @@
+"""Repair of training labels: what must change, what must stay, and that chunks and threads do not matter."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gradiseg import training_labels
+from gradiseg.classifier import IGNORED, IdentityClassifier
+from gradiseg.training_labels import TrainingLabels, label_weights
+from scene.cameras import Camera
+
+SIZE, VIEWS = 24, 10
+TABLE, CUP, SPOON, FRESH = 1, 2, 3, 9  # ids; dense labels are 1, 2, 3, 4 beside 0 for unlabelled
+
+
+def truth() -> Tensor:
+    """A table with a cup on it and a spoon two pixels wide."""
+    ids = torch.full((SIZE, SIZE), TABLE)
+    ids[4:12, 4:12] = CUP
+    ids[16:18, 2:22] = SPOON
+    return ids
+
+
+def view(uid: int, ids: Tensor | None) -> Camera:
+    """A camera whose mask is `ids`."""
+    objects = None if ids is None else ids.to(torch.uint8)
+    return Camera(uid, f"v{uid}", SIZE, SIZE, 20.0, 20.0, 12.0, 12.0, np.eye(3), np.zeros(3), None, objects)
+
+
+def one_hot_classifier(ignore_label: int = -1) -> IdentityClassifier:
+    """Logit of dense label c is 8 times channel c."""
+    classifier = IdentityClassifier([0, TABLE, CUP, SPOON, FRESH], 16, ignore_label)
+    with torch.no_grad():
+        classifier.weight.copy_(8 * torch.eye(len(classifier.class_ids), 16))
+        classifier.bias.zero_()
+    return classifier
+
+
+def encoded(classifier: IdentityClassifier, ids: Tensor) -> Tensor:
+    """Identity map (16, H, W) that is certain of `ids`."""
+    labels = classifier.labels(ids).long().clamp_min(0)
+    return torch.nn.functional.one_hot(labels, 16).permute(2, 0, 1).float()
+
+
+def repaired(masks: list[Tensor], identity_map: Tensor, margin: float = 3.0) -> list[Tensor]:
+    """The labels after a repair of views that all render `identity_map`."""
+    labels = TrainingLabels(one_hot_classifier())
+    cameras = [view(uid, ids) for uid, ids in enumerate(masks)]
+    labels.repair(cameras, lambda camera: identity_map, margin)
+    return [labels(camera) for camera in cameras]
+
+
+def test_a_missed_object_a_fresh_id_and_a_bite_are_repaired() -> None:
+    masks = [truth() for _ in range(VIEWS)]
+    masks[0][masks[0] == CUP] = 0
+    masks[1][masks[1] == CUP] = FRESH
+    masks[2][4:8, 4:12] = TABLE
+    classifier = one_hot_classifier()
+    for labels in repaired(masks, encoded(classifier, truth())):
+        assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_a_thin_object_that_the_model_half_believes_in_stays() -> None:
+    classifier = one_hot_classifier()
+    certain = encoded(classifier, truth())
+    on_table = encoded(classifier, torch.full((SIZE, SIZE), TABLE))
+    doubtful = torch.where(truth() == SPOON, 0.46 * certain + 0.54 * on_table, certain)
+    probabilities = torch.softmax(classifier(doubtful.permute(1, 2, 0)), -1)[16, 2]
+    assert probabilities[1] > 1.5 * probabilities[3]  # taken for the table by argmax
+    for labels in repaired([truth() for _ in range(VIEWS)], doubtful):
+        assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_a_wider_margin_changes_fewer_labels_and_an_infinite_one_only_unsupported_ones() -> None:
+    torch.manual_seed(0)
+    classifier = one_hot_classifier()
+    noisy = encoded(classifier, truth()) + 0.3 * torch.randn(16, SIZE, SIZE)
+    masks = [torch.where(torch.rand(SIZE, SIZE) < 0.1, TABLE, truth()) for _ in range(VIEWS)]
+    expected = [classifier.labels(mask) for mask in masks]
+    changed = [
+        sum(int((a != b).sum()) for a, b in zip(repaired(masks, noisy, margin), expected, strict=True))
+        for margin in (1.0, 3.0, 10.0, 1e9)
+    ]
+    assert changed[0] > changed[1] > changed[2] > changed[3] == 0
+
+
+def test_ignored_pixels_and_views_without_masks_stay_so() -> None:
+    labels = TrainingLabels(one_hot_classifier(ignore_label=0))
+    mask = truth()
+    mask[:4] = 0
+    cameras = [view(0, mask), view(1, None)]
+    labels.repair(cameras, lambda camera: encoded(labels.classifier, truth()), 3.0)
+    assert (labels(cameras[0])[:4] == IGNORED).all()
+    assert list(labels.state_dict()) == [0]
+
+
+def test_a_second_repair_starts_from_the_masks() -> None:
+    labels = TrainingLabels(one_hot_classifier())
+    camera = view(0, truth())
+    wrong = encoded(labels.classifier, torch.full((SIZE, SIZE), SPOON))
+    labels.repair([camera], lambda _: wrong, 1.0)
+    labels.repair([camera], lambda _: encoded(labels.classifier, truth()), 1.0)
+    assert torch.equal(labels(camera).int(), labels.classifier.labels(truth()))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bits_do_not_depend_on_threads_or_chunks(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    identity_map = encoded(one_hot_classifier(), truth()) + 0.5 * torch.randn(16, SIZE, SIZE)
+    masks = [truth()] * 2
+    expected = repaired(masks, identity_map)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(training_labels, "CHUNK", 128)
+    found = repaired(masks, identity_map)
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_state_survives_a_round_trip() -> None:
+    labels, copy = TrainingLabels(one_hot_classifier()), TrainingLabels(one_hot_classifier())
+    cameras = [view(uid, truth()) for uid in range(2)]
+    labels.repair(cameras, lambda camera: encoded(labels.classifier, truth().T), 1.0)
+    copy.load_state_dict(labels.state_dict())
+    assert all(torch.equal(copy(camera), labels(camera)) for camera in cameras)
+
+
+def test_weights_are_inverse_confidences_and_nothing_without_support() -> None:
+    agreement = torch.tensor([[0.8, 0.2, 0.0], [0.7, 0.3, 0.0], [0.55, 0.0, 0.45]], dtype=torch.float64)
+    assert torch.allclose(label_weights(agreement), torch.tensor([1 / 0.8, 0.0, 1 / 0.45]))
+    assert label_weights(torch.zeros(2, 2)).tolist() == [0.0, 0.0]

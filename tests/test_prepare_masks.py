@@ -1,0 +1,156 @@
+"""prepare_masks.py from end to end on the demo scene: what it writes, what it recovers, what it refuses."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import prepare_masks
+from benchmarks.bench_associate3d import contingency, scores, shuffle_masks
+from preparation import masks as backends
+from preparation.id_maps import find_masks
+from scene.colmap import read_model, write_model
+from scene.dataset_readers import read_scene
+from scene.masks import read_id_map
+from utils.errors import SceneError
+
+DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """The demo scene without masks."""
+    folder = tmp_path / "scene"
+    for part in ("images", "sparse"):
+        shutil.copytree(DEMO / part, folder / part)
+    return folder
+
+
+def run(scene: Path, *flags: str) -> dict[str, np.ndarray]:
+    """Runs the command and reads what it wrote."""
+    prepare_masks.main(["-s", str(scene), "--quiet", *flags])
+    return {path.stem: read_id_map(path) for path in sorted((scene / "object_mask").glob("*.png"))}
+
+
+def test_shuffled_exact_masks_are_put_together_again(scene: Path, tmp_path: Path) -> None:
+    given = {path.stem: path for path in sorted((DEMO / "object_mask_exact").glob("*.png"))}
+    shuffle_masks(given, tmp_path / "shuffled", seed=0)
+    found = run(scene, "--masks", str(tmp_path / "shuffled"), "--json", str(tmp_path / "table.json"))
+    result = scores(contingency((read_id_map(path), found[name]) for name, path in given.items()))
+    assert result["adjusted_rand_index"] > 0.98 and result["purity"] > 0.98
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table == json.loads((scene / "object_mask" / "ids.json").read_text())
+    assert 8 <= len(table["ids"]) <= 12  # nine objects
+    areas = [row["pixels"] for row in table["ids"].values()]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_scores_of_a_perfect_and_of_a_random_labelling() -> None:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 5, (40, 50))
+    assert scores(contingency([(true, 7 - true)])) == pytest.approx(
+        {"adjusted_rand_index": 1, "purity": 1, "completeness": 1, "mean_best_iou": 1}
+    )
+    random = scores(contingency([(true, generator.integers(0, 5, true.shape))]))
+    assert abs(random["adjusted_rand_index"]) < 0.01
+
+
+def test_external_ids_stay_what_they_are_and_the_scene_reads_them(scene: Path) -> None:
+    found = run(scene, "--backend", "external", "--masks", str(DEMO / "object_mask"))
+    for name, ids in found.items():
+        np.testing.assert_array_equal(ids, read_id_map(DEMO / "object_mask" / f"{name}.png"))
+    info = read_scene(backends.ModelParams(str(scene)))
+    assert sum(view.mask_path is not None for view in info.train_cameras) == len(found) == 36
+
+
+def test_masks_are_replaced_only_on_request(scene: Path) -> None:
+    flags = ("--backend", "external", "--masks")
+    run(scene, *flags, str(DEMO / "object_mask"))
+    (scene / "object_mask" / "mine.txt").write_text("mine")
+    with pytest.raises(SceneError, match="--overwrite"):
+        run(scene, *flags, str(DEMO / "object_mask_exact"))
+    assert (scene / "object_mask" / "mine.txt").is_file()
+    assert len(run(scene, *flags, str(DEMO / "object_mask_exact"), "--overwrite")) == 42
+
+
+def test_an_interrupted_segmentation_goes_on(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 11:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return np.where(np.arange(image.shape[1]) < 80, 1, 2) * np.ones(image.shape[:2], int)
+
+    monkeypatch.setattr(backends, "EdgeSegmenter", lambda weights, device: segment)
+    with pytest.raises(SceneError, match="the disk is full"):
+        run(scene)
+    assert not (scene / "object_mask").exists()
+    assert len(run(scene)) == 42
+    assert len(calls) == 11 + 32
+    run(scene, "--overwrite")
+    assert len(calls) == 11 + 32
+    run(scene, "--overwrite", "--weights", "others.h5")
+    assert len(calls) == 11 + 32 + 42
+
+
+def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
+    (scene / "segments" / "hed").mkdir(parents=True)
+    (scene / "segments" / "hed" / "mine.txt").write_text("mine")
+    with pytest.raises(SceneError, match="did not make"):
+        run(scene)
+    assert (scene / "segments" / "hed" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backend", "external"], "needs --masks"),
+        (["--backend", "sam2", "--masks", "x"], "makes its own"),
+        (["--masks", "{scene}/object_mask"], "are both"),
+        (["--masks", "{scene}/none"], "no such folder"),
+        (["--backend", "deva"], "external, sam2, associate3d"),
+        (["--segmenter", "sam", "--weights", "{scene}/none"], "hf download facebook/sam-vit-base"),
+        (["--backend", "sam2", "--weights", "{scene}/none"], r"hf download facebook/sam2\.1"),
+        (["--masks", "{scene}/images"], "holds no PNG"),
+    ],
+)
+def test_what_cannot_be_done_is_said(scene: Path, flags: list[str], message: str) -> None:
+    if "hf download" in message:
+        pytest.importorskip("transformers")
+    with pytest.raises(SceneError, match=message):
+        run(scene, *(flag.format(scene=scene) for flag in flags))
+    assert not (scene / "object_mask").exists()
+
+
+def test_a_photograph_that_is_none_is_named(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "EdgeSegmenter", lambda weights, device: lambda image: np.ones((120, 160)))
+    (scene / "images" / "frame_00003.jpg").write_text("text")
+    with pytest.raises(SceneError, match=r"frame_00003\.jpg: cannot be read as an image"):
+        run(scene)
+    (scene / "images" / "frame_00003.jpg").unlink()
+    with pytest.raises(SceneError, match=r"frame_00003\.jpg: in the model but not on disk"):
+        run(scene)
+
+
+def test_a_model_without_tracks_cannot_associate(scene: Path) -> None:
+    write_model(scene / "sparse" / "0", read_model(scene / "sparse" / "0"))
+    with pytest.raises(SceneError, match="holds no tracks"):
+        run(scene, "--masks", str(DEMO / "object_mask"))
+
+
+def test_larger_masks_than_images_are_fine(scene: Path, tmp_path: Path) -> None:
+    views = read_scene(backends.ModelParams(str(DEMO))).train_cameras
+    for name, path in find_masks(DEMO / "object_mask_exact", views).items():
+        (tmp_path / "large").mkdir(exist_ok=True)
+        ids = read_id_map(path).astype(np.uint8).repeat(2, 0).repeat(2, 1)
+        Image.fromarray(ids).save(tmp_path / "large" / f"{name}.png")
+    large = run(scene, "--masks", str(tmp_path / "large"))
+    table = contingency(
+        (read_id_map(DEMO / "object_mask_exact" / f"{n}.png"), i[::2, ::2]) for n, i in large.items()
+    )
+    assert scores(table)["adjusted_rand_index"] > 0.98
