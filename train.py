@@ -33,8 +33,9 @@ from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.progress import Progress
-from gradiseg.schedule import scaled_schedule
+from gradiseg.schedule import repair_is_due, scaled_schedule
 from scene import GaussianModel, Scene
+from scene.cameras import Camera
 from scene.checks import check_output_folder, clear_output_folder
 from scene.densification import DefaultDensification, DensificationStrategy
 from utils.device import select_device
@@ -83,7 +84,12 @@ class Training:
         """Go on from a checkpoint."""
         contents = checkpoint.load(path)
         self.iteration, self.camera_order = checkpoint.restore(
-            contents, self.model, self.opt, self.classifier, self.classifier_optimizer
+            contents,
+            self.model,
+            self.opt,
+            self.classifier,
+            self.classifier_optimizer,
+            self.objective.labels,
         )
 
     def step(self) -> Losses:
@@ -91,6 +97,8 @@ class Training:
 
         So a model is saved as it was optimised, not with opacities that were reset a moment ago.
         """
+        if repair_is_due(self.iteration, self.gradiseg):
+            self.objective.labels.repair(self.cameras, self.render_identity, self.gradiseg.repair_margin)
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
@@ -120,6 +128,10 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         return losses
 
+    def render_identity(self, camera: Camera) -> torch.Tensor:
+        """Identity map (16, H, W) of a view."""
+        return render(camera, self.model, None, self.background)["render_object"]
+
     @torch.no_grad()
     def test(self, progress: Progress) -> None:
         """PSNR of the test views, and a few of their pictures for TensorBoard."""
@@ -147,7 +159,13 @@ class Training:
         """Everything that the run needs to go on bit for bit."""
         path = Path(self.args.model_path, f"chkpnt{self.iteration}.pth")
         checkpoint.save(
-            path, self.iteration, self.model, self.classifier, self.classifier_optimizer, self.camera_order
+            path,
+            self.iteration,
+            self.model,
+            self.classifier,
+            self.classifier_optimizer,
+            self.objective.labels,
+            self.camera_order,
         )
         return path
 

@@ -165,6 +165,13 @@ class GradiSegParams:
     la_knn_candidates: str = option(
         "50", "nearest Gaussians among which LA-KNN chooses, or 'all'", pattern=r"all|[1-9]\d*"
     )
+    repair_masks: bool = option(True, "correct training masks that the rendered identities contradict")
+    repair_from_iter: int = option(12_000, "first repair, after this iteration", low=1)
+    repair_until_iter: int = option(27_000, "no repair after this iteration", low=0)
+    repair_interval: int = option(3000, "iterations between repairs", low=1)
+    repair_margin: float = option(
+        3.0, "how many times more probable than the mask's the new id must be", low=1
+    )
 
 
 @dataclass

@@ -66,7 +66,7 @@ def settings_of(camera: Camera, sh_degree: int) -> GaussianRasterizationSettings
         image_width=camera.image_width,
         tanfovx=0.5 * camera.image_width / camera.fx,
         tanfovy=0.5 * camera.image_height / camera.fy,
-        bg=torch.zeros(3),
+        bg=torch.zeros(3, device=camera.world_view_transform.device),
         scale_modifier=1.0,
         viewmatrix=camera.world_view_transform,
         projmatrix=camera.full_proj_transform,

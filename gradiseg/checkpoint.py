@@ -1,9 +1,9 @@
 """Checkpoints: everything a run needs to go on bit for bit.
 
 One file holds the model with its Adam moments and per-Gaussian statistics (which is all the state
-densification has), the classifier and its optimizer, the iteration, the order of the cameras still to be
-shown, and the generators of torch, NumPy and Python. It contains plain tensors, numbers and strings only, so
-that reading one runs no code of its author (`torch.load(weights_only=True)`).
+densification has), the classifier and its optimizer, the repaired labels, the iteration, the order of the
+cameras still to be shown, and the generators of torch, NumPy and Python. It contains plain tensors, numbers
+and strings only, so that reading one runs no code of its author (`torch.load(weights_only=True)`).
 """
 
 import os
@@ -18,14 +18,15 @@ import torch
 
 from arguments import OptimizationParams
 from gradiseg.classifier import IdentityClassifier
+from gradiseg.training_labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
 from utils.errors import SceneError
 from utils.files import atomic_write
 
 FORMAT = "gradiseg-checkpoint"
-VERSION = 1
+VERSION = 2
 NAME = re.compile(r"chkpnt(\d+)\.pth")
-SECTIONS = ("iteration", "model", "classifier", "classifier_optimizer", "camera_order", "rng")
+SECTIONS = ("iteration", "model", "classifier", "classifier_optimizer", "labels", "camera_order", "rng")
 
 
 def save(
@@ -34,6 +35,7 @@ def save(
     model: GaussianModel,
     classifier: IdentityClassifier,
     classifier_optimizer: torch.optim.Optimizer,
+    labels: TrainingLabels,
     camera_order: Sequence[int] = (),
 ) -> None:
     """Write the run as it stands after `iteration`; the file appears whole or not at all.
@@ -47,6 +49,7 @@ def save(
         "model": model.capture(),
         "classifier": classifier.state_dict(),
         "classifier_optimizer": classifier_optimizer.state_dict(),
+        "labels": labels.state_dict(),
         "camera_order": list(camera_order),
         "rng": rng_state(),
     }
@@ -100,8 +103,9 @@ def restore(
     opt: OptimizationParams,
     classifier: IdentityClassifier,
     classifier_optimizer: torch.optim.Optimizer,
+    labels: TrainingLabels,
 ) -> tuple[int, list[int]]:
-    """Put a loaded checkpoint into the model, the classifier, its optimizer and the random generators.
+    """Put a loaded checkpoint into the model, the classifier, its optimizer, labels and random generators.
 
     The classifier must have been made for the same class ids.
     Returns: the iteration that was completed and the camera order.
@@ -115,6 +119,7 @@ def restore(
     classifier.load_state_dict(contents["classifier"])
     model.restore(contents["model"], opt)
     classifier_optimizer.load_state_dict(contents["classifier_optimizer"])
+    labels.load_state_dict(contents["labels"])
     restore_rng(contents["rng"])
     return contents["iteration"], contents["camera_order"]
 

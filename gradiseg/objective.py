@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from fused_losses import l1_ssim, linear_cross_entropy
 from simple_knn import PointTree
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from arguments import GradiSegParams, OptimizationParams
 from gradiseg import la_knn
 from gradiseg.classifier import IGNORED, IdentityClassifier
 from gradiseg.schedule import identity_neighbours_mode
+from gradiseg.training_labels import TrainingLabels
 from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -46,7 +46,7 @@ class Objective:
         self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
         pool = gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
-        self._labels = WeakTensorKeyDictionary()  # dense labels by id map, while the map is in memory
+        self.labels = TrainingLabels(classifier)
         self._tree = PointTree()  # a speed-up only: it decides nothing, so checkpoints do without it
 
     def __call__(
@@ -57,7 +57,7 @@ class Objective:
         assert photograph is not None  # of a training view
         photograph = photograph.to(rendered["render"].device, non_blocking=True)
         losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
-        if camera.objects is not None:
+        if camera.is_masked:
             losses.identity_2d = self.identity_2d(rendered["render_object"], camera)
         mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
@@ -66,17 +66,12 @@ class Objective:
 
     def identity_2d(self, identity_map: Tensor, camera: Camera) -> Tensor:
         """L_2d of an identity map (16,H,W), with its weight in."""
-        objects = camera.objects
-        labels = self._labels.get(objects)
-        if labels is None:  # looked up once a view
-            assert objects is not None
-            labels = self._labels[objects] = self.classifier.labels(objects)
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
         return linear_cross_entropy(
             identity_map,
             self.classifier.weight,
             self.classifier.bias,
-            labels,
+            self.labels(camera),
             ignore_label=ignored,
             scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )

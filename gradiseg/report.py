@@ -1,4 +1,4 @@
-"""One page that shows what a run did: scores, loss curves and pictures of GradiSeg beside the baseline.
+"""One page that shows what a run did: scores, loss curves and pictures, beside the baseline if there is one.
 
 Everything is read from the run folders: `training_summary.json` and `training_log.json` (train.py),
 `results.json` (metrics.py), `eval_lerf_mask.json` (scripts/eval_lerf_mask.py) and the pictures of
@@ -78,12 +78,12 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Its line in report.json."""
         images = {key: self.images[key] for key in IMAGE_KEYS}
-        masks = {key: self.masks[key] for key in SCORE_KEYS}
+        masks = {key: self.masks.get(key) for key in SCORE_KEYS}
         return images | masks | {key: self.summary.get(key) for key in SUMMARY_KEYS}
 
 
 def load_run(title: str, folder: Path) -> Run:
-    """Reads the records of a run.
+    """Reads the records of a run; a scene without true masks needs no scores of masks.
 
     Raises:
         SceneError: a record is missing; says which command writes it.
@@ -94,10 +94,13 @@ def load_run(title: str, folder: Path) -> Run:
         "results.json": "render.py and metrics.py",
         "eval_lerf_mask.json": "scripts/eval_lerf_mask.py",
     }
+    scores_masks = Path(str(read_cfg_args(folder).get("source_path", "")), "test_mask").is_dir()
     for name, command in makers.items():
-        if not (folder / name).is_file():
+        needed = scores_masks or name != "eval_lerf_mask.json"
+        if needed and not (folder / name).is_file():
             raise SceneError(f"{folder / name}: missing. Run {command} on this run first.")
-    return Run(title, folder, *(read_json(folder / name) for name in makers))
+    records = (read_json(folder / name) if (folder / name).is_file() else {} for name in makers)
+    return Run(title, folder, *records)
 
 
 def write_report(runs: Mapping[str, Path], out: Path) -> Path:
@@ -158,20 +161,22 @@ def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
     """The whole page."""
     scene = Path(str(read_cfg_args(runs[0].folder).get("source_path", ""))).name
     split = "test" if runs[0].images["split"] == "test" else "training"
-    sections = [
-        f"<h1>GradiSeg on <em>{escape(scene)}</em></h1>",
-        f"<p>Scores of {runs[0].images['views']} {split} views. "
+    about_masks = (
         "A mask is where the softmax of the prompt's ids exceeds 0.2. mBIoU compares the bands along "
         "the edges of the masks (2% of the image diagonal wide; strict: 0.5%). "
-        f"Ids: {escape(str(runs[0].masks.get('ids_source', '')))}.</p>",
+        f"Ids: {escape(str(runs[0].masks.get('ids_source', '')))}."
+        if runs[0].masks
+        else "The scene has no true masks (test_mask/) to score the predicted ones against."
+    )
+    sections = [
+        f"<h1>GradiSeg on <em>{escape(scene)}</em></h1>",
+        f"<p>Scores of {runs[0].images['views']} {split} views. {about_masks}</p>",
         score_table(runs),
         "<h2>Pictures</h2>",
         picture_section(runs),
         "<h2>Training</h2>",
         curve_section(runs),
-        "<h2>Masks in detail</h2>",
-        rule_table(runs),
-        prompt_table(runs),
+        *(["<h2>Masks in detail</h2>", rule_table(runs), prompt_table(runs)] if runs[0].masks else []),
         "<h2>Environment</h2>",
         fact_list(facts),
     ]
@@ -211,7 +216,7 @@ def score_table(runs: Sequence[Run]) -> str:
             [
                 run.title,
                 f"{record['psnr']:.2f}",
-                *(f"{record[key]:.3f}" for key in ("ssim", *SCORE_KEYS)),
+                *("" if record[key] is None else f"{record[key]:.3f}" for key in ("ssim", *SCORE_KEYS)),
                 f"{record['num_gaussians']:,}",
                 f"{record['iterations']:,}",
                 f"{1000 * record['seconds_per_iteration']:.1f}",
@@ -290,7 +295,7 @@ def picture_section(runs: Sequence[Run]) -> str:
 
 def truth_masks(run: Run) -> list[TruthMask]:
     """The ground truth of the scene that the run was trained on; none for a run without test views."""
-    if run.images["split"] != "test":
+    if run.images["split"] != "test" or not run.masks:
         return []
     source = Path(str(read_cfg_args(run.folder)["source_path"]))
     count = len(list((run.renders / "renders").glob("*.png")))
@@ -307,7 +312,9 @@ def view_block(
     cells = [
         "<div class=label>Truth</div>",
         picture(runs[0].renders / "gt" / f"{name}.png", "photograph"),
-        painted({mask.prompt: read_mask(mask.path) for mask in truth}, colors, "ground-truth masks"),
+        painted({mask.prompt: read_mask(mask.path) for mask in truth}, colors, "ground-truth masks")
+        if truth
+        else picture(runs[0].renders / "gt_objects_color" / f"{name}.png", "ids given"),
         f"<ul class=key-list>{keys}</ul>",
         "<div></div>",
     ]
@@ -317,7 +324,9 @@ def view_block(
         cells += [
             f"<div class=label>{escape(run.title)}</div>",
             picture(run.renders / "renders" / f"{name}.png", "render"),
-            painted(present, colors, "predicted masks"),
+            painted(present, colors, "predicted masks")
+            if truth
+            else picture(run.renders / "objects_pred" / f"{name}.png", "predicted ids"),
             picture(run.renders / "objects_feature16" / f"{name}.png", "identity map"),
             picture(edit[0] / f"{name}.png", edit[1]) if (edit := run.edit) else "<div></div>",
         ]

@@ -23,7 +23,14 @@ OPTIMIZATION_BOUNDARIES = (
     "densify_until_iter",
     "reg3d_until_iter",
 )
-GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
+GRADISEG_BOUNDARIES = (
+    "igd_from_iter",
+    "igd_until_iter",
+    "la_knn_from_iter",
+    "repair_from_iter",
+    "repair_until_iter",
+    "repair_interval",
+)
 
 
 def scaled_schedule(
@@ -31,8 +38,8 @@ def scaled_schedule(
 ) -> tuple[OptimizationParams, GradiSegParams]:
     """Copies of the options with every boundary times `scale`, so that a short run passes the same phases.
 
-    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, SH steps, decay of the position learning rate)
-    become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for does not get
+    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position learning
+    rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for does not get
     faster: a round of densification or IGD needs the views, and an opacity reset takes about a thousand
     iterations to heal (docs/LOG.md has what compressing them costs). Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
@@ -72,3 +79,10 @@ def identity_neighbours_mode(
     if iteration > gradiseg.la_knn_from_iter:
         return "adaptive"
     return "global" if iteration <= gradiseg.igd_from_iter else None
+
+
+def repair_is_due(iteration: int, gradiseg: GradiSegParams) -> bool:
+    """Whether the training labels are repaired before `iteration + 1`."""
+    first, last = gradiseg.repair_from_iter, gradiseg.repair_until_iter
+    within = first <= iteration <= last and (iteration - first) % gradiseg.repair_interval == 0
+    return gradiseg.repair_masks and within

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
 from scene.cameras import Camera
@@ -39,14 +40,13 @@ class TrainingLabels:
 
     def __init__(self, classifier: IdentityClassifier) -> None:
         self.classifier = classifier
-        self._labels: dict[int, Tensor] = {}
-        self._repaired: set[int] = set()
+        self._of_masks = WeakTensorKeyDictionary()  # labels by id map, while the map is in memory
+        self._repaired: dict[int, Tensor] = {}  # by `uid`
 
     def __call__(self, camera: Camera) -> Tensor:
         """The labels that a view trains; it must have a mask."""
-        if camera.uid not in self._labels:
-            self._labels[camera.uid] = self._of_mask(camera)
-        return self._labels[camera.uid]
+        repaired = self._repaired.get(camera.uid)
+        return self._of_mask(camera) if repaired is None else repaired
 
     @torch.no_grad()
     def repair(
@@ -71,26 +71,27 @@ class TrainingLabels:
                     own != IGNORED
                 )
                 parts.append(torch.where(wrong, label.to(own.dtype), own))
-            self._labels[camera.uid] = torch.cat(parts).view_as(mask)
-            self._repaired.add(camera.uid)
-            changed += int((self._labels[camera.uid] != mask).sum())
+            self._repaired[camera.uid] = torch.cat(parts).view_as(mask)
+            changed += int((self._repaired[camera.uid] != mask).sum())
             total += mask.numel()
         return {"changed": changed / max(total, 1), "unsupported": float((weight == 0).sum())}
 
     def state_dict(self) -> dict[int, Tensor]:
         """The repaired labels by `uid`; the others follow from the masks."""
-        return {uid: self._labels[uid] for uid in sorted(self._repaired)}
+        return self._repaired
 
     def load_state_dict(self, state: dict[int, Tensor]) -> None:
         """Take over what `state_dict` gave."""
         device = self.classifier.weight.device
-        self._labels = {uid: labels.to(device) for uid, labels in state.items()}
-        self._repaired = set(state)
+        self._repaired = {uid: labels.to(device) for uid, labels in state.items()}
 
     def _of_mask(self, camera: Camera) -> Tensor:
-        assert camera.objects is not None
-        labels = self.classifier.labels(camera.objects)
-        return labels.to(torch.int16 if self.classifier.class_ids.numel() < 2**15 else torch.int32)
+        objects = camera.objects
+        labels = self._of_masks.get(objects)
+        if labels is None:  # looked up once a view
+            assert objects is not None
+            labels = self._of_masks[objects] = self.classifier.labels(objects)
+        return labels
 
     def _chunks(self, labels: Tensor, identity_map: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Labels (P,) and probabilities (P, K) of labels (H, W) and identity map (16, H, W), by pixels."""

@@ -57,7 +57,7 @@ class EdgeSegmenter:
         fused = functional.conv2d(
             torch.cat(sides, dim=1), self.fuse[0].to(self.device), self.fuse[1].to(self.device)
         )
-        strength: np.ndarray = fused.sigmoid()[0, 0].cpu().numpy()
+        strength: np.ndarray = fused.sigmoid()[0, 0].float().cpu().numpy()
         return strength
 
 

@@ -71,7 +71,7 @@ def reset_opacity(model: GaussianModel, ceiling: float) -> None:
     Without forgetting, the momentum of thousands of steps would lift the opacities back at once.
     """
     opacity = model.params["opacity"]
-    limit = float(inverse_sigmoid(torch.tensor(ceiling)))
+    limit = float(inverse_sigmoid(torch.tensor(ceiling, device="cpu")))
     lowered = opacity.detach().clamp(
         max=limit
     )  # in logits, so that opacities below the ceiling keep their bits

@@ -1,4 +1,4 @@
-"""Writes report.html and report.json of two finished runs: GradiSeg and its baseline."""
+"""Writes report.html and report.json of a finished run, beside its baseline where there is one."""
 
 import argparse
 import sys
@@ -15,10 +15,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     for key, title in TITLES.items():
-        parser.add_argument(f"--{key}", type=Path, required=True, help=f"folder of the {title} run")
+        parser.add_argument(
+            f"--{key}", type=Path, required=key == "gradiseg", help=f"folder of the {title} run"
+        )
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     arguments = parser.parse_args(argv)
-    print(write_report({key: getattr(arguments, key) for key in TITLES}, arguments.out))
+    runs = {key: folder for key in TITLES if (folder := getattr(arguments, key)) is not None}
+    print(write_report(runs, arguments.out))
 
 
 if __name__ == "__main__":

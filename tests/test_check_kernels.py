@@ -37,6 +37,15 @@ def test_a_spill_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
         check_kernels.main(["--architectures", "90"])
 
 
+def test_other_channel_counts_than_the_default_may_spill() -> None:
+    names = {
+        "gs::backward_tiles<float, 20, 4>": False,
+        "gs::backward_tiles<float, 12, 12>": True,
+        "adam": False,
+    }
+    assert {name: bool(check_kernels.COLD.search(name)) for name in names} == names
+
+
 @pytest.mark.skipif(check_kernels.find_nvcc() is None, reason="no nvcc on this machine")
 def test_our_kernels_compile_without_spills(capsys: pytest.CaptureFixture[str]) -> None:
     check_kernels.main(["--architectures", "90"])

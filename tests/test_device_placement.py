@@ -1,10 +1,12 @@
-"""A training step stays on its device and never waits for it: shown without a GPU, on tensors without values.
+"""Training stays on its device, and a step never waits for it: shown without a GPU, on tensors without values.
 
 Tensors on the device `meta` have a shape and no data. To mix them with others is an error, and so is every
 question for a value, for which the host would wait on a GPU. The compiled kernels, which have tests of their
 own, are replaced by expressions of the same shapes.
 """
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 import gaussian_renderer
 import train
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, parse
 from gradiseg import la_knn, objective
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
@@ -24,6 +26,7 @@ from scene import GaussianModel
 from scene.cameras import Camera
 from scene.densification import DefaultDensification
 from scene.gaussian_model import parameter_shapes
+from tests.test_train import DEMO, POINTS, SCHEDULE
 
 GPU = torch.device("meta")
 COUNT, WIDTH, HEIGHT, CLASSES = 300, 40, 30, 5
@@ -117,10 +120,28 @@ def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_point
     run.iteration = iteration - 2  # the step before has given Adam its running mean; no densification is due
     run.step()
     losses = run.step()
-    assert losses.identity_2d is not None and losses.identity_3d is not None
+    assert losses.identity_2d is not None
+    assert (losses.identity_3d is None) == (iteration == 12_005)  # IGD's phase has no 3D loss
     assert losses.total.device == GPU
     tensors = [*run.model.params.values(), *run.model.state.values(), *run.classifier.parameters()]
     assert all(tensor.device == GPU for tensor in tensors)
+
+
+def test_no_tensor_is_left_to_the_default_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roles change: the CPU is the run's device, and what names no device gets one that nothing mixes with."""
+    monkeypatch.undo()  # with the kernels
+    config = tmp_path / "short.json"
+    config.write_text(json.dumps(SCHEDULE))
+    flags = ["-s", DEMO, "-m", tmp_path / "run", "-r", 4, "--train_split", "--quiet", "--config_file", config]
+    run = train.Training(*parse(train.GROUPS, [*map(str, flags), "--device", "cpu"]))
+    progress = SimpleNamespace(test_scores=lambda *scores: None)
+    with GPU:
+        while run.iteration < run.opt.iterations:
+            run.step()
+        run.test(progress)  # type: ignore[arg-type]
+        run.save_model()
+        run.save_checkpoint()
+    assert run.model.num_gaussians > POINTS
 
 
 def test_what_the_step_is_held_to_is_seen() -> None:

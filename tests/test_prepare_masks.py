@@ -113,7 +113,7 @@ def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
         (["--backend", "sam2", "--masks", "x"], "makes its own"),
         (["--masks", "{scene}/object_mask"], "are both"),
         (["--masks", "{scene}/none"], "no such folder"),
-        (["--backend", "deva"], "external, sam2, associate3d"),
+        (["--backend", "deva"], "'external', 'sam2', 'associate3d'"),
         (["--segmenter", "sam", "--weights", "{scene}/none"], "hf download facebook/sam-vit-base"),
         (["--backend", "sam2", "--weights", "{scene}/none"], r"hf download facebook/sam2\.1"),
         (["--masks", "{scene}/images"], "holds no PNG"),

@@ -136,19 +136,33 @@ class _Registering(TorchDispatchMode):
         return result
 
 
-def library(sources: Sequence[Path], include: Sequence[Path] = (), checked: bool = True) -> Shim:
+def library(
+    sources: Sequence[Path], include: Sequence[Path] = (), defines: Sequence[str] = (), checked: bool = True
+) -> Shim:
     """Compile .cu and .cpp sources into one shared library for ctypes (functions `extern "C"`)."""
-    return _load(None, tuple(sources), tuple(include), checked)
+    return _load(None, tuple(sources), tuple(include), tuple(defines), checked)
 
 
-def extension(name: str, sources: Sequence[Path], include: Sequence[Path] = (), checked: bool = True) -> Shim:
+def extension(
+    name: str,
+    sources: Sequence[Path],
+    include: Sequence[Path] = (),
+    defines: Sequence[str] = (),
+    checked: bool = True,
+) -> Shim:
     """Compile .cu and .cpp sources, one of them with NB_MODULE(name, m), into a nanobind module."""
-    return _load(name, tuple(sources), tuple(include), checked)
+    return _load(name, tuple(sources), tuple(include), tuple(defines), checked)
 
 
 @cache
-def _load(name: str | None, sources: tuple[Path, ...], include: tuple[Path, ...], checked: bool) -> Shim:
-    flags = [f"-I{path}" for path in [HERE, *include]]
+def _load(
+    name: str | None,
+    sources: tuple[Path, ...],
+    include: tuple[Path, ...],
+    defines: tuple[str, ...],
+    checked: bool,
+) -> Shim:
+    flags = [*(f"-I{path}" for path in [HERE, *include]), *(f"-D{define}" for define in defines)]
     kernel = [*_COMMON, *_KERNEL, *(_CHECKED if checked else []), *flags]
     host = [*_COMMON, *_python_flags(), *flags] if name else [*_COMMON, *flags]
     inputs = [(source, kernel if source.suffix == ".cu" else host) for source in sources]

@@ -11,6 +11,7 @@ import torch
 from arguments import OptimizationParams
 from gradiseg import checkpoint
 from gradiseg.classifier import IdentityClassifier
+from gradiseg.training_labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import rows, step_randomly, trained_model
 from utils.errors import SceneError
@@ -35,7 +36,9 @@ def write(path: Path) -> tuple[GaussianModel, IdentityClassifier, torch.optim.Ad
     model, (classifier, optimizer) = trained_model(6), classifier_pair([0, 3, 7])
     np.random.standard_normal()  # leaves a cached second normal in NumPy's generator
     train(model, classifier, optimizer)
-    checkpoint.save(path, 123, model, classifier, optimizer, camera_order=[4, 0, 2])
+    labels = TrainingLabels(classifier)
+    labels.load_state_dict({5: torch.ones(2, 3, dtype=torch.int16)})
+    checkpoint.save(path, 123, model, classifier, optimizer, labels, camera_order=[4, 0, 2])
     return model, classifier, optimizer
 
 
@@ -46,8 +49,12 @@ def test_resuming_gives_the_bits_of_going_on(tmp_path: Path) -> None:
 
     other, (other_classifier, other_optimizer) = GaussianModel(3), classifier_pair([0, 3, 7], seed=9)
     contents = checkpoint.load(path)
-    restored = checkpoint.restore(contents, other, OptimizationParams(), other_classifier, other_optimizer)
+    labels = TrainingLabels(other_classifier)
+    restored = checkpoint.restore(
+        contents, other, OptimizationParams(), other_classifier, other_optimizer, labels
+    )
     assert restored == (123, [4, 0, 2])
+    assert [(uid, repaired.sum()) for uid, repaired in labels.state_dict().items()] == [(5, 6)]
     assert train(other, other_classifier, other_optimizer) == drawn
     after = rows(other)
     for name, value in rows(model).items():
@@ -96,7 +103,8 @@ def test_other_ids_are_refused_although_their_number_fits(tmp_path: Path) -> Non
         classifier_pair([0, 3, 8]),
     )
     with pytest.raises(SceneError, match="other ids"):
-        checkpoint.restore(contents, GaussianModel(3), OptimizationParams(), classifier, optimizer)
+        labels = TrainingLabels(classifier)
+        checkpoint.restore(contents, GaussianModel(3), OptimizationParams(), classifier, optimizer, labels)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,18 @@ def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, P
     assert "training views" in text and "ground-truth masks" not in text
 
 
+def test_a_run_alone_on_a_scene_without_true_masks(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = runs["gradiseg"]
+    (folder / "cfg_args").write_text(f"Namespace(source_path={str(tmp_path)!r})")
+    (folder / "eval_lerf_mask.json").unlink()
+    for name in ("00000", "00001"):
+        save_png(folder / "test" / "ours_300" / "objects_pred" / f"{name}.png", torch.zeros(3, 8, 8))
+    text = write_report({"gradiseg": folder}, tmp_path / "out").read_text()
+    assert "no true masks" in text and "predicted ids" in text and "Masks in detail" not in text
+    assert Page(text).open == []
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["gradiseg"]["miou"] is None
+
+
 def test_a_missing_record_names_the_command_that_writes_it(runs: dict[str, Path], tmp_path: Path) -> None:
     (runs["baseline"] / "eval_lerf_mask.json").unlink()
     with pytest.raises(SceneError, match=r"baseline.*eval_lerf_mask\.py"):

@@ -55,11 +55,11 @@ def test_the_switched_object_of_the_demo_is_found() -> None:
 def test_a_switch_is_found_wherever_it_is(demo: Path) -> None:
     for path in sorted((demo / "object_mask_exact").iterdir()):
         ids = read_id_map(path)
-        write_ids(demo, path.stem, np.where((ids == 2) & (path.stem < VIEW), 9, ids))
+        write_ids(demo, path.stem, np.where((ids == 2) & (path.stem < VIEW), 20, ids))
     patient, _ = diagnose(demo)
     assert patient is not None
-    assert {(switch.id, switch.other) for switch in patient.switches} == {(9, 2)}
-    showing = {name for name, areas in patient.areas.items() if areas.get(9, 0) > 200}
+    assert {(switch.id, switch.other) for switch in patient.switches} == {(20, 2)}
+    showing = {name for name, areas in patient.areas.items() if areas.get(20, 0) > 200}
     assert showing <= set(patient.switches[0].views)
 
 

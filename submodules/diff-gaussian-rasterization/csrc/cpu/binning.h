@@ -7,6 +7,7 @@ inline int chunks_of(int64_t count, int64_t grain, int threads) {
   const int64_t chunks = count / grain;
   return chunks < 1 ? 1 : chunks < threads ? int(chunks) : threads;
 }
+constexpr int kBinAhead = 16;  // Gaussians between asking for one and binning it
 constexpr int64_t kSortGrain = 1 << 16, kBinGrain = 1 << 12;
 
 /// Calls body(chunk, begin, end) for `chunks` contiguous ranges that cover [0, count).
@@ -103,6 +104,20 @@ void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
   radix_sort<Key>(frame, frame.num_visible, chunks);
 }
 
+/// Asks for what the binning of the Gaussians that come a little later in depth order is going to read: they lie anywhere.
+template <class Row>
+GS_HD void prefetch_gaussian(const Frame& frame, const Row* packed, int stride, const int32_t* radii, int64_t k) {
+  if (k + 2 * kBinAhead >= frame.num_visible) return;
+  const uint32_t far = frame.order[k + 2 * kBinAhead], near = frame.order[k + kBinAhead];
+  __builtin_prefetch(&frame.first_row[far]);
+  __builtin_prefetch(&frame.tile_count[far]);
+  if (packed) {
+    __builtin_prefetch(&radii[far]);
+    __builtin_prefetch(packed + far * int64_t(stride));
+  }
+  __builtin_prefetch(&frame.tile_of_row[frame.first_row[near]]);
+}
+
 /// Fills the tile lists, in depth order within each tile.
 template <class T>
 void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
@@ -117,6 +132,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
     int64_t* h = histogram + chunk * tiles;
     for (int64_t k = begin; k < end; ++k) {
       const uint32_t g = frame.order[k];
+      prefetch_gaussian(frame, packed, stride, radii, k);
       if (frame.tile_count[g] == 0) continue;
       const T* row = packed + g * int64_t(stride);
       uint32_t* to = tile_of_row + frame.first_row[g];
@@ -138,6 +154,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
     int64_t* h = histogram + chunk * tiles;
     for (int64_t k = begin; k < end; ++k) {
       const uint32_t g = frame.order[k];
+      prefetch_gaussian<T>(frame, nullptr, 0, nullptr, k);
       const int64_t first = frame.first_row[g];
       for (int64_t r = first; r < first + frame.tile_count[g]; ++r) instances[h[tile_of_row[r]]++] = {g, uint32_t(r)};
     }

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -20,6 +20,7 @@ namespace {
 }  // namespace gs
 
 #include "gs/blend.h"
+#include "gs/ellipse.h"
 #include "gs/projection.h"
 #include "gs/sh.h"
 
@@ -51,7 +52,7 @@ int forward(Frame& frame, const Inputs& in, const Outputs& out) {
 
 template <class T>
 void backward(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& out_grad, const InputGradients& grad) {
-  frame.packed_gradients.resize(frame.num_instances * row_stride(in.num_identity) * sizeof(T));
+  frame.packed_gradients.resize(frame.num_instances * gradient_stride(in.num_identity) * sizeof(T));
   switch (in.num_identity) {
     case 0: backward_tiles<T, 4>(frame, in, out, out_grad); break;
     case 16: backward_tiles<T, 20>(frame, in, out, out_grad); break;

@@ -75,9 +75,9 @@ int pack_gaussian(Frame& frame, const Inputs& in, const Camera<T>& camera, int64
   if (box.empty()) return 0;
 
   row[kMeanX] = p.mean[0], row[kMeanY] = p.mean[1];
-  row[kPowerA] = T(-0.5) * p.conic[0], row[kPowerB] = -p.conic[1], row[kPowerC] = T(-0.5) * p.conic[2];
   row[kOpacity] = *opacity, row[kDepth] = p.depth;
-  pack_ellipse(p.cov, row);
+  pack_power(p.conic, row);
+  pack_ellipse(p.cov, p.conic, row);
   T* rgb = row + kRgb;
   color_of(in, camera, i, rgb);
   if (!all_finite(rgb, 3)) invalid |= kColor;
@@ -144,13 +144,15 @@ void zero_gradients(const Inputs& in, const InputGradients& grad, int64_t i) {
 /// From the summed gradient row of Gaussian i to the gradients of its parameters.
 template <class T>
 void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, int64_t i, const T* row, const T* sum) {
-  const T conic[3] = {-2 * row[kPowerA], -row[kPowerB], -2 * row[kPowerC]};
+  T conic[3];
+  unpack_conic(row, conic);
   const T dL_dmean2d[2] = {-conic[0] * sum[kQx] - conic[1] * sum[kQy], -conic[1] * sum[kQx] - conic[2] * sum[kQy]};
   T dL_dcov2d[3], dL_dsigma[6], sigma[6], dL_dmean[3] = {0, 0, 0};
   conic_backward(conic, sum[kQxx], sum[kQxy], sum[kQyy], dL_dcov2d);
   sigma_of(in, i, sigma);
-  project_backward(camera, at<T>(in.means, 3 * i), sigma, dL_dmean2d, dL_dcov2d, sum[kDepth], dL_dmean, dL_dsigma);
-  color_backward(in, grad, camera, i, row, sum + kRgb, dL_dmean);
+  project_backward(camera, at<T>(in.means, 3 * i), sigma, dL_dmean2d, dL_dcov2d, sum[kGradDepth], dL_dmean, dL_dsigma);
+  const T dL_drgb[3] = {sum[kGradRgb], sum[kGradRgb + 2], sum[kGradRgb + 4]};
+  color_backward(in, grad, camera, i, row, dL_drgb, dL_dmean);
   memcpy(out_at<T>(grad.means, 3 * i), dL_dmean, sizeof dL_dmean);
 
   T* means2d = out_at<T>(grad.means2d, 3 * i);  // in NDC, as 3DGS's densification statistic expects
@@ -163,14 +165,14 @@ void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camer
     covariance_3d_backward(at<T>(in.scales, 3 * i), T(in.scale_modifier), at<T>(in.rotations, 4 * i), dL_dsigma,
                            out_at<T>(grad.scales, 3 * i), out_at<T>(grad.rotations, 4 * i));
   }
-  memcpy(out_at<T>(grad.identity, i * in.num_identity), sum + kEncoding, sizeof(T) * in.num_identity);
+  memcpy(out_at<T>(grad.identity, i * in.num_identity), sum + kGradEncoding, sizeof(T) * in.num_identity);
 }
 
 /// Sums each Gaussian's instance rows, in the order of its tiles, and runs the chain rule down to the inputs.
 template <class T>
 void gaussians_backward(Frame& frame, const Inputs& in, const int32_t* radii, const InputGradients& grad) {
   const Camera<T> camera = camera_of<T>(in);
-  const int stride = row_stride(in.num_identity);
+  const int packed_stride = row_stride(in.num_identity), stride = gradient_stride(in.num_identity);
   const T* packed = reinterpret_cast<const T*>(frame.packed.data());
   const T* rows = reinterpret_cast<const T*>(frame.packed_gradients.data());
 #pragma omp parallel for num_threads(in.threads) schedule(static, 256)
@@ -184,7 +186,7 @@ void gaussians_backward(Frame& frame, const Inputs& in, const int32_t* radii, co
       for (int c = 0; c < stride; ++c) sum[c] += rows[r * stride + c];
     }
     if (touched)
-      gaussian_backward(in, grad, camera, i, packed + i * stride, sum);
+      gaussian_backward(in, grad, camera, i, packed + i * packed_stride, sum);
     else
       zero_gradients<T>(in, grad, i);
   }

@@ -121,36 +121,30 @@ constexpr T kNowhere[kMaxStride] = {};
 
 /// For each block, which instances of the current chunk it has to look at.
 struct BlockLists {
-  uint16_t list[kBlocks][kChunk + kTogether];
+  uint16_t list[kBlocks][kChunk + 16];
   int count[kBlocks];
-  uint16_t masks[kChunk];
 
-  template <class Mask>
-  void build(int instances, Mask mask_of) {
-    for (int k = 0; k < instances; ++k) masks[k] = uint16_t(mask_of(k));
-    for (int block = 0; block < kBlocks; ++block) {
-      int n = 0;
-      for (int k = 0; k < instances; ++k) {
-        list[block][n] = uint16_t(k);
-        n += masks[k] >> block & 1;
-      }
-      count[block] = n;
-      while (n % kTogether) list[block][n++] = kChunk;  // up to a multiple of kTogether with the stand-in
-    }
+  /// Appends, of the instances first to first + 15, those whose bits are set.
+  GS_HD void append(int block, int first, unsigned bits) { count[block] += list_bits(bits, first, list[block] + count[block]); }
+  void clear() { memset(count, 0, sizeof count); }
+  /// Fills the lists up to a multiple of kTogether with the stand-in.
+  void pad() {
+    for (int block = 0; block < kBlocks; ++block)
+      for (int n = count[block]; n % kTogether; ++n) list[block][n] = kChunk;
   }
 };
 
 /// opacity * exp(power) at the 16 pixels of a block for kTogether instances.
 template <class T, class V>
 GS_HD void raw_alphas(const T* const* rows, const uint16_t* list, V x, V y, V* raw_alpha) {
-  constexpr int kOverlapped = 4;
+  constexpr int kOverlapped = kTogether;
   for (int first = 0; first < kTogether; first += kOverlapped) {
     V power[kOverlapped];
     for (int h = 0; h < kOverlapped; ++h) {
       const T* row = rows[list[first + h]];
       power[h] = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
     }
-    lane_exp(power);
+    lane_exp2(power);
     for (int h = 0; h < kOverlapped; ++h) raw_alpha[first + h] = rows[list[first + h]][kOpacity] * power[h];
   }
 }
@@ -170,6 +164,20 @@ struct ForwardTile {
   const T* hit_row[kChunk + kTogether];
 
   ForwardTile() { rows[kChunk] = kNowhere<T>; }
+
+  /// For the blocks that are `open`, the instances of the chunk whose ellipses reach them.
+  void list_blocks(const TileView<T>& tile, int count, unsigned open) {
+    lists.clear();
+    for (int k = count; k % 16; ++k) rows[k] = kNowhere<T>;
+    for (int first = 0; first < count; first += 16) {
+      unsigned reached[kBlocks];
+      blocks_reached(rows + first, tile.left, tile.top, reached);
+      const unsigned given = count - first < 16 ? (1u << (count - first)) - 1 : 0xffff;
+      for (int block = 0; block < kBlocks; ++block)
+        if (open >> block & 1) lists.append(block, first, reached[block] & given);
+    }
+    lists.pad();
+  }
 
   /// Weights of the Gaussians that contribute to a block; returns how many do.
   int weigh(const TileView<T>& tile, int block) {
@@ -250,11 +258,11 @@ struct ForwardTile {
       unsigned open = 0;
       for (int block = 0; block < kBlocks; ++block) open |= unsigned(lane_any(live[block])) << block;
       if (!open) break;
-      lists.build(count, [&](int k) {
+      for (int k = 0; k < count; ++k) {
         rows[k] = tile.row(begin + k), hits[k] = 0;
         tile.prefetch_row(begin + k + kAhead);
-        return block_mask(rows[k], tile.left, tile.top) & int(open);
-      });
+      }
+      list_blocks(tile, count, open);
       for (int block = 0; block < kBlocks; ++block)
         if (lists.count[block]) blend(channels, block, weigh(tile, block));
       for (int k = 0; k < count; ++k) frame.hits[frame.instances[begin + k].row] = hits[k];
@@ -268,30 +276,21 @@ struct BackwardTile {
   using V = typename Lanes<T>::V;
   using M = typename Lanes<T>::M;
   using C = Channels<kStatic>;
-  static constexpr int kGroups = (kDepth + C::kMax + 15) / 16;  // vectors in a gradient row
+  static constexpr int kGroups = 1 + (C::kMax - kIdentityChannels + 15) / 16;  // vectors in a gradient row
   static constexpr int kGroupsAtOnce = kManyRegisters && kStatic ? kGroups : 1;
   V transmittance[kBlocks], behind[kBlocks];
   M live[kBlocks];
   V dL_dpixel[kBlocks][C::kMax];    // lanes are pixels
-  V dL_drow[kBlocks][16][kGroups];  // per pixel; lanes are the entries of a gradient row
-  V moments[kBlocks][16];           // per pixel: 1, x, y, x^2, xy, y^2 from the tile's centre
+  V dL_drow[kBlocks][16][kGroups];  // per pixel; lanes are the entries of a gradient row, moments among them
   BlockLists lists;
   const T* rows[kChunk + 1];  // the last entry is the stand-in's
   V gradients[kChunk + 1][kGroups];
-  V value[kTogether], weight[kTogether], dL_dpower[kTogether];  // of the instances that are worked on
+  V value[kTogether];       // of the instances that are worked on
+  T pairs[kTogether][32];  // their weight and dL_dpower at each pixel
 
-  BackwardTile() {
-    rows[kChunk] = kNowhere<T>;
-    for (int block = 0; block < kBlocks; ++block)
-      for (int lane = 0; lane < 16; ++lane) {
-        const T x = T(4 * (block % 4) + lane % 4) - T(7.5), y = T(4 * (block / 4) + lane / 4) - T(7.5);
-        V m = {};
-        m[kQ] = 1, m[kQx] = x, m[kQy] = y, m[kQxx] = x * x, m[kQxy] = x * y, m[kQyy] = y * y;
-        moments[block][lane] = m;
-      }
-  }
+  BackwardTile() { rows[kChunk] = kNowhere<T>; }
 
-  int groups(const Inputs& in) const { return kStatic ? kGroups : row_stride(in.num_identity) / 16; }
+  int groups(const Inputs& in) const { return kStatic ? kGroups : gradient_stride(in.num_identity) / 16; }
 
   /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
@@ -322,11 +321,17 @@ struct BackwardTile {
 
   /// Pixels as lanes -> entries of a gradient row as lanes.
   void transpose_gradients(C channels, int block) {
-    const T* by_channel = reinterpret_cast<const T*>(dL_dpixel[block]);
-    T* by_pixel = reinterpret_cast<T*>(dL_drow[block]);
-    for (int lane = 0; lane < 16; ++lane, by_pixel += 16 * kGroups) {
-      memset(by_pixel, 0, sizeof(T) * 16 * kGroups);
-      for (int c = 0; c < channels.count(); ++c) by_pixel[kDepth + c] = by_channel[16 * c + lane];
+    V x, y, m[16] = {};
+    for (int lane = 0; lane < 16; ++lane)
+      x[lane] = T(4 * (block % 4) + lane % 4) - T(7.5), y[lane] = T(4 * (block / 4) + lane / 4) - T(7.5);
+    m[kQ] = V{} + T(1), m[kQx] = x, m[kQy] = y, m[kQxx] = x * x, m[kQxy] = x * y, m[kQyy] = y * y;
+    for (int c = 0; c < kIdentityChannels; ++c) m[kGradDepth + 2 * c] = dL_dpixel[block][c];
+    int group = 0;
+    for (int c = kIdentityChannels;; ++group) {
+      transpose(m);
+      for (int lane = 0; lane < 16; ++lane) dL_drow[block][lane][group] = m[lane];
+      if (c >= channels.count()) break;
+      for (int i = 0; i < 16; ++i, ++c) m[i] = c < channels.count() ? dL_dpixel[block][c] : V{};
     }
   }
 
@@ -342,19 +347,20 @@ struct BackwardTile {
     for (int h = 0; h < kTogether; ++h) value[h] = sum[h];
   }
 
-  /// Adds the sums over the block's pixels to kAtOnce vectors, from `group` on, of the gradient rows of kTogether instances.
-  template <int kAtOnce>
+  /// Adds the sums over the block's pixels to kAtOnce vectors, from `group` on, of the gradient rows of kTogether instances; the
+  /// first vector of a row takes pairs of weight and dL_dpower, the others the weight.
+  template <bool kFirst, int kAtOnce>
   void accumulate(int block, const uint16_t* list, int group) {
-    const T *w = reinterpret_cast<const T*>(weight), *q = reinterpret_cast<const T*>(dL_dpower);
     V sum[kTogether][kAtOnce] = {};
+#pragma GCC unroll 16
     for (int p = 0; p < 16; ++p)
       for (int h = 0; h < kTogether; ++h) {
-        const V by_weight = w[16 * h + p] - V{};  // x - 0 is x to the compiler, 0 + x is not
-        for (int g = 0; g < kAtOnce; ++g) sum[h][g] += by_weight * dL_drow[block][p][group + g];
+        const T* pair = pairs[h] + 2 * pair_slot<T>(p);
+        V by_pair;
+        load_pair(pair, by_pair);
+        const V by_weight = pair[0] - V{};  // x - 0 is x to the compiler, 0 + x is not
+        for (int g = 0; g < kAtOnce; ++g) sum[h][g] += (kFirst && g == 0 ? by_pair : by_weight) * dL_drow[block][p][group + g];
       }
-    if (group == 0)
-      for (int p = 0; p < 16; ++p)
-        for (int h = 0; h < kTogether; ++h) sum[h][0] += q[16 * h + p] * moments[block][p];
     for (int h = 0; h < kTogether; ++h)
       for (int g = 0; g < kAtOnce; ++g) gradients[list[h]][group + g] += sum[h][g];
   }
@@ -374,12 +380,20 @@ struct BackwardTile {
       blend_steps<V, M, T>(raw_alpha, t, alive, steps);
       for (int h = 0; h < kTogether; ++h) {
         rest -= steps[h].weight * value[h];
-        weight[h] = steps[h].weight;
-        dL_dpower[h] = power_backward<V, M, T>(steps[h], value[h], rest, T(1));
+        store_pairs(steps[h].weight, power_backward<V, M, T>(steps[h], value[h], rest, T(1)), pairs[h]);
       }
-      for (int group = 0; group < groups(tile.in); group += kGroupsAtOnce) accumulate<kGroupsAtOnce>(block, list, group);
+      accumulate<true, kGroupsAtOnce>(block, list, 0);
+      for (int group = kGroupsAtOnce; group < groups(tile.in); ++group) accumulate<false, 1>(block, list, group);
     }
     transmittance[block] = t, behind[block] = rest, live[block] = alive;
+  }
+
+  /// For each block, the instances that the forward pass blended into it.
+  void list_hits(const uint16_t* hits, int count) {
+    lists.clear();
+    for (int first = 0; first < count; first += 16)
+      for (int block = 0; block < kBlocks; ++block) lists.append(block, first, bits_at(hits + first, block));
+    lists.pad();
   }
 
   /// What `load` of the next tile in the row is going to read, one pixel row of it.
@@ -411,16 +425,17 @@ struct BackwardTile {
       tile.whole() ? load<true>(tile, channels, out, grad, band) : load<false>(tile, channels, out, grad, band);
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
-      lists.build(count, [&](int k) {
+      uint16_t hits[kChunk + 16] = {};
+      for (int k = 0; k < count; ++k) {
         const uint32_t row = frame.instances[begin + k].row;
-        rows[k] = tile.row(begin + k);
+        rows[k] = tile.row(begin + k), hits[k] = frame.hits[row];
         tile.prefetch_row(begin + k + kAhead);
         for (int g = 0; g < num_groups; ++g) {
           gradients[k][g] = V{};
           __builtin_prefetch(gradient_rows + int64_t(row) * num_groups + g, 1);
         }
-        return frame.hits[row];
-      });
+      }
+      list_hits(hits, count);
       for (int block = 0; block < kBlocks; ++block) {
         if (begin == tile.begin) prefetch_next(tile, channels, out, grad, block);
         if (lists.count[block]) blend_block(tile, channels, block);

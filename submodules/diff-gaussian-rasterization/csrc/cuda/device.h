@@ -49,7 +49,7 @@ namespace cuda {
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 constexpr int kWarp = 32;
 
-/// 2^x; powers arrive times log2(e), which saves the multiplication that exp would make.
+/// 2^x
 __device__ __forceinline__ double power_of_two(double x) { return exp2(x); }
 __device__ __forceinline__ float power_of_two(float x) {
 #ifdef __CUDA_ARCH__
@@ -60,7 +60,6 @@ __device__ __forceinline__ float power_of_two(float x) {
   return exp2f(x);
 #endif
 }
-constexpr double kLog2E = 1.4426950408889634;
 
 /// Four neighbours that are loaded and stored together.
 template <class T>

@@ -123,9 +123,9 @@ __global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in,
   if (visible) {
     T row[kPackedRow] = {}, rgb[3];
     row[kMeanX] = projected.mean[0], row[kMeanY] = projected.mean[1];
-    row[kPowerA] = T(-0.5) * projected.conic[0], row[kPowerB] = -projected.conic[1], row[kPowerC] = T(-0.5) * projected.conic[2];
     row[kOpacity] = opacity[0], row[kDepth] = projected.depth;
-    pack_ellipse(projected.cov, row);
+    pack_power(projected.conic, row);
+    pack_ellipse(projected.cov, projected.conic, row);
     color_of<T, kDegree>(in, camera, i, mean, rest + lane_id() * kRest<kDegree>, rgb);
     if (!all_finite(rgb, 3)) invalid |= kColor;
     for (int c = 0; c < 3; ++c) row[kRgb + c] = rgb[c] > 0 || in.colors ? rgb[c] : T(0);
@@ -255,7 +255,8 @@ __device__ void gaussian_backward(const Inputs& in, const InputGradients& grad, 
     for (int j = 0; j < 4; ++j) row[k + j] = four.v[j];
   }
   load(in.means, 3 * i, mean), load_sigma(in, i, sigma);
-  const T conic[3] = {-2 * row[kPowerA], -row[kPowerB], -2 * row[kPowerC]};
+  T conic[3];
+  unpack_conic(row, conic);
   const T dL_dmean2d[2] = {-conic[0] * sum[kQx] - conic[1] * sum[kQy], -conic[1] * sum[kQx] - conic[2] * sum[kQy]};
   const T dL_drgb[3] = {sum[kChannelSums + 1], sum[kChannelSums + 2], sum[kChannelSums + 3]};
   T dL_dcov2d[3], dL_dsigma[6], dL_dmean[3] = {0, 0, 0};

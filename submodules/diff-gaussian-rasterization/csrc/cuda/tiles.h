@@ -58,16 +58,6 @@ __device__ T* pixel_of(const Images& images, const Inputs& in, int channel, cons
   return base ? pointer<T>(base, (int64_t(channel - first) * in.height + at.y) * in.width + at.x) : nullptr;
 }
 
-/// Entries `first` to `first` + 3 of a packed row, the power in units of log2.
-template <class T>
-__device__ Four<T> load_packed(const T* packed, uint32_t gaussian, int first) {
-  Four<T> four = load_four(packed + int64_t(gaussian) * kPackedRow + first);
-#pragma unroll
-  for (int k = 0; k < 4; ++k)
-    if (first + k == kPowerA || first + k == kPowerB || first + k == kPowerC) four.v[k] *= T(kLog2E);
-  return four;
-}
-
 /// Gaussian's opacity * exp(power) at (x, y), from the first six entries of its row in shared memory.
 template <class T>
 __device__ __forceinline__ T raw_alpha_at(const T* row, T x, T y) {
@@ -94,7 +84,7 @@ __device__ void load_rows(const Inputs& in, const T* packed, const Instance* ins
     const int n = k / 4, quarter = k % 4;
     const uint32_t gaussian = instances[n].gaussian;
     T* const row = rows + n * kForwardRow<kChannels>;
-    if (quarter < kDepth / 4 || given) store_four(row + 4 * quarter, load_packed(packed, gaussian, 4 * quarter));
+    if (quarter < kDepth / 4 || given) store_four(row + 4 * quarter, load_four(packed + int64_t(gaussian) * kPackedRow + 4 * quarter));
     const T* const encoding = pointer<const T>(in.identity, int64_t(gaussian) * in.num_identity + pass.first - kIdentityChannels);
 #pragma unroll
     for (int c = quarter; c < kChannels; c += 4)
@@ -175,7 +165,7 @@ struct BackwardSizes {
   static constexpr int kBatch = 16 / sizeof(T);    // Gaussians whose pixels are in shared memory at a time
   static constexpr int kRows = 128 / sizeof(T);    // instances whose sums are
   static constexpr int kRow = 8 + kGeometry;       // of a Gaussian: what blending needs, and the channels
-  static constexpr int kBlocks = kGeometry > 12 ? 2 : 3;  // on a multiprocessor: 128 or 80 registers a thread
+  static constexpr int kBlocks = kGeometry > 4 ? 2 : 3;  // on a multiprocessor: 128 or 80 registers a thread
   static_assert(kColumns <= kWarp, "a lane has one column");
 };
 
@@ -274,9 +264,9 @@ __global__ void __launch_bounds__(kTileThreads, BackwardSizes<T, kChannels, kGeo
         const uint32_t gaussian = lists.instances[begin + n].gaussian;
         Four<T> four = {};
         if (first < 8) {
-          four = load_packed(packed, gaussian, first);
+          four = load_four(packed + int64_t(gaussian) * kPackedRow + first);
         } else if (pass.first + first - 8 < kIdentityChannels) {
-          four = load_packed(packed, gaussian, kDepth);
+          four = load_four(packed + int64_t(gaussian) * kPackedRow + kDepth);
         } else {
           const T* encoding = pointer<const T>(in.identity, int64_t(gaussian) * in.num_identity);
           for (int j = 0; j < 4; ++j)

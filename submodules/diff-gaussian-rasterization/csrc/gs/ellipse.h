@@ -9,22 +9,37 @@ namespace gs {
 
 // A packed row begins with what blending and culling need of a Gaussian.
 constexpr int kMeanX = 0, kMeanY = 1;                 // pixels
-constexpr int kPowerA = 2, kPowerB = 3, kPowerC = 4;  // -a/2, -b, -c/2 of the conic
+constexpr int kPowerA = 2, kPowerB = 3, kPowerC = 4;  // -a/2, -b, -c/2 of the conic, times log2(e): alpha is a power of 2
 constexpr int kOpacity = 5;
 // The ellipse alpha >= 1/255 relative to the mean: at height y its chord runs from slope * y - h to slope * y + h with
 // h = kHalfChord * sqrt(1 - (y / kExtentY)^2); it is widest to the right at kWidestY and to the left at -kWidestY.
 constexpr int kExtentY = 6, kHalfChord = 7, kSlope = 8, kWidestY = 9;
 
-/// Fills the entries of a packed row that describe its ellipse; `cov` is the 2D covariance (xx, xy, yy).
+constexpr double kLog2E = 1.4426950408889634;
+
+/// Fills the entries of a packed row that describe its power; `conic` is the inverse of the 2D covariance (xx, xy, yy).
 template <class T>
-GS_HD void pack_ellipse(const T* cov, T* row) {
+GS_HD void pack_power(const T* conic, T* row) {
+  const T half = T(-0.5 * kLog2E);
+  row[kPowerA] = half * conic[0], row[kPowerB] = 2 * half * conic[1], row[kPowerC] = half * conic[2];
+}
+
+/// The conic again.
+template <class T>
+GS_HD void unpack_conic(const T* row, T* conic) {
+  const T twice = T(-2 / kLog2E);
+  conic[0] = twice * row[kPowerA], conic[1] = T(0.5) * twice * row[kPowerB], conic[2] = twice * row[kPowerC];
+}
+
+/// Fills the entries of a packed row that describe its ellipse, from its opacity; `cov` is the 2D covariance.
+template <class T>
+GS_HD void pack_ellipse(const T* cov, const T* conic, T* row) {
   // d^T conic d <= 2 ln(255 opacity); the margin keeps rounding from cutting a pixel that the alpha test keeps
   const T level = 2 * log(row[kOpacity] * T(255)) + T(1e-3);
   const bool visible = level > 0;  // false for NaN too
-  const T a = -2 * row[kPowerA];
   row[kExtentY] = visible ? sqrt(level * cov[2]) : T(-1);
-  row[kHalfChord] = visible ? sqrt(level / a) : T(-1);
-  row[kSlope] = row[kPowerB] / a;
+  row[kHalfChord] = visible ? sqrt(level / conic[0]) : T(-1);
+  row[kSlope] = -conic[1] / conic[0];
   row[kWidestY] = visible ? cov[1] * sqrt(level / cov[0]) : T(0);
 }
 

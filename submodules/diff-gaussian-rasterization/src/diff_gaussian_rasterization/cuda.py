@@ -1,8 +1,8 @@
 """The rasterizer on a GPU: what `_core` does for CPU tensors, with working memory that torch owns.
 
-A `Frame` is what one forward pass leaves for its backward pass. Its memory comes from a pool and goes back to it
-when autograd lets go of the frame; it grows and stays, so that a training loop stops allocating after its first
-steps. The host reads one thing a step, the counts that the size of the lists follows from.
+A `Frame` is what one forward pass leaves for its backward pass. Its memory comes from a pool and goes back to
+it when autograd lets go of the frame; it grows and stays, so that a training loop stops allocating after its
+first steps. The host reads one thing a step, the counts that the size of the lists follows from.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _stream(device: torch.device) -> int:
 
 
 class _Memory:
-    """Bytes on one device, by name, that grow and stay; `counts` is memory of the host that the device can write."""
+    """Bytes on one device, by name, that grow and stay; `counts` lies on the host, for it to write to."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

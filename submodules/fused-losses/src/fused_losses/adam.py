@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fused_losses import _C
+from fused_losses import _C, cuda
 
 # Options of torch.optim.Adam that this one lacks, at their neutral values: a state_dict loads in either.
 _NEUTRAL = {
@@ -25,7 +25,7 @@ _UNSUPPORTED = ("weight_decay", "amsgrad", "maximize", "capturable", "differenti
 
 
 class Adam(torch.optim.Optimizer):
-    """torch.optim.Adam without weight decay and AMSGrad, for contiguous float32 parameters on the CPU.
+    """torch.optim.Adam without weight decay and AMSGrad, for contiguous float32 parameters on one device.
 
     State per parameter: `step` (scalar tensor), `exp_avg`, `exp_avg_sq`. Either optimizer loads the other's
     state_dict(). Parameters without a gradient are skipped.
@@ -74,7 +74,7 @@ class Adam(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     batch.add(parameter, self._advanced_state(parameter), group)
-        _C.adam(batch.pointers, batch.sizes, batch.settings, torch.get_num_threads())
+        batch.run()
         return loss
 
     def _advanced_state(self, parameter: Tensor) -> dict[str, Any]:
@@ -97,12 +97,22 @@ class _Batch:
         self.sizes: list[int] = []
         self.settings: list[float] = []
         self._alive: list[Tensor] = []
+        self._device: torch.device | None = None if visible is None else visible.device
+
+    def run(self) -> None:
+        if self._device is not None and self._device.type == "cuda":
+            cuda.adam(self.pointers, self.sizes, self.settings, self._device)
+        else:
+            _C.adam(self.pointers, self.sizes, self.settings, torch.get_num_threads())
 
     def add(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         gradient = parameter.grad
         assert gradient is not None
         if gradient.is_sparse:
             raise ValueError("grad: must be dense, not sparse.")
+        self._device = self._device or parameter.device
+        if parameter.device != self._device:
+            raise ValueError(f"params: must be on one device, not on {parameter.device} and {self._device}.")
         gradient = gradient.contiguous()
         _check_tensor("grad", gradient, parameter)
         _check_tensor("params", parameter, parameter)
@@ -139,8 +149,17 @@ def _check_group(group: dict[str, Any]) -> None:
 
 
 def _check_tensor(name: str, tensor: Tensor, parameter: Tensor) -> None:
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise ValueError(f"{name}: must be float32 on the CPU, not {tensor.dtype} on {tensor.device}.")
+    if tensor.is_cuda:
+        cuda.check_device(tensor.device)
+    if (
+        tensor.dtype != torch.float32
+        or tensor.device.type not in ("cpu", "cuda")
+        or tensor.device != parameter.device
+    ):
+        raise ValueError(
+            f"{name}: must be float32 on the CPU or a CUDA GPU, with its parameter, "
+            f"not {tensor.dtype} on {tensor.device}."
+        )
     if tensor.shape != parameter.shape:
         raise ValueError(
             f"{name}: must have its parameter's shape {tuple(parameter.shape)}, not {tuple(tensor.shape)}."
@@ -150,9 +169,9 @@ def _check_tensor(name: str, tensor: Tensor, parameter: Tensor) -> None:
 
 
 def _checked_mask(visible: Tensor) -> Tensor:
-    if visible.dtype != torch.bool or visible.device.type != "cpu" or visible.dim() != 1:
+    if visible.dtype != torch.bool or visible.dim() != 1:
         raise ValueError(
-            f"visible: must be a bool mask of shape (N,) on the CPU, "
+            f"visible: must be a bool mask of shape (N,), "
             f"not {visible.dtype} of shape {tuple(visible.shape)} on {visible.device}."
         )
     return visible.contiguous()

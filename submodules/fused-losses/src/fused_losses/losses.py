@@ -1,6 +1,7 @@
 """The losses as autograd functions: checks, memory and the upstream gradient; the mathematics is in csrc.
 
-The kernels take raw pointers: everything they read or write is allocated here and outlives the call.
+The kernels take raw pointers: everything they read or write is allocated here and outlives the call. Tensors on a
+GPU, float32 there, go the same way through `cuda`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdKeyDictionary
 
-from fused_losses import _C
+from fused_losses import _C, cuda
 
-_LABEL_TYPES = {torch.uint8: 0, torch.int16: 1, torch.int32: 2, torch.int64: 3}  # LabelType in kernels.h
+# Labels on a GPU that were found good, with what they were checked against: a look at them waits for the device.
+_good_labels = WeakIdKeyDictionary()
 
 
 def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
@@ -27,6 +30,8 @@ def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
         ValueError: wrong dtype, device or shape, or a target that requires a gradient.
     """
     _check_images(image, target)
+    if image.is_cuda:
+        return cuda.l1_ssim(image, target, float(lambda_dssim))
     return _L1Ssim.apply(image, target, float(lambda_dssim))
 
 
@@ -34,6 +39,8 @@ def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
 def ssim(image: Tensor, target: Tensor) -> Tensor:
     """Mean SSIM of two (C, H, W) images, a scalar without gradient (that has `1 - l1_ssim(x, y, 1.0)`)."""
     _check_images(image, target)
+    if image.is_cuda:
+        return cuda.ssim(image, target)
     _, mean_ssim = _run_l1_ssim(image.contiguous(), target.contiguous(), 1.0, None)
     return image.new_tensor(mean_ssim)
 
@@ -68,7 +75,14 @@ def linear_cross_entropy(
     if pixel_weights is not None:
         _check_like("pixel_weights", pixel_weights, features, tuple(labels.shape))
         _check_constant("pixel_weights", pixel_weights)
-    return _LinearCrossEntropy.apply(features, weight, bias, labels, ignore_label, pixel_weights, float(scale))
+    if features.is_cuda:
+        _check_label_values(labels, weight.shape[0], ignore_label)
+        return cuda.linear_cross_entropy(
+            features, weight, bias, labels, ignore_label, pixel_weights, float(scale)
+        )
+    return _LinearCrossEntropy.apply(
+        features, weight, bias, labels, ignore_label, pixel_weights, float(scale)
+    )
 
 
 class _L1Ssim(torch.autograd.Function):
@@ -115,7 +129,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             weight.data_ptr(),
             bias.data_ptr(),
             labels.data_ptr(),
-            _LABEL_TYPES[labels.dtype],
+            cuda.LABEL_TYPES[labels.dtype],
             _pointer(pixel_weights),
             _pointer(dL_dfeatures),
             _pointer(dL_dweight),
@@ -177,8 +191,12 @@ def _scaled(gradient: Tensor | None, upstream: Tensor) -> Tensor | None:
 def _check_float(name: str, tensor: Tensor, dimensions: int) -> None:
     if tensor.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name}: must be float32 or float64, not {tensor.dtype}.")
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name}: must be on the CPU, not on {tensor.device}.")
+    if tensor.is_cuda:
+        cuda.check_device(tensor.device)
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name}: must be float32 on a GPU, not {tensor.dtype}.")
+    elif tensor.device.type != "cpu":
+        raise ValueError(f"{name}: must be on the CPU or a CUDA GPU, not on {tensor.device}.")
     if tensor.dim() != dimensions:
         raise ValueError(f"{name}: must have {dimensions} dimensions, not shape {tuple(tensor.shape)}.")
 
@@ -208,7 +226,7 @@ def _check_images(image: Tensor, target: Tensor) -> None:
 
 
 def _check_labels(labels: Tensor, features: Tensor) -> None:
-    if labels.dtype not in _LABEL_TYPES:
+    if labels.dtype not in cuda.LABEL_TYPES:
         raise ValueError(f"labels: must be uint8, int16, int32 or int64, not {labels.dtype}.")
     if labels.device != features.device:
         raise ValueError(f"labels: must be on {features.device}, not on {labels.device}.")
@@ -216,10 +234,23 @@ def _check_labels(labels: Tensor, features: Tensor) -> None:
         raise ValueError(f"labels: must have shape {tuple(features.shape[1:])}, not {tuple(labels.shape)}.")
 
 
+def _check_label_values(labels: Tensor, classes: int, ignore_label: int | None) -> None:
+    """What the kernels of the CPU count on the way; once for a tensor, until it is written to."""
+    checked = (labels._version, classes, ignore_label)
+    if _good_labels.get(labels) == checked:
+        return
+    if count := int(_bad_labels(labels, classes, ignore_label).sum()):
+        raise ValueError(_describe_bad_label(labels, classes, ignore_label, count))
+    _good_labels[labels] = checked
+
+
+def _bad_labels(labels: Tensor, classes: int, ignore_label: int | None) -> Tensor:
+    bad = (labels < 0) | (labels.long() >= classes)  # (H, W)
+    return bad if ignore_label is None else bad & (labels.long() != ignore_label)
+
+
 def _describe_bad_label(labels: Tensor, classes: int, ignore_label: int | None, count: int) -> str:
-    bad = (labels < 0) | (labels.long() >= classes)
-    if ignore_label is not None:
-        bad &= labels.long() != ignore_label
+    bad = _bad_labels(labels, classes, ignore_label)
     y, x = bad.nonzero()[0].tolist()
     ignored = "" if ignore_label is None else f" and not the ignored {ignore_label}"
     return (
