@@ -48,8 +48,7 @@ from scene.densification import (
     limit_growth,
     mean_over_views,
     random_children,
-    too_faint,
-    too_large,
+    to_prune,
 )
 from scene.gaussian_model import GaussianModel
 from utils.general import inverse_sigmoid
@@ -96,7 +95,7 @@ class IdentityGradientDensification(DensificationStrategy):
         due = (iteration - self.gradiseg.igd_from_iter) % self.gradiseg.igd_interval == 0
         if not (due and self.active(iteration)):
             return {}
-        doomed = too_faint(model, self.opt.min_opacity) | too_large(model, extent)
+        doomed = to_prune(model, self.opt, iteration, extent)
         ops.keep(model, ~doomed)
         return {"cloned": 0, "split": self._split(model), "pruned": int(doomed.sum())}
 

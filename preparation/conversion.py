@@ -32,7 +32,6 @@ from utils.files import atomic_write, replace_folder
 
 FACTORS = (2, 4, 8)  # --resize
 BYTES_PER_PHOTO = 4 * 2**20  # its features, matches and keypoints, at most
-MIN_FREE_BYTES = 100 * 2**20
 DISK_FULL = ("disk is full", "disk I/O error", "No space left")  # as SQLite and COLMAP word it
 
 
@@ -125,8 +124,8 @@ class _Conversion:
         source = self.photographs()
         names = photos.list_photos(source)
         sizes = [(source / name).stat().st_size for name in names]
-        needed = MIN_FREE_BYTES + 3 * sum(sizes) + BYTES_PER_PHOTO * len(names)
-        check_free_space(self.scene, needed, "-s (--source_path)")
+        needed = sfm.MIN_FREE_BYTES + 3 * sum(sizes) + BYTES_PER_PHOTO * len(names)
+        check_free_space(self.scene, needed, sfm.SPACE_FLAG)
         self.key = _key([names, sizes])
         if self.params.model or self.params.skip_matching:
             models = [self.given_model(source, names)]

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from arguments import option
 from preparation.photos import JPEG_QUALITY, some
+from scene.checks import check_free_space
 from utils.errors import SceneError
 from utils.files import atomic_folder
 
@@ -24,6 +25,8 @@ CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FU
 EXHAUSTIVE_UP_TO = 120  # photographs: 7,140 pairs
 KEYFRAMES = 40  # sequential matching compares this many photos all with all, which closes loops
 TILE = 14  # photos: pairs are matched in squares of 14 x 14, so that features are read from disk once
+MIN_FREE_BYTES = 100 * 2**20  # kept while the database grows: COLMAP aborts the process on a full disk
+SPACE_FLAG = "-s (--source_path)"
 MIN_MODEL = 3  # photographs; COLMAP's 10 would refuse small scenes
 SMALLEST_SHARE = 0.9  # of photographs with a pose, below which advice is given
 ADVICE = (
@@ -109,7 +112,7 @@ def extract_features(
 ) -> None:
     """Add what `database` lacks of the features of the photos; photos of one size share a camera."""
     colmap = require_pycolmap()
-    with colmap.Database.open(str(database)) as opened:
+    with _open(database) as opened:
         known = {image.name for image in opened.read_all_images() if opened.exists_keypoints(image.image_id)}
     extraction = colmap.FeatureExtractionOptions(num_threads=options.num_threads)
     extraction.sift.max_num_features = options.max_features
@@ -121,6 +124,7 @@ def extract_features(
     with tqdm(names, "Features", initial=len(known), leave=False, disable=quiet) as bar:
         for size, group in by_size.items():
             for chunk in _chunks(group, 2 * options.num_threads):
+                check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
                 colmap.extract_features(
                     database,
                     photos,
@@ -167,6 +171,7 @@ def match_features(
     pair_list = database.with_suffix(".pairs.txt")
     with tqdm(pairs, "Matches", leave=False, disable=quiet) as bar:
         for chunk in _chunks(pairs, TILE**2):
+            check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
             pair_list.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in chunk), encoding="utf-8")
             pairing = colmap.ImportedPairingOptions(match_list_path=pair_list)
             colmap.match_image_pairs(database, matching, pairing, verification, _device(options))
@@ -187,7 +192,7 @@ def build_models(database: Path, photos: Path, models: Path, options: SfmParams,
     )
     pipeline.mapper.random_seed = pipeline.triangulation.random_seed = options.seed
     pipeline.ba_refine_principal_point = options.refine_principal_point
-    with colmap.Database.open(str(database)) as opened:
+    with _open(database) as opened:
         photo_count, pair_count = opened.num_images(), opened.num_verified_image_pairs()
     with atomic_folder(models) as temporary, tqdm(total=photo_count, desc="Poses", disable=quiet) as bar:
         found = colmap.incremental_mapping(
@@ -258,11 +263,20 @@ def _reader_options(database: Path, size: tuple[int, int], options: SfmParams) -
     colmap = require_pycolmap()
     reader = colmap.ImageReaderOptions(camera_model=options.camera)
     if not options.camera_per_photo:
-        with colmap.Database.open(str(database)) as opened:
+        with _open(database) as opened:
             same = [c.camera_id for c in opened.read_all_cameras() if (c.width, c.height) == size]
         if same:
             reader.existing_camera_id = same[0]
     return reader
+
+
+def _open(database: Path) -> Any:
+    try:
+        return require_pycolmap().Database.open(str(database))
+    except RuntimeError as error:
+        raise SceneError(
+            f"{database}: cannot be opened. Is the disk full? If not, delete the file: it is made again."
+        ) from error
 
 
 def _device(options: SfmParams) -> Any:

@@ -92,12 +92,9 @@ class DefaultDensification(DensificationStrategy):
         return {"cloned": int(cloned.sum()), "split": int(parents.sum())}
 
     def _prune(self, model: GaussianModel, iteration: int, extent: float) -> dict[str, int]:
-        """Remove the faint ones and, once an opacity reset has weeded, the large ones."""
-        doomed = too_faint(model, self.opt.min_opacity)
-        if iteration > self.opt.opacity_reset_interval:
-            doomed |= too_large(model, extent)
-            if self.max_screen_radius is not None:
-                doomed |= model.state["max_radii2D"] > self.max_screen_radius
+        doomed = to_prune(model, self.opt, iteration, extent)
+        if iteration > self.opt.opacity_reset_interval and self.max_screen_radius is not None:
+            doomed |= model.state["max_radii2D"] > self.max_screen_radius
         ops.keep(model, ~doomed)
         return {"pruned": int(doomed.sum())}
 
@@ -141,6 +138,12 @@ def limit_growth(candidates: Tensor, score: Tensor, budget: int | None) -> Tenso
 def too_faint(model: GaussianModel, min_opacity: float) -> Tensor:
     """(N,) bool: opacity under `min_opacity`."""
     return model.get_opacity.detach().squeeze(1) < min_opacity
+
+
+def to_prune(model: GaussianModel, opt: OptimizationParams, iteration: int, extent: float) -> Tensor:
+    """(N,) bool: the faint and, once an opacity reset has weeded, the large, as in 3DGS."""
+    doomed = too_faint(model, opt.min_opacity)
+    return doomed | too_large(model, extent) if iteration > opt.opacity_reset_interval else doomed
 
 
 def too_large(model: GaussianModel, extent: float) -> Tensor:

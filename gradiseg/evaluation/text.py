@@ -42,6 +42,7 @@ SCENE_PROMPTS = "*"
 LERF_PROMPTS = Path(__file__).resolve().parents[2] / "config" / "lerf_prompts.json"
 AREA_INSIDE = 0.7  # Gaussian Grouping's
 OVERLAY = 0.5  # opacity of the masks' colours
+AROUND = 0.6  # brightness of what no mask covers
 
 Marks = dict[str, BoolArray]
 Marker = Callable[[NDArray[np.uint8], Sequence[str]], Marks]  # picture (H, W, 3), prompts
@@ -183,10 +184,11 @@ def write_text_views(
 
 
 def overlay(picture: Tensor, masks: Mapping[str, BoolArray]) -> Tensor:
-    """A picture (3, H, W) in [0, 1] under the masks (H, W), each in a colour of its own."""
+    """A picture (3, H, W) in [0, 1]: every mask (H, W) in a colour of its own, dark grey around them."""
     colors = id_palette(len(masks) + 1)[1:].float() / 255  # (P, 3)
-    tinted = picture.cpu().clone()
+    picture = picture.cpu()
+    tinted = AROUND * picture.mean(0, keepdim=True).repeat(3, 1, 1)
     for color, mask in zip(colors, masks.values(), strict=True):
         where = torch.from_numpy(mask)
-        tinted[:, where] = (1 - OVERLAY) * tinted[:, where] + OVERLAY * color[:, None]
+        tinted[:, where] = (1 - OVERLAY) * picture[:, where] + OVERLAY * color[:, None]
     return tinted

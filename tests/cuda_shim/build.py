@@ -36,7 +36,7 @@ _COMMON = ["-std=c++17", "-fPIC", "-O2", "-g1", "-fno-gnu-unique", "-Wall", "-We
 # No contraction: the results do not depend on the host's instruction set.
 _KERNEL = ["-x", "c++", "-include", "cuda_runtime.h", "-ffp-contract=off", "-fno-strict-aliasing"]
 _KERNEL += ["-Wno-unknown-pragmas", "-Wno-attributes", "-Wno-psabi", "-Wno-unused-but-set-variable"]
-# The switches below the sanitizer's keep the compiler from merging, hoisting or guessing loads before it sees them.
+# The switches after the sanitizer's keep the compiler from merging or hoisting loads before it sees them.
 _CHECKED = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
 _CHECKED += [
     "--param",
@@ -238,7 +238,7 @@ def _python_flags() -> list[str]:
 
 
 def _symbols(path: Path, objects: Sequence[Path]) -> str:
-    """What shim_symbols of runtime.cpp reads; __shared__ variables are the kernels' function-local statics."""
+    """What shim_symbols of runtime.cpp reads; __shared__ variables are function-local statics."""
     known = {line[3] for line in _nm(*objects) if len(line) == 4 and line[2] in _VARIABLES}
     found = [line for line in _nm(path) if len(line) == 4]
     variables = [line for line in found if line[3] in known and line[2] in _VARIABLES]

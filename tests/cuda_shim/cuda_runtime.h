@@ -1,7 +1,8 @@
-// A stand-in for CUDA's header: the same .cu sources, compiled as C++17, run on the CPU and are checked (README.md).
+// A stand-in for CUDA's header: the same .cu sources, compiled as C++17, run on the CPU and are checked
+// (README.md).
 //
-// Test-only. It holds what our kernels use and no more; what is missing fails to compile. Every thread of a block is a
-// fibre, blocks run one after another; runtime.cpp schedules them and judges every memory access.
+// Test-only. It holds what our kernels use and no more; what is missing fails to compile. Every thread of a
+// block is a fibre, blocks run one after another; runtime.cpp schedules them and judges every memory access.
 #pragma once
 
 #include <math.h>
@@ -13,7 +14,8 @@
 #include <type_traits>
 #include <utility>
 
-// ---- the language ---------------------------------------------------------------------------------------------------
+// ---- the language
+// ---------------------------------------------------------------------------------------------------
 
 #define __global__ __attribute__((noinline))
 #define __device__
@@ -25,18 +27,12 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-#define SHIM_VECTORS(T, name, align1, align2, align4)                        \
-  struct alignas(align2) name##2 {                                           \
-    T x, y;                                                                  \
-  };                                                                         \
-  struct name##3 {                                                           \
-    T x, y, z;                                                               \
-  };                                                                         \
-  struct alignas(align4) name##4 {                                           \
-    T x, y, z, w;                                                            \
-  };                                                                         \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                 \
-  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }         \
+#define SHIM_VECTORS(T, name, align1, align2, align4)                \
+  struct alignas(align2) name##2 { T x, y; };                        \
+  struct name##3 { T x, y, z; };                                     \
+  struct alignas(align4) name##4 { T x, y, z, w; };                  \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }         \
+  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 SHIM_VECTORS(signed char, char, 1, 2, 4)
 SHIM_VECTORS(unsigned char, uchar, 1, 2, 4)
@@ -66,7 +62,8 @@ extern struct Indices {
 [[maybe_unused]] static dim3& gridDim = shim::indices.gridDim;
 constexpr int warpSize = 32;
 
-// ---- what runtime.cpp offers ----------------------------------------------------------------------------------------
+// ---- what runtime.cpp offers
+// ----------------------------------------------------------------------------------------
 
 namespace shim {
 
@@ -77,7 +74,21 @@ struct Site {  // where the source calls a barrier or a warp function
 #define SHIM_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 enum class Vote { kNone, kCount, kAnd, kOr };
-enum class WarpOp { kSync, kShfl, kUp, kDown, kXor, kBallot, kMatchAny, kAdd, kMin, kMax, kAnd, kOr, kXorBits };
+enum class WarpOp {
+  kSync,
+  kShfl,
+  kUp,
+  kDown,
+  kXor,
+  kBallot,
+  kMatchAny,
+  kAdd,
+  kMin,
+  kMax,
+  kAnd,
+  kOr,
+  kXorBits
+};
 
 int barrier(Vote vote, int predicate, Site site);
 uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width, Site site);
@@ -116,10 +127,13 @@ inline __attribute__((no_sanitize("thread"), noinline)) T read_modify_write(T* a
 
 }  // namespace shim
 
-// ---- barriers, fences, warps ----------------------------------------------------------------------------------------
+// ---- barriers, fences, warps
+// ----------------------------------------------------------------------------------------
 
 inline void __syncthreads(SHIM_SITE) { shim::barrier(shim::Vote::kNone, 0, {file, line}); }
-inline int __syncthreads_count(int p, SHIM_SITE) { return shim::barrier(shim::Vote::kCount, p, {file, line}); }
+inline int __syncthreads_count(int p, SHIM_SITE) {
+  return shim::barrier(shim::Vote::kCount, p, {file, line});
+}
 inline int __syncthreads_and(int p, SHIM_SITE) { return shim::barrier(shim::Vote::kAnd, p, {file, line}); }
 inline int __syncthreads_or(int p, SHIM_SITE) { return shim::barrier(shim::Vote::kOr, p, {file, line}); }
 inline void __threadfence() { shim::fence(); }
@@ -130,16 +144,18 @@ inline void __nanosleep(unsigned) { shim::yield(); }
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu, SHIM_SITE) {
   shim::warp(shim::WarpOp::kSync, mask, 0, 0, 32, {file, line});
 }
-// The value of __activemask is unspecified on the GPU: the shim gives the least that it may be, the calling lane.
+// The value of __activemask is unspecified on the GPU: the shim gives the least that it may be, the calling
+// lane.
 inline unsigned __activemask() {
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   return 1u << (thread & 31u);
 }
 
-#define SHIM_SHUFFLE(name, op, argument_type)                                                                       \
-  template <class T>                                                                                                \
-  inline T name(unsigned mask, T value, argument_type argument, int width = 32, SHIM_SITE) {                        \
-    return shim::narrow<T>(shim::warp(op, mask, shim::bits<uint64_t>(value), int(argument), width, {file, line}));  \
+#define SHIM_SHUFFLE(name, op, argument_type)                                                   \
+  template <class T>                                                                            \
+  inline T name(unsigned mask, T value, argument_type argument, int width = 32, SHIM_SITE) {    \
+    return shim::narrow<T>(                                                                     \
+        shim::warp(op, mask, shim::bits<uint64_t>(value), int(argument), width, {file, line})); \
   }
 SHIM_SHUFFLE(__shfl_sync, shim::WarpOp::kShfl, int)
 SHIM_SHUFFLE(__shfl_up_sync, shim::WarpOp::kUp, unsigned)
@@ -157,12 +173,14 @@ inline int __all_sync(unsigned mask, int p, SHIM_SITE) {
 }
 template <class T>
 inline unsigned __match_any_sync(unsigned mask, T value, SHIM_SITE) {
-  return unsigned(shim::warp(shim::WarpOp::kMatchAny, mask, shim::bits<uint64_t>(value), 0, 32, {file, line}));
+  return unsigned(
+      shim::warp(shim::WarpOp::kMatchAny, mask, shim::bits<uint64_t>(value), 0, 32, {file, line}));
 }
-// Compute capability 8.0 and later, as on the GPU: 32-bit integers only; signed values only for add, min and max.
-#define SHIM_REDUCE(name, op, T)                                                                                     \
-  inline T name(unsigned mask, T value, SHIM_SITE) {                                                                 \
-    return T(shim::warp(op, mask, uint64_t(int64_t(value)), std::is_signed<T>::value, 32, {file, line}));            \
+// Compute capability 8.0 and later, as on the GPU: 32-bit integers only; signed values only for add, min and
+// max.
+#define SHIM_REDUCE(name, op, T)                                                                          \
+  inline T name(unsigned mask, T value, SHIM_SITE) {                                                      \
+    return T(shim::warp(op, mask, uint64_t(int64_t(value)), std::is_signed<T>::value, 32, {file, line})); \
   }
 SHIM_REDUCE(__reduce_add_sync, shim::WarpOp::kAdd, unsigned)
 SHIM_REDUCE(__reduce_add_sync, shim::WarpOp::kAdd, int)
@@ -174,20 +192,21 @@ SHIM_REDUCE(__reduce_and_sync, shim::WarpOp::kAnd, unsigned)
 SHIM_REDUCE(__reduce_or_sync, shim::WarpOp::kOr, unsigned)
 SHIM_REDUCE(__reduce_xor_sync, shim::WarpOp::kXorBits, unsigned)
 
-// ---- atomics --------------------------------------------------------------------------------------------------------
+// ---- atomics
+// --------------------------------------------------------------------------------------------------------
 
-#define SHIM_ATOMIC(name, T, expression)                                                  \
-  inline T name(T* address, T value) {                                                    \
-    return shim::read_modify_write(address, [=](T old) -> T { return static_cast<T>(expression); });   \
+#define SHIM_ATOMIC(name, T, expression)                                                             \
+  inline T name(T* address, T value) {                                                               \
+    return shim::read_modify_write(address, [=](T old) -> T { return static_cast<T>(expression); }); \
   }
-#define SHIM_ATOMICS_INTEGER(T)                               \
-  SHIM_ATOMIC(atomicMin, T, value < old ? value : old)        \
-  SHIM_ATOMIC(atomicMax, T, value > old ? value : old)        \
-  SHIM_ATOMIC(atomicAnd, T, old& value)                       \
-  SHIM_ATOMIC(atomicOr, T, old | value)                       \
-  SHIM_ATOMIC(atomicXor, T, old ^ value)                      \
-  SHIM_ATOMIC(atomicExch, T, ((void)old, value))              \
-  inline T atomicCAS(T* address, T compare, T value) {        \
+#define SHIM_ATOMICS_INTEGER(T)                                                                   \
+  SHIM_ATOMIC(atomicMin, T, value < old ? value : old)                                            \
+  SHIM_ATOMIC(atomicMax, T, value > old ? value : old)                                            \
+  SHIM_ATOMIC(atomicAnd, T, old& value)                                                           \
+  SHIM_ATOMIC(atomicOr, T, old | value)                                                           \
+  SHIM_ATOMIC(atomicXor, T, old ^ value)                                                          \
+  SHIM_ATOMIC(atomicExch, T, ((void)old, value))                                                  \
+  inline T atomicCAS(T* address, T compare, T value) {                                            \
     return shim::read_modify_write(address, [=](T old) { return old == compare ? value : old; }); \
   }
 SHIM_ATOMICS_INTEGER(int)
@@ -206,21 +225,22 @@ SHIM_ATOMIC(atomicExch, float, ((void)old, value))
 SHIM_ATOMIC(atomicInc, unsigned, old >= value ? 0u : old + 1u)
 SHIM_ATOMIC(atomicDec, unsigned, old == 0u || old > value ? value : old - 1u)
 
-// ---- loads, stores, arithmetic --------------------------------------------------------------------------------------
+// ---- loads, stores, arithmetic
+// --------------------------------------------------------------------------------------
 
-#define SHIM_LOAD(name)               \
-  template <class T>                  \
+#define SHIM_LOAD(name)                \
+  template <class T>                   \
   __forceinline__ T name(const T* p) { \
-    return *p;                        \
+    return *p;                         \
   }
 SHIM_LOAD(__ldg)
 SHIM_LOAD(__ldca)
 SHIM_LOAD(__ldcg)
 SHIM_LOAD(__ldcs)
-#define SHIM_STORE(name)                        \
-  template <class T>                            \
-  __forceinline__ void name(T* p, T value) {    \
-    *p = value;                                 \
+#define SHIM_STORE(name)                     \
+  template <class T>                         \
+  __forceinline__ void name(T* p, T value) { \
+    *p = value;                              \
   }
 SHIM_STORE(__stwb)
 SHIM_STORE(__stcg)
@@ -289,8 +309,8 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return unsigned(((uint64_t(high) << 32) | low) >> (shift & 31u));
 }
 
-#define SHIM_MIN_MAX(T)                                   \
-  constexpr T min(T a, T b) { return b < a ? b : a; }     \
+#define SHIM_MIN_MAX(T)                               \
+  constexpr T min(T a, T b) { return b < a ? b : a; } \
   constexpr T max(T a, T b) { return a < b ? b : a; }
 SHIM_MIN_MAX(int)
 SHIM_MIN_MAX(unsigned)
@@ -303,7 +323,8 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
 
-// ---- the host's side ------------------------------------------------------------------------------------------------
+// ---- the host's side
+// ------------------------------------------------------------------------------------------------
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -321,7 +342,10 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice,
   cudaMemcpyDefault
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize,
+  cudaFuncAttributePreferredSharedMemoryCarveout
+};
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrComputeCapabilityMajor = 75,
@@ -357,16 +381,21 @@ template <class T>
 cudaError_t cudaMalloc(T** pointer, size_t bytes) {
   return cudaMalloc(reinterpret_cast<void**>(pointer), bytes);
 }
-inline cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) { return cudaMalloc(pointer, bytes); }
+inline cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
+  return cudaMalloc(pointer, bytes);
+}
 inline cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
 inline cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return cudaMalloc(pointer, bytes); }
-inline cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return cudaMalloc(pointer, bytes); }
+inline cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  return cudaMalloc(pointer, bytes);
+}
 inline cudaError_t cudaFreeHost(void* pointer) { return cudaFree(pointer); }
 inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   memcpy(to, from, bytes);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t = {}) {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t = {}) {
   return cudaMemcpy(to, from, bytes, kind);
 }
 inline cudaError_t cudaMemset(void* to, int value, size_t bytes) {
@@ -379,10 +408,14 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaPeekAtLastError(); }
 inline cudaError_t cudaDeviceSynchronize() { return cudaPeekAtLastError(); }
 inline cudaError_t cudaStreamCreate(cudaStream_t* stream) { return *stream = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return cudaStreamCreate(stream); }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return cudaStreamCreate(stream);
+}
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned = 0) { return cudaSuccess; }
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return *event = nullptr, cudaSuccess;
+}
 inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = {}) { return cudaSuccess; }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaPeekAtLastError(); }
 inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
@@ -406,7 +439,8 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   auto call = [&]() __attribute__((no_sanitize("thread"))) { kernel(Parameters(arguments)...); };
-  auto run = [](void* context) __attribute__((no_sanitize("thread"))) { (*static_cast<decltype(call)*>(context))(); };
+  auto run = [](void* context)
+                 __attribute__((no_sanitize("thread"))) { (*static_cast<decltype(call)*>(context))(); };
   return cudaError_t(shim::launch(config->gridDim, config->blockDim, config->dynamicSmemBytes,
                                   {reinterpret_cast<const void*>(kernel), run, &call}));
 }

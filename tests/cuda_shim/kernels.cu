@@ -13,7 +13,8 @@ int run(unsigned blocks, unsigned threads, void (*kernel)(P...), A... arguments)
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-// ---- right ----------------------------------------------------------------------------------------------------------
+// ---- right
+// ----------------------------------------------------------------------------------------------------------
 
 // out[block] = sum of the block's part of in: shared memory, shuffles and a vote.
 __global__ void block_sums(const float* in, long long count, float* out) {
@@ -69,7 +70,8 @@ __global__ void warp_functions(int* out) {
 
 __global__ void exclusive_tickets(unsigned* counter, unsigned* seen) { seen[atomicAdd(counter, 1u)] = 1; }
 
-// ---- wrong ----------------------------------------------------------------------------------------------------------
+// ---- wrong
+// ----------------------------------------------------------------------------------------------------------
 
 __global__ void missing_barrier(float* out) {
   __shared__ float tile[64];

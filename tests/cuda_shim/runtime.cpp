@@ -1,7 +1,7 @@
 // Runs kernels on fibres and judges every memory access; see README.md for what is checked and how.
 //
-// The .cu sources are compiled with -fsanitize=thread, which puts a call before every load and store; this file, compiled
-// without it, defines those calls instead of linking ThreadSanitizer.
+// The .cu sources are compiled with -fsanitize=thread, which puts a call before every load and store; this
+// file, compiled without it, defines those calls instead of linking ThreadSanitizer.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -29,9 +29,10 @@ constexpr size_t kSharedLimit = 48 << 10;  // static shared memory of every arch
 
 constexpr size_t kMaxErrors = 8;
 
-// ---- state ----------------------------------------------------------------------------------------------------------
+// ---- state
+// ----------------------------------------------------------------------------------------------------------
 
-struct Access {  // the last one of its kind to four bytes; 0: none
+struct Access {    // the last one of its kind to four bytes; 0: none
   uint32_t epoch;  // of the barrier interval, counted over all blocks and launches
   uint32_t warp_epoch;
   uint32_t pc;  // offset in this library
@@ -78,14 +79,15 @@ struct Fibre {
 Fibre fibres[kMaxThreads];
 char* stacks;
 int num_threads, current, waiting_at_barrier, exited;
-std::vector<int> order;            // of the fibres
-std::vector<int> ready;            // a ring
+std::vector<int> order;  // of the fibres
+std::vector<int> ready;  // a ring
 size_t ready_head, ready_count;
 const Kernel* kernel;
 bool in_kernel, failed, strict;
 uint64_t seed;
 uint32_t epoch = 1, launch_epoch, block_epoch, warp_epochs[kMaxThreads / 32];
-std::vector<std::pair<uint32_t, bool>> block_fences;  // first epoch of each block of the launch, whether it fenced
+std::vector<std::pair<uint32_t, bool>>
+    block_fences;  // first epoch of each block of the launch, whether it fenced
 size_t shared_bytes;
 uintptr_t image_begin, image_end, variables_begin, variables_end;
 std::map<uintptr_t, Buffer> buffers;
@@ -130,7 +132,8 @@ gradiseg_shim_switch:
 ucontext_t main_context;
 #endif
 
-// ---- errors ---------------------------------------------------------------------------------------------------------
+// ---- errors
+// ---------------------------------------------------------------------------------------------------------
 
 std::string format(const char* text, ...) {
   char line[1024];
@@ -162,7 +165,8 @@ void add_error(const std::string& text, const std::string& key) {
   to_main();
 }
 
-// ---- fibres ---------------------------------------------------------------------------------------------------------
+// ---- fibres
+// ---------------------------------------------------------------------------------------------------------
 
 void make_ready(int thread) {
   fibres[thread].state = State::kReady;
@@ -170,10 +174,10 @@ void make_ready(int thread) {
 }
 
 const char* name_of(WarpOp op) {
-  static const char* const names[] = {"__syncwarp",       "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",
-                                      "__shfl_xor_sync",  "a warp vote",       "__match_any_sync",  "__reduce_add_sync",
-                                      "__reduce_min_sync", "__reduce_max_sync", "__reduce_and_sync", "__reduce_or_sync",
-                                      "__reduce_xor_sync"};
+  static const char* const names[] = {
+      "__syncwarp",        "__shfl_sync",      "__shfl_up_sync",    "__shfl_down_sync",  "__shfl_xor_sync",
+      "a warp vote",       "__match_any_sync", "__reduce_add_sync", "__reduce_min_sync", "__reduce_max_sync",
+      "__reduce_and_sync", "__reduce_or_sync", "__reduce_xor_sync"};
   return names[int(op)];
 }
 
@@ -183,14 +187,14 @@ std::string describe_waiting() {
     const Fibre& f = fibres[t];
     std::string what = "have exited";
     if (f.state == State::kBarrier) what = "wait at the barrier " + place(f.site);
-    if (f.state == State::kWarp)
-      what = format("wait at %s(0x%08x) ", name_of(f.op), f.mask) + place(f.site);
+    if (f.state == State::kWarp) what = format("wait at %s(0x%08x) ", name_of(f.op), f.mask) + place(f.site);
     auto& group = groups.emplace(what, std::make_pair(0, t)).first->second;
     ++group.first;
   }
   std::string text;
   for (const auto& [what, group] : groups)
-    text += format("%s%d threads (the first is %d) ", text.empty() ? "" : ", ", group.first, group.second) + what;
+    text +=
+        format("%s%d threads (the first is %d) ", text.empty() ? "" : ", ", group.first, group.second) + what;
   return text;
 }
 
@@ -202,7 +206,9 @@ void set_thread(int thread) {
 // Runs the next fibre that can; back to launch() when the block is done or stuck.
 void switch_away(Fibre& from) {
   if (ready_count == 0) {
-    if (exited < num_threads) abort_launch(format("divergent barrier in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) + describe_waiting());
+    if (exited < num_threads)
+      abort_launch(format("divergent barrier in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) +
+                   describe_waiting());
     to_main();
   }
   const int next = ready[ready_head];
@@ -257,7 +263,8 @@ void prepare_fibre(int thread) {
   f.state = State::kReady;
 }
 
-// ---- barriers and warps ---------------------------------------------------------------------------------------------
+// ---- barriers and warps
+// ---------------------------------------------------------------------------------------------
 
 int lanes_of(int warp_index) { return std::min(32, num_threads - 32 * warp_index); }
 
@@ -270,13 +277,20 @@ uint64_t reduce(WarpOp op, bool is_signed, const Fibre* lanes, unsigned members)
     if (!(members >> l & 1)) continue;
     const uint32_t v = uint32_t(lanes[l].value);
     const bool less = is_signed ? int32_t(v) < int32_t(result) : v < result;
-    if (first) result = v;
-    else if (op == WarpOp::kAdd) result += v;
-    else if (op == WarpOp::kMin) result = less ? v : result;
-    else if (op == WarpOp::kMax) result = less ? result : v;
-    else if (op == WarpOp::kAnd) result &= v;
-    else if (op == WarpOp::kOr) result |= v;
-    else result ^= v;
+    if (first)
+      result = v;
+    else if (op == WarpOp::kAdd)
+      result += v;
+    else if (op == WarpOp::kMin)
+      result = less ? v : result;
+    else if (op == WarpOp::kMax)
+      result = less ? result : v;
+    else if (op == WarpOp::kAnd)
+      result &= v;
+    else if (op == WarpOp::kOr)
+      result |= v;
+    else
+      result ^= v;
     first = false;
   }
   return result;
@@ -302,17 +316,24 @@ void finish_warp(Fibre* lanes, unsigned members) {
     if (!(members >> l & 1)) continue;
     Fibre& f = lanes[l];
     switch (f.op) {
-      case WarpOp::kSync: break;
-      case WarpOp::kShfl: case WarpOp::kUp: case WarpOp::kDown: case WarpOp::kXor:
+      case WarpOp::kSync:
+        break;
+      case WarpOp::kShfl:
+      case WarpOp::kUp:
+      case WarpOp::kDown:
+      case WarpOp::kXor:
         f.result = shuffle(lanes, l, members);
         break;
-      case WarpOp::kBallot: f.result = ballot; break;
+      case WarpOp::kBallot:
+        f.result = ballot;
+        break;
       case WarpOp::kMatchAny:
         f.result = 0;
         for (int other = 0; other < 32; ++other)
           if ((members >> other & 1) && lanes[other].value == f.value) f.result |= 1u << other;
         break;
-      default: f.result = reduce(f.op, f.argument, lanes, members);
+      default:
+        f.result = reduce(f.op, f.argument, lanes, members);
     }
   }
 }
@@ -334,14 +355,19 @@ void try_warp(int warp_index) {
     waiting &= ~same_mask;
     if (same_mask != members) continue;
     for (int l = 0; l < 32; ++l)
-      if ((members >> l & 1) && (lanes[l].op != lanes[first].op || !same_site(lanes[l].site, lanes[first].site)))
-        abort_launch(format("divergent warp functions in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) + describe_waiting());
+      if ((members >> l & 1) &&
+          (lanes[l].op != lanes[first].op || !same_site(lanes[l].site, lanes[first].site)))
+        abort_launch(
+            format("divergent warp functions in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) +
+            describe_waiting());
     finish_warp(lanes, members);
     if (lanes[first].op == WarpOp::kSync) ++warp_epochs[warp_index];
     for (int l = 0; l < 32; ++l)
       if (members >> l & 1) {
-        if (32 * warp_index + l == current) lanes[l].state = State::kReady;  // runs on, is not queued
-        else make_ready(32 * warp_index + l);
+        if (32 * warp_index + l == current)
+          lanes[l].state = State::kReady;  // runs on, is not queued
+        else
+          make_ready(32 * warp_index + l);
       }
   }
 }
@@ -351,7 +377,8 @@ void finish_barrier() {
   const Fibre& first = fibres[current];
   for (int t = 0; t < num_threads; ++t) {
     if (!same_site(fibres[t].site, first.site))
-      abort_launch(format("divergent barrier in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) + describe_waiting());
+      abort_launch(format("divergent barrier in block (%u, %u, %u): ", blockIdx.x, blockIdx.y, blockIdx.z) +
+                   describe_waiting());
     count += fibres[t].value != 0;
   }
   ++epoch;
@@ -360,12 +387,15 @@ void finish_barrier() {
   for (int t : order) {
     Fibre& f = fibres[t];
     f.result = f.vote == Vote::kCount ? count : f.vote == Vote::kAnd ? count == num_threads : count > 0;
-    if (t == current) f.state = State::kReady;
-    else make_ready(t);
+    if (t == current)
+      f.state = State::kReady;
+    else
+      make_ready(t);
   }
 }
 
-// ---- checks of memory -----------------------------------------------------------------------------------------------
+// ---- checks of memory
+// -----------------------------------------------------------------------------------------------
 
 // Whether nothing orders the access that runs after the recorded one.
 bool concurrent(const Access& a, bool of_read, uint32_t since) {
@@ -401,8 +431,8 @@ void report_race(const char* verb, const Access& earlier, const char* earlier_ve
                  const std::string& what) {
   const bool other_block = earlier.epoch < block_epoch;
   add_error(format("race on %s: ", what.c_str()) + earlier_verb + " at " + place(earlier.pc) +
-            format(" by thread %d%s, then ", earlier.thread, other_block ? " of another block" : "") + verb + " at " +
-                place(pc) + " by " + who(current) +
+                format(" by thread %d%s, then ", earlier.thread, other_block ? " of another block" : "") +
+                verb + " at " + place(pc) + " by " + who(current) +
                 (other_block ? " with no __threadfence between" : " with no barrier between"),
             place(earlier.pc) + verb + place(pc));
 }
@@ -413,19 +443,22 @@ const char* verb_of(bool write, bool atomic) {
 
 // since: the first epoch whose accesses may conflict.
 template <class Name>
-void check_cell(Cell& cell, bool write, bool atomic, uint8_t mask, uint32_t pc, uint32_t since, const Name& name) {
+void check_cell(Cell& cell, bool write, bool atomic, uint8_t mask, uint32_t pc, uint32_t since,
+                const Name& name) {
   const char* verb = verb_of(write, atomic);
   if ((cell.write.mask & mask) && !(atomic && cell.write.atomic) && concurrent(cell.write, false, since))
     report_race(verb, cell.write, verb_of(true, cell.write.atomic), pc, name());
   if (write && (cell.read.mask & mask) && !(atomic && cell.read.atomic) && concurrent(cell.read, true, since))
     report_race(verb, cell.read, "read", pc, name());
-  if (write) record(cell.write, false, mask, atomic, pc);
-  else record(cell.read, true, mask, atomic, pc);
+  if (write)
+    record(cell.write, false, mask, atomic, pc);
+  else
+    record(cell.read, true, mask, atomic, pc);
 }
 
 template <class Name>
-void check_cells(Cell* cells, size_t offset, size_t bytes, bool write, bool atomic, uint32_t pc, uint32_t since,
-                 const Name& name) {
+void check_cells(Cell* cells, size_t offset, size_t bytes, bool write, bool atomic, uint32_t pc,
+                 uint32_t since, const Name& name) {
   while (bytes) {
     const size_t in_word = offset & 3, taken = std::min(bytes, 4 - in_word);
     const uint8_t mask = uint8_t(((1u << taken) - 1) << in_word);
@@ -440,18 +473,22 @@ void check_shared(Shared& s, uintptr_t address, size_t bytes, bool write, bool a
     s.touched_in_launch = true;
     shared_bytes += s.end - s.begin;
     if (shared_bytes > kSharedLimit)
-      abort_launch(format("a block uses %zu bytes of shared memory, more than %zu; the last variable is %s, used at ",
-                          shared_bytes, kSharedLimit, s.name.c_str()) + place(pc));
+      abort_launch(
+          format("a block uses %zu bytes of shared memory, more than %zu; the last variable is %s, used at ",
+                 shared_bytes, kSharedLimit, s.name.c_str()) +
+          place(pc));
   }
   s.touched_in_block = true;
   auto name = [&](size_t offset) { return format("shared %s, byte %zu", s.name.c_str(), offset); };
   const size_t offset = address - s.begin;
   if (address + bytes > s.end)
-    abort_launch("access beyond the end of " + name(offset) + " of " + std::to_string(s.end - s.begin) + " at " + place(pc) + " by " + who(current));
+    abort_launch("access beyond the end of " + name(offset) + " of " + std::to_string(s.end - s.begin) +
+                 " at " + place(pc) + " by " + who(current));
   if (!write || atomic)
     for (size_t word = offset >> 2; word <= (offset + bytes - 1) >> 2; ++word)
       if (s.cells[word].write.epoch < block_epoch) {
-        add_error("nothing was written to " + name(4 * word) + ", before it was read at " + place(pc) + " by " + who(current),
+        add_error("nothing was written to " + name(4 * word) + ", before it was read at " + place(pc) +
+                      " by " + who(current),
                   "unwritten" + place(pc));
         break;
       }
@@ -462,8 +499,13 @@ void check_global(uintptr_t address, size_t bytes, bool write, bool atomic, uint
   if (!(address >= cached_begin && address < cached_end)) {
     auto after = buffers.upper_bound(address);
     if (after == buffers.begin() || address >= std::prev(after)->second.end) {
-      if (strict) abort_launch(format("%zu bytes %s outside every buffer at ", bytes, write ? "written" : "read") + place(pc) + " by " + who(current) +
-                               (after == buffers.begin() ? std::string() : format(", %zu bytes behind the end of %s", size_t(address - std::prev(after)->second.end), std::prev(after)->second.name.c_str())));
+      if (strict)
+        abort_launch(format("%zu bytes %s outside every buffer at ", bytes, write ? "written" : "read") +
+                     place(pc) + " by " + who(current) +
+                     (after == buffers.begin() ? std::string()
+                                               : format(", %zu bytes behind the end of %s",
+                                                        size_t(address - std::prev(after)->second.end),
+                                                        std::prev(after)->second.name.c_str())));
       return;
     }
     cached_begin = std::prev(after)->first;
@@ -476,34 +518,39 @@ void check_global(uintptr_t address, size_t bytes, bool write, bool atomic, uint
     return format("%s, byte %zu of %zu", b.name.c_str(), size_t(offset), size_t(b.end - begin));
   };
   if (address + bytes > b.end)
-    abort_launch(format("%zu bytes %s across the end of ", bytes, write ? "written" : "read") + name(address - begin) + " at " + place(pc) + " by " + who(current));
+    abort_launch(format("%zu bytes %s across the end of ", bytes, write ? "written" : "read") +
+                 name(address - begin) + " at " + place(pc) + " by " + who(current));
   if (!b.cells) {  // committed by the kernel page by page, as it is used
     b.cell_bytes = ((b.end - begin + 3) / 4 + 1) * sizeof(Cell);
-    b.cells = static_cast<Cell*>(mmap(nullptr, b.cell_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    b.cells = static_cast<Cell*>(mmap(nullptr, b.cell_bytes, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   }
   check_cells(b.cells, address - begin, bytes, write, atomic, pc, launch_epoch, name);
 }
 
-void check(const void* pointer, size_t bytes, bool write, bool volatile_access, uint32_t pc, size_t alignment) {
+void check(const void* pointer, size_t bytes, bool write, bool volatile_access, uint32_t pc,
+           size_t alignment) {
   const uintptr_t address = uintptr_t(pointer);
-  if (address - uintptr_t(stacks) < kMaxThreads * kStackBytes) return;      // registers and local memory
-  if (address - uintptr_t(&indices) < sizeof indices) return;               // threadIdx and its kin
+  if (address - uintptr_t(stacks) < kMaxThreads * kStackBytes) return;  // registers and local memory
+  if (address - uintptr_t(&indices) < sizeof indices) return;           // threadIdx and its kin
   ++statistics.accesses;
   if (alignment && address % alignment)
-    abort_launch(format("misaligned access: %zu bytes at address 0x%zx at ", bytes, size_t(address)) + place(pc) + " by " + who(current));
+    abort_launch(format("misaligned access: %zu bytes at address 0x%zx at ", bytes, size_t(address)) +
+                 place(pc) + " by " + who(current));
   if (address >= variables_begin && address < variables_end) {
     const int index = variable_of_byte[address - variables_begin];
     if (index >= 0) return check_shared(shared[index], address, bytes, write, volatile_access, pc);
     if (index == kNoVariable)
-      abort_launch(format("%zu bytes %s outside every shared variable at ", bytes, verb_of(write, false)) + place(pc) +
-                   " by " + who(current));
+      abort_launch(format("%zu bytes %s outside every shared variable at ", bytes, verb_of(write, false)) +
+                   place(pc) + " by " + who(current));
     return;  // a __device__ variable, or a static one of the host
   }
   if (address >= image_begin && address < image_end && !write) return;  // tables of constants
   check_global(address, bytes, write, volatile_access, pc);
 }
 
-// ---- launching ------------------------------------------------------------------------------------------------------
+// ---- launching
+// ------------------------------------------------------------------------------------------------------
 
 template <class T>
 void shuffle_order(std::vector<T>& items) {  // seed 0: as they are, 1: backwards, others: shuffled
@@ -573,7 +620,8 @@ void find_image() {
 
 }  // namespace
 
-// ---- what the header declares ---------------------------------------------------------------------------------------
+// ---- what the header declares
+// ---------------------------------------------------------------------------------------
 
 int barrier(Vote vote, int predicate, Site site) {
   Fibre& f = fibres[current];
@@ -581,15 +629,18 @@ int barrier(Vote vote, int predicate, Site site) {
   f.vote = vote;
   f.value = predicate != 0;
   f.site = site;
-  if (++waiting_at_barrier == num_threads) finish_barrier();
-  else switch_away(f);
+  if (++waiting_at_barrier == num_threads)
+    finish_barrier();
+  else
+    switch_away(f);
   return int(f.result);
 }
 
 uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width, Site site) {
   Fibre& f = fibres[current];
   if (!(mask >> (current & 31) & 1))
-    abort_launch(format("%s(0x%08x) at ", name_of(op), mask) + place(site) + " by " + who(current) + ", which the mask does not name");
+    abort_launch(format("%s(0x%08x) at ", name_of(op), mask) + place(site) + " by " + who(current) +
+                 ", which the mask does not name");
   f.state = State::kWarp;
   f.op = op;
   f.mask = mask;
@@ -598,8 +649,10 @@ uint64_t warp(WarpOp op, unsigned mask, uint64_t value, int argument, int width,
   f.width = width;
   f.site = site;
   try_warp(current / 32);
-  if (f.state == State::kWarp) switch_away(f);
-  else if (f.state != State::kReady) to_main();
+  if (f.state == State::kWarp)
+    switch_away(f);
+  else if (f.state != State::kReady)
+    to_main();
   return f.result;
 }
 
@@ -617,16 +670,19 @@ void atomic(const volatile void* address, size_t bytes, const void* pc) {
 int launch(dim3 grid, dim3 block, size_t dynamic_shared, const Kernel& k) {
   if (failed) return cudaErrorLaunchFailure;  // sticky, as on the GPU
   const uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
-  if (threads == 0 || threads > kMaxThreads || block.z > 64 || blocks == 0 || grid.x > 0x7FFFFFFFu || grid.y > 65535 ||
-      grid.z > 65535 || dynamic_shared != 0) {
-    add_error(format("invalid launch: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of dynamic shared memory (the "
-                     "shim has static only)",
-                     grid.x, grid.y, grid.z, block.x, block.y, block.z, dynamic_shared),
-              "launch");
+  if (threads == 0 || threads > kMaxThreads || block.z > 64 || blocks == 0 || grid.x > 0x7FFFFFFFu ||
+      grid.y > 65535 || grid.z > 65535 || dynamic_shared != 0) {
+    add_error(
+        format(
+            "invalid launch: grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of dynamic shared memory (the "
+            "shim has static only)",
+            grid.x, grid.y, grid.z, block.x, block.y, block.z, dynamic_shared),
+        "launch");
     return cudaErrorInvalidConfiguration;
   }
   if (!stacks)
-    stacks = static_cast<char*>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    stacks = static_cast<char*>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   kernel = &k;
   ++statistics.launches;
   prepare_launch(grid, block);
@@ -644,7 +700,8 @@ int launch(dim3 grid, dim3 block, size_t dynamic_shared, const Kernel& k) {
 
 }  // namespace shim
 
-// ---- the host's side ------------------------------------------------------------------------------------------------
+// ---- the host's side
+// ------------------------------------------------------------------------------------------------
 
 namespace {
 void forget(std::map<uintptr_t, shim::Buffer>::iterator buffer) {
@@ -677,8 +734,8 @@ void shim_forget_buffers() {
 void shim_strict(int strict) { shim::strict = strict; }
 void shim_order(uint64_t seed) { shim::seed = seed; }
 
-// One line "kind offset size name" per variable of the kernels' sources (kind s: shared, v: another) and one, kind i, for
-// this library's image.
+// One line "kind offset size name" per variable of the kernels' sources (kind s: shared, v: another) and one,
+// kind i, for this library's image.
 void shim_symbols(const char* text) {
   using namespace shim;
   find_image();
@@ -688,13 +745,15 @@ void shim_symbols(const char* text) {
   variables_end = 0;
   char kind, name[512];
   size_t offset, size;
-  for (int length; sscanf(text, " %c %zx %zx %511[^\n]%n", &kind, &offset, &size, name, &length) == 4; text += length) {
+  for (int length; sscanf(text, " %c %zx %zx %511[^\n]%n", &kind, &offset, &size, name, &length) == 4;
+       text += length) {
     const uintptr_t begin = image_begin + offset, end = begin + size;
     if (kind == 'i') {
       image_end = end;
       continue;
     }
-    if (kind == 's') shared.push_back({begin, end, name, std::vector<Cell>((size + 3) / 4 + 1), false, false});
+    if (kind == 's')
+      shared.push_back({begin, end, name, std::vector<Cell>((size + 3) / 4 + 1), false, false});
     if (kind == 'v') others.emplace_back(begin, end);
     variables_begin = std::min(variables_begin, begin);
     variables_end = std::max(variables_end, end + 64);  // an overrun of the last one is seen, too
@@ -703,7 +762,8 @@ void shim_symbols(const char* text) {
   for (auto [begin, end] : others)
     std::fill_n(variable_of_byte.begin() + (begin - variables_begin), end - begin, kOtherVariable);
   for (size_t i = 0; i < shared.size(); ++i)
-    std::fill_n(variable_of_byte.begin() + (shared[i].begin - variables_begin), shared[i].end - shared[i].begin, int(i));
+    std::fill_n(variable_of_byte.begin() + (shared[i].begin - variables_begin),
+                shared[i].end - shared[i].begin, int(i));
 }
 
 const char* shim_error() {
@@ -724,14 +784,20 @@ void shim_statistics(uint64_t* out) { memcpy(out, &shim::statistics, sizeof shim
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
     case cudaErrorLaunchFailure:
-    case cudaErrorInvalidConfiguration: return shim_error();
-    default: return "invalid argument";
+    case cudaErrorInvalidConfiguration:
+      return shim_error();
+    default:
+      return "invalid argument";
   }
 }
-const char* cudaGetErrorName(cudaError_t error) { return error == cudaSuccess ? "cudaSuccess" : "cudaErrorLaunchFailure"; }
+const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaSuccess ? "cudaSuccess" : "cudaErrorLaunchFailure";
+}
 cudaError_t cudaPeekAtLastError() { return shim::failed ? cudaErrorLaunchFailure : cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaPeekAtLastError(); }
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
@@ -747,20 +813,25 @@ cudaError_t cudaFree(void* pointer) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"CPU shim", 9, 0, 4, shim::kMaxThreads, 32, 1 << 20, size_t{1} << 30, shim::kSharedLimit, shim::kSharedLimit};
+  *properties = {
+      "CPU shim",        9, 0, 4, shim::kMaxThreads, 32, 1 << 20, size_t{1} << 30, shim::kSharedLimit,
+      shim::kSharedLimit};
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+  *value = attribute == cudaDevAttrMultiProcessorCount      ? 4
+           : attribute == cudaDevAttrComputeCapabilityMajor ? 9
+                                                            : 0;
   return cudaSuccess;
 }
 
-// ---- what -fsanitize=thread calls -----------------------------------------------------------------------------------
+// ---- what -fsanitize=thread calls
+// -----------------------------------------------------------------------------------
 
 #define SHIM_PC shim::pc_of(__builtin_return_address(0))
-#define SHIM_HOOK(name, bytes, write, is_volatile, alignment)                             \
-  extern "C" void name(void* p) {                                                         \
-    if (shim::in_kernel) shim::check(p, bytes, write, is_volatile, SHIM_PC, alignment);   \
+#define SHIM_HOOK(name, bytes, write, is_volatile, alignment)                           \
+  extern "C" void name(void* p) {                                                       \
+    if (shim::in_kernel) shim::check(p, bytes, write, is_volatile, SHIM_PC, alignment); \
   }
 #define SHIM_HOOKS(bytes)                                                 \
   SHIM_HOOK(__tsan_read##bytes, bytes, false, false, bytes)               \

@@ -173,6 +173,22 @@ def test_a_disk_without_space(corner: Path, tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "scene" / "distorted" / "photos").exists()
 
 
+def test_a_disk_that_fills_while_the_database_grows(
+    corner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    free = iter([usage.free, usage.free, 1000])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=next(free)))
+    assert "0 MB free" in refusal("-s", tmp_path / "scene", "--photos", corner, "--threads", 1)
+    names = {path.name for path in (tmp_path / "scene" / "distorted").iterdir()}
+    assert "database.part.db" in names and "database.db" not in names
+    (tmp_path / "scene" / "distorted" / "database.part.db").write_text("cut off")
+    for path in (tmp_path / "scene" / "distorted").glob("*.db-*"):
+        path.unlink()
+    monkeypatch.undo()
+    assert "delete the file" in refusal("-s", tmp_path / "scene", "--photos", corner)
+
+
 def test_pairs() -> None:
     every = photo_pairs(9, SfmParams(), is_video=False)
     assert sorted(every) == [(i, j) for i in range(9) for j in range(i + 1, 9)]

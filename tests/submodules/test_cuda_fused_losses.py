@@ -114,6 +114,11 @@ def classification(
     }
 
 
+def put(problem: dict[str, Any], device: str) -> dict[str, Any]:
+    """The problem on the device, its tensors as new leaves."""
+    return {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
+
+
 def check_cross_entropy(problem: dict[str, Any], device: str, scale: float = 1.0) -> None:
     """Value and all gradients against the definition in float64."""
     names = ["features", "weight", "bias"]
@@ -123,7 +128,7 @@ def check_cross_entropy(problem: dict[str, Any], device: str, scale: float = 1.0
         **{**problem, **exact, "pixel_weights": None if weights is None else weights.double()}
     )
     (2 * expected).backward()
-    there = {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
+    there = put(problem, device)
     loss = cuda.linear_cross_entropy(**there, scale=scale)
     (2 * loss).backward()
     assert_close(loss.detach(), expected.detach(), 1e-5)
@@ -163,11 +168,12 @@ def test_pixel_weights(device: str) -> None:
 def test_no_pixel_takes_part(height: int, device: str) -> None:
     problem = classification(16, 5, height, 20)
     problem["labels"][:] = problem["ignore_label"] = 2
-    there = {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
+    there = put(problem, device)
     loss = cuda.linear_cross_entropy(**there, scale=1.0)
     loss.backward()
     assert loss.item() == 0
-    assert all(bool((there[name].grad == 0).all()) for name in ("features", "weight", "bias"))
+    for name in ("features", "weight", "bias"):
+        assert torch.count_nonzero(there[name].grad) == 0
 
 
 def test_large_logits_do_not_overflow(device: str) -> None:
@@ -185,7 +191,7 @@ def test_many_tiles_per_block(device: str) -> None:
 def test_only_some_gradients(device: str) -> None:
     problem = classification(16, 6, 5, 7)
     for kept in ("features", "weight"):
-        there = {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
+        there = put(problem, device)
         for name in {"features", "weight", "bias"} - {kept}:
             there[name].requires_grad_(False)
         cuda.linear_cross_entropy(**there, scale=1.0).backward()
@@ -202,49 +208,57 @@ def test_beyond_the_kernel_the_definition_runs(device: str) -> None:
 SHAPES = [(), (5,), (7, 3), (1500, 3), (33, 15, 3), (0, 4), (4096,), (4097,)]
 
 
-def step_adam(device: str, visible: Tensor | None, copies: int = 1) -> None:
-    """Two steps of every parameter against torch's, or against the definition with a mask."""
+Triple = tuple[Tensor, Tensor, Tensor]  # parameter, exp_avg, exp_avg_sq
+
+
+def masks(visible: Tensor | None, parameter: Tensor) -> bool:
+    return visible is not None and parameter.dim() > 0 and len(parameter) == len(visible)
+
+
+def run_adam(triples: list[Triple], gradients: list[Tensor], step: int, visible: Tensor | None) -> None:
+    """A step in place, by the kernel."""
+    pointers, sizes, settings = [], [], []
+    for triple, gradient in zip(triples, gradients, strict=True):
+        parameter = triple[0]
+        mask = visible.data_ptr() if visible is not None and masks(visible, parameter) else 0
+        tensors = (parameter, gradient, *triple[1:])
+        pointers += [*(tensor.data_ptr() for tensor in tensors), mask]
+        rows = len(parameter) if parameter.dim() else 1
+        sizes += [rows, parameter.numel() // max(rows, 1)]
+        settings += [1e-2, 0.9, 0.999, 1e-15, float(step)]
+    cuda.adam(pointers, sizes, settings, gradients[0].device)
+
+
+def check_adam(device: str, visible: Tensor | None, copies: int = 1) -> None:
+    """Two steps of every parameter against the definition."""
     shapes = SHAPES * copies
     start = [torch.randn(shape, generator=generator(i)) for i, shape in enumerate(shapes)]
-    parameters = [on(device, value.requires_grad_()) for value in start]
-    expected = [(p.detach(), torch.zeros_like(p), torch.zeros_like(p)) for p in start]
-    pointers: list[int]
-    states = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    expected: list[Triple] = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in start]
+    actual: list[Triple] = [tuple(on(device, t) for t in triple) for triple in expected]  # type: ignore[misc]
     for step in (1, 2):
-        gradients = [
-            torch.randn(shape, generator=generator(100 * step + i)) for i, shape in enumerate(shapes)
-        ]
-        on_device = [g.to(device) for g in gradients]
-        mask = None if visible is None else visible.to(device)
-        pointers, sizes, settings = [], [], []
-        for p, g, (first, second) in zip(parameters, on_device, states, strict=True):
-            masked = mask is not None and p.dim() > 0 and len(p) == len(mask)
-            pointers += [*(t.data_ptr() for t in (p, g, first, second)), mask.data_ptr() if masked else 0]
-            rows = len(p) if p.dim() else 1
-            sizes += [rows, p.numel() // max(rows, 1)]
-            settings += [1e-2, 0.9, 0.999, 1e-15, float(step)]
-        cuda.adam(pointers, sizes, settings, torch.device(device))
-        for i, gradient in enumerate(gradients):
-            p = expected[i][0]
-            rows_seen = visible if visible is not None and p.dim() > 0 and len(p) == len(visible) else None
+        gradients = [torch.randn(shape, generator=generator(10 * step + i)) for i, shape in enumerate(shapes)]
+        there = [gradient.to(device) for gradient in gradients]
+        run_adam(actual, there, step, None if visible is None else visible.to(device))
+        for i, (parameter, first, second) in enumerate(expected):
+            seen = visible if masks(visible, parameter) else None
             expected[i] = reference.adam_step(
-                *expected[i][:1], gradient, *expected[i][1:], step, 1e-2, eps=1e-15, visible=rows_seen
+                parameter, gradients[i], first, second, step, 1e-2, eps=1e-15, visible=seen
             )
-    for parameter, (first, second), triple in zip(parameters, states, expected, strict=True):
-        for actual, wanted in zip((parameter.detach(), first, second), triple, strict=True):
-            torch.testing.assert_close(actual.cpu(), wanted, rtol=1e-5, atol=1e-6)
+    for mine, wanted in zip(actual, expected, strict=True):
+        for a, w in zip(mine, wanted, strict=True):
+            torch.testing.assert_close(a.cpu(), w, rtol=1e-5, atol=1e-6)
 
 
 def test_adam(device: str) -> None:
-    step_adam(device, None)
+    check_adam(device, None)
 
 
 def test_adam_of_more_tensors_than_a_launch_takes(device: str) -> None:
-    step_adam(device, None, copies=7)
+    check_adam(device, None, copies=7)
 
 
 def test_adam_of_visible_rows(device: str) -> None:
-    step_adam(device, torch.rand(1500, generator=generator()) < 0.5)
+    check_adam(device, torch.rand(1500, generator=generator()) < 0.5)
 
 
 # ---- dispatch ------------------------------------------------------------------------------------
@@ -257,7 +271,7 @@ def test_dispatch_by_device() -> None:
 
     image, target = images(3, 20, 20)
     assert fused_losses.l1_ssim(image.cuda(), target.cuda(), 0.2).is_cuda
-    given = {k: v.cuda() if isinstance(v, Tensor) else v for k, v in classification(16, 6, 5, 7).items()}
+    given = put(classification(16, 6, 5, 7), "cuda")
     assert fused_losses.linear_cross_entropy(**given).is_cuda
     given["labels"][2, 3] = 6
     with pytest.raises(ValueError, match="the first is 6 at row 2, column 3"):

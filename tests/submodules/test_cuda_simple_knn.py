@@ -1,4 +1,4 @@
-"""simple_knn on a GPU against its CPU part, bit for bit: in the shim always, on a device where there is one."""
+"""simple_knn on a GPU against its CPU part, bit for bit: in the shim, and on a device where there is one."""
 
 from __future__ import annotations
 

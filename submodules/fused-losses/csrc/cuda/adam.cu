@@ -1,7 +1,8 @@
 // One Adam step over all parameters, in one launch (per kMaxTensors of them).
 //
-// A block takes a chunk of one parameter; which one, it finds in the table that travels with the launch. The step moves
-// 28 bytes per element and does almost nothing else, so that it reads and writes 16 bytes at a time where it can.
+// A block takes a chunk of one parameter; which one, it finds in the table that travels with the launch. The
+// step moves 28 bytes per element and does almost nothing else, so that it reads and writes 16 bytes at a
+// time where it can.
 #include <cuda_runtime.h>
 
 #include <algorithm>

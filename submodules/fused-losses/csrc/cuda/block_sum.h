@@ -8,8 +8,8 @@ namespace gpu {
 
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
-// The sum of all threads' values, for thread 0. `warp_sums`: shared, one per warp, read when the call returns: a barrier
-// has to follow before they are written again.
+// The sum of all threads' values, for thread 0. `warp_sums`: shared, one per warp, read when the call
+// returns: a barrier has to follow before they are written again.
 template <int kThreads, class T>
 __device__ __forceinline__ T block_sum(T value, T* warp_sums) {
   for (int step = 16; step; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);

@@ -1,11 +1,12 @@
-// Softmax cross-entropy of a 1x1 convolution with all its gradients, in one pass over the pixels; the C x H x W logits
-// never exist.
+// Softmax cross-entropy of a 1x1 convolution with all its gradients, in one pass over the pixels; the C x H x
+// W logits never exist.
 //
-// A block takes 32 pixels at a time, one per lane; its 8 warps share the classes. A thread keeps the logits of its
-// classes in registers, then their exponentials, then dL_dz, so that each of the three products (z = W x, dL_dx =
-// W^T dL_dz, dL_dW = dL_dz x^T) is taken once, in float32 multiply-adds. W lies in shared memory and is read by all
-// lanes at once. For dL_dW the block turns dL_dz over in shared memory, and every thread gathers 4 x 4 elements in
-// registers over all its pixels. Blocks write partial sums, which a last kernel adds in order.
+// A block takes 32 pixels at a time, one per lane; its 8 warps share the classes. A thread keeps the logits
+// of its classes in registers, then their exponentials, then dL_dz, so that each of the three products (z = W
+// x, dL_dx = W^T dL_dz, dL_dW = dL_dz x^T) is taken once, in float32 multiply-adds. W lies in shared memory
+// and is read by all lanes at once. For dL_dW the block turns dL_dz over in shared memory, and every thread
+// gathers 4 x 4 elements in registers over all its pixels. Blocks write partial sums, which a last kernel
+// adds in order.
 #include <cuda_runtime.h>
 #include <math_constants.h>
 
@@ -24,13 +25,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kPixels = 32;                       // of a block at a time
-constexpr int kHalf = kPixels / 2;                // turned over at a time: all would not fit in 48 KB
-constexpr int kChannels = int(kMaxChannels);      // those that a problem has not are 0
-constexpr int kRow = kChannels + 4;               // floats: four lanes reading float4 then lie in different banks
-constexpr int kMaxBlocks = 1056;                  // 4 waves on an H100, 5 on an A100; fixed, for results fixed to the bit
+constexpr int kPixels = 32;                   // of a block at a time
+constexpr int kHalf = kPixels / 2;            // turned over at a time: all would not fit in 48 KB
+constexpr int kChannels = int(kMaxChannels);  // those that a problem has not are 0
+constexpr int kRow = kChannels + 4;           // floats: four lanes reading float4 then lie in different banks
+constexpr int kMaxBlocks = 1056;  // 4 waves on an H100, 5 on an A100; fixed, for results fixed to the bit
 constexpr int kWeightBlocks = 256;
-constexpr int kFinishRows = 32;                   // partial sums are added by as many threads for each output
+constexpr int kFinishRows = 32;  // partial sums are added by as many threads for each output
 
 // One warp's classes; 8 kClasses in all.
 template <int kClasses>
@@ -40,8 +41,7 @@ struct Sizes {
   static constexpr int slices = 32 / kClasses;               // threads that share 4 x 4 elements of dL_dW
   static constexpr int turned_row = classes + 4;
   // Floats of working memory: the warps' dL_dx, half a tile's dL_dz, or all slices' sums.
-  static constexpr int work =
-      std::max({kWarps * kChannels * kPixels, kHalf * turned_row, slices * outputs});
+  static constexpr int work = std::max({kWarps * kChannels * kPixels, kHalf * turned_row, slices * outputs});
 };
 
 struct Scratch {
@@ -65,18 +65,26 @@ Scratch scratch_at(void* memory) {
 
 template <class Run>
 void with_classes(int64_t classes, Run run) {
-  if (classes <= 32) run(std::integral_constant<int, 4>{});
-  else if (classes <= 64) run(std::integral_constant<int, 8>{});
-  else if (classes <= 128) run(std::integral_constant<int, 16>{});
-  else run(std::integral_constant<int, 32>{});
+  if (classes <= 32)
+    run(std::integral_constant<int, 4>{});
+  else if (classes <= 64)
+    run(std::integral_constant<int, 8>{});
+  else if (classes <= 128)
+    run(std::integral_constant<int, 16>{});
+  else
+    run(std::integral_constant<int, 32>{});
 }
 
 __device__ __forceinline__ int64_t label_at(const CrossEntropyInput& p, int64_t pixel) {
   switch (p.label_type) {
-    case LabelType::kUint8: return static_cast<const uint8_t*>(p.labels)[pixel];
-    case LabelType::kInt16: return static_cast<const int16_t*>(p.labels)[pixel];
-    case LabelType::kInt32: return static_cast<const int32_t*>(p.labels)[pixel];
-    default: return static_cast<const int64_t*>(p.labels)[pixel];
+    case LabelType::kUint8:
+      return static_cast<const uint8_t*>(p.labels)[pixel];
+    case LabelType::kInt16:
+      return static_cast<const int16_t*>(p.labels)[pixel];
+    case LabelType::kInt32:
+      return static_cast<const int32_t*>(p.labels)[pixel];
+    default:
+      return static_cast<const int64_t*>(p.labels)[pixel];
   }
 }
 
@@ -96,7 +104,8 @@ __global__ void __launch_bounds__(kThreads)
     weights_kernel(const __grid_constant__ CrossEntropyInput p, double* __restrict__ sums) {
   __shared__ double warp_sums[kWarps];
   double sum = 0;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < p.pixels; i += int64_t{gridDim.x} * kThreads)
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < p.pixels;
+       i += int64_t{gridDim.x} * kThreads)
     sum += target_at(p, i).weight;
   sum = block_sum<kThreads>(sum, warp_sums);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -135,7 +144,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int c = i / kChannels, d = i % kChannels;
     (&weight[c][0].x)[d] = c < p.classes && d < p.channels ? p.weight[c * p.channels + d] : 0.0f;
   }
-  for (int c = threadIdx.x; c < S::classes; c += kThreads) bias[c] = c < p.classes ? p.bias[c] : -CUDART_INF_F;
+  for (int c = threadIdx.x; c < S::classes; c += kThreads)
+    bias[c] = c < p.classes ? p.bias[c] : -CUDART_INF_F;
 
   // This thread's elements of dL_dW: 4 classes x 4 channels, over every `slices`-th pixel.
   const int quad = threadIdx.x % (S::classes), slice = threadIdx.x / S::classes;
@@ -197,13 +207,15 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) largest_of_all = fmaxf(largest_of_all, largest_of[w][lane]);
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum_of_all += sum_of[w][lane] * __expf(largest_of[w][lane] - largest_of_all);
+    for (int w = 0; w < kWarps; ++w)
+      sum_of_all += sum_of[w][lane] * __expf(largest_of[w][lane] - largest_of_all);
     if (warp == 0 && takes_part)
       loss += pixel_weight * fused_losses::cross_entropy(largest_of_all, logf(sum_of_all), label_logit[lane]);
 
     const float scale = no_class ? 0.0f : __expf(shift - largest_of_all) / sum_of_all * pixel_weight;
 #pragma unroll
-    for (int c = 0; c < kClasses; ++c) z[c] = logit_gradient(z[c], scale, first_class + c == target.label, pixel_weight);
+    for (int c = 0; c < kClasses; ++c)
+      z[c] = logit_gradient(z[c], scale, first_class + c == target.label, pixel_weight);
 
     if (dL_dfeatures) {
       float4 dL_dx[kVectors] = {};
@@ -277,10 +289,12 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// Adds the blocks' sums in a fixed order: 32 outputs per block, kFinishRows threads for each. Block 0 adds the losses, too.
+// Adds the blocks' sums in a fixed order: 32 outputs per block, kFinishRows threads for each. Block 0 adds
+// the losses, too.
 __global__ void __launch_bounds__(32 * kFinishRows)
-    finish_kernel(const float* __restrict__ losses, const float* __restrict__ sums, int blocks, int padded_classes,
-                  int channels, int classes, const __grid_constant__ CrossEntropyOutput out) {
+    finish_kernel(const float* __restrict__ losses, const float* __restrict__ sums, int blocks,
+                  int padded_classes, int channels, int classes,
+                  const __grid_constant__ CrossEntropyOutput out) {
   __shared__ double partial[kFinishRows][33];
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32;
   const int outputs = padded_classes * (kChannels + 1), output = blockIdx.x * 32 + lane;
@@ -322,10 +336,10 @@ void cross_entropy(const CrossEntropyInput& input, const CrossEntropyOutput& out
   launch(1, kThreads, stream, normalise_kernel, scratch.weights, input.scale, scratch.normalisation);
   with_classes(input.classes, [&](auto count) {
     using S = Sizes<decltype(count)::value>;
-    launch(unsigned(blocks), kThreads, stream, pixels_kernel<decltype(count)::value>, input, scratch.normalisation,
-           output.dL_dfeatures, scratch.losses, sums);
-    launch(unsigned(sums ? (S::outputs + 31) / 32 : 1), 32 * kFinishRows, stream, finish_kernel, scratch.losses, sums,
-           blocks, int(S::classes), int(input.channels), int(input.classes), output);
+    launch(unsigned(blocks), kThreads, stream, pixels_kernel<decltype(count)::value>, input,
+           scratch.normalisation, output.dL_dfeatures, scratch.losses, sums);
+    launch(unsigned(sums ? (S::outputs + 31) / 32 : 1), 32 * kFinishRows, stream, finish_kernel,
+           scratch.losses, sums, blocks, int(S::classes), int(input.channels), int(input.classes), output);
   });
 }
 

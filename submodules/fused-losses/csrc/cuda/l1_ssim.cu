@@ -1,9 +1,10 @@
 // (1 - lambda) L1 + lambda (1 - SSIM), and its gradient by the image.
 //
-// A block blurs a tile of 32 x 32 elements, rows first, then columns, in shared memory. Every thread works out several
-// neighbouring results, so that a value read once serves up to 11 of them. The forward pass leaves the three derivatives
-// of SSIM per element; the backward pass blurs them in the same way (the window is symmetric: the transpose of the blur
-// is the blur). Row strides are odd, so that 32 rows of one column lie in different banks.
+// A block blurs a tile of 32 x 32 elements, rows first, then columns, in shared memory. Every thread works
+// out several neighbouring results, so that a value read once serves up to 11 of them. The forward pass
+// leaves the three derivatives of SSIM per element; the backward pass blurs them in the same way (the window
+// is symmetric: the transpose of the blur is the blur). Row strides are odd, so that 32 rows of one column
+// lie in different banks.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -58,7 +59,8 @@ template <class T>
 __device__ __forceinline__ void load(const T* __restrict__ values, const Shape& shape, Tile& tile) {
   for (int i = threadIdx.x; i < kLoaded * kLoaded; i += kThreads) {
     const int row = i / kLoaded, column = i % kLoaded;
-    const int y = int(blockIdx.y) * kTile + row - kWindowRadius, x = int(blockIdx.x) * kTile + column - kWindowRadius;
+    const int y = int(blockIdx.y) * kTile + row - kWindowRadius,
+              x = int(blockIdx.x) * kTile + column - kWindowRadius;
     const bool inside = y >= 0 && y < shape.height && x >= 0 && x < shape.width;
     tile[row][column] = inside ? intensity(values[shape.first + int64_t{y} * shape.width + x]) : 0.0f;
   }
@@ -66,7 +68,8 @@ __device__ __forceinline__ void load(const T* __restrict__ values, const Shape& 
 
 // Blurs along the rows. quantities(row, column, out) gives what is blurred.
 template <int kQuantities, class Quantities>
-__device__ __forceinline__ void blur_rows(const Window& window, Quantities quantities, Rows<kQuantities>& blurred) {
+__device__ __forceinline__ void blur_rows(const Window& window, Quantities quantities,
+                                          Rows<kQuantities>& blurred) {
   const int row = threadIdx.x % kLoaded, first = threadIdx.x / kLoaded * kRunOfRow;
   if (first >= kTile) return;
   float sums[kQuantities][kRunOfRow] = {};
@@ -130,12 +133,13 @@ __global__ void __launch_bounds__(kThreads, 5)
   load(image, shape, x);
   load(target, shape, y);
   __syncthreads();
-  blur_rows<4>(window,
-               [&](int row, int column, float* out) {
-                 const float a = x[row][column], b = y[row][column];
-                 out[0] = a, out[1] = b, out[2] = a * a + b * b, out[3] = a * b;
-               },
-               rows);
+  blur_rows<4>(
+      window,
+      [&](int row, int column, float* out) {
+        const float a = x[row][column], b = y[row][column];
+        out[0] = a, out[1] = b, out[2] = a * a + b * b, out[3] = a * b;
+      },
+      rows);
   __syncthreads();
   float l1 = 0, ssim = 0;
   blur_columns<4>(window, rows, [&](int row, int column, const float* blurred) {
@@ -143,7 +147,8 @@ __global__ void __launch_bounds__(kThreads, 5)
     if (i < 0) return;
     const SsimTerms<float> terms = ssim_terms(blurred[0], blurred[1], blurred[2], blurred[3]);
     ssim += terms.value;
-    l1 += absolute(x[row + kWindowRadius][column + kWindowRadius] - y[row + kWindowRadius][column + kWindowRadius]);
+    l1 += absolute(x[row + kWindowRadius][column + kWindowRadius] -
+                   y[row + kWindowRadius][column + kWindowRadius]);
     if (!derivatives) return;
     derivatives[i] = terms.d_mean;
     derivatives[elements + i] = terms.d_square;
@@ -189,20 +194,21 @@ __global__ void __launch_bounds__(kFinishThreads)
 template <class T>
 __global__ void __launch_bounds__(kThreads, 5)
     backward_kernel(const float* __restrict__ image, const T* __restrict__ target, int height, int width,
-                    const __grid_constant__ Window window, int64_t elements, const float* __restrict__ derivatives,
-                    float l1_weight, float ssim_weight, const float* __restrict__ upstream,
-                    float* __restrict__ dL_dimage) {
+                    const __grid_constant__ Window window, int64_t elements,
+                    const float* __restrict__ derivatives, float l1_weight, float ssim_weight,
+                    const float* __restrict__ upstream, float* __restrict__ dL_dimage) {
   __shared__ Tile tiles[3];
   __shared__ Rows<3> rows;
   const Shape shape = shape_of_block(height, width);
   for (int q = 0; q < 3; ++q) load(derivatives + q * elements, shape, tiles[q]);
   __syncthreads();
-  blur_rows<3>(window,
-               [&](int row, int column, float* out) {
+  blur_rows<3>(
+      window,
+      [&](int row, int column, float* out) {
 #pragma unroll
-                 for (int q = 0; q < 3; ++q) out[q] = tiles[q][row][column];
-               },
-               rows);
+        for (int q = 0; q < 3; ++q) out[q] = tiles[q][row][column];
+      },
+      rows);
   __syncthreads();
   const float scale = *upstream;
   blur_columns<3>(window, rows, [&](int row, int column, const float* blurred) {
@@ -223,7 +229,8 @@ __global__ void __launch_bounds__(kFinishThreads)
 }
 
 dim3 tiles_of(int64_t channels, int64_t height, int64_t width) {
-  return dim3(unsigned((width + kTile - 1) / kTile), unsigned((height + kTile - 1) / kTile), unsigned(channels));
+  return dim3(unsigned((width + kTile - 1) / kTile), unsigned((height + kTile - 1) / kTile),
+              unsigned(channels));
 }
 int64_t block_count(const dim3& grid) { return int64_t{grid.x} * grid.y * grid.z; }
 
@@ -234,16 +241,18 @@ void forward(const Images& p, float* scratch, bool derivatives, float* result, c
   const dim3 grid = tiles_of(p.channels, p.height, p.width);
   float2* sums = reinterpret_cast<float2*>(scratch);
   if (p.lambda_dssim == 0)
-    launch(unsigned(block_count(grid)), kFinishThreads, stream, l1_kernel<T>, p.image, target, elements, sums);
+    launch(unsigned(block_count(grid)), kFinishThreads, stream, l1_kernel<T>, p.image, target, elements,
+           sums);
   else
-    launch(grid, kThreads, stream, forward_kernel<T>, p.image, target, int(p.height), int(p.width), make_window(),
-           elements, derivatives ? scratch + 2 * block_count(grid) : nullptr, sums);
-  launch(1, kFinishThreads, stream, finish_kernel, sums, int(block_count(grid)), double(elements), p.lambda_dssim,
-         result);
+    launch(grid, kThreads, stream, forward_kernel<T>, p.image, target, int(p.height), int(p.width),
+           make_window(), elements, derivatives ? scratch + 2 * block_count(grid) : nullptr, sums);
+  launch(1, kFinishThreads, stream, finish_kernel, sums, int(block_count(grid)), double(elements),
+         p.lambda_dssim, result);
 }
 
 template <class T>
-void backward(const Images& p, const float* scratch, const float* upstream, float* dL_dimage, cudaStream_t stream) {
+void backward(const Images& p, const float* scratch, const float* upstream, float* dL_dimage,
+              cudaStream_t stream) {
   const T* target = static_cast<const T*>(p.target);
   const int64_t elements = p.channels * p.height * p.width;
   const float l1_weight = float((1 - p.lambda_dssim) / double(elements));
@@ -251,15 +260,16 @@ void backward(const Images& p, const float* scratch, const float* upstream, floa
     return launch(unsigned((elements + kFinishThreads - 1) / kFinishThreads), kFinishThreads, stream,
                   l1_backward_kernel<T>, p.image, target, elements, l1_weight, upstream, dL_dimage);
   const dim3 grid = tiles_of(p.channels, p.height, p.width);
-  launch(grid, kThreads, stream, backward_kernel<T>, p.image, target, int(p.height), int(p.width), make_window(),
-         elements, scratch + 2 * block_count(grid), l1_weight, float(-p.lambda_dssim / double(elements)), upstream,
-         dL_dimage);
+  launch(grid, kThreads, stream, backward_kernel<T>, p.image, target, int(p.height), int(p.width),
+         make_window(), elements, scratch + 2 * block_count(grid), l1_weight,
+         float(-p.lambda_dssim / double(elements)), upstream, dL_dimage);
 }
 
 }  // namespace
 
 int64_t l1_ssim_floats(int64_t channels, int64_t height, int64_t width, bool derivatives) {
-  return 2 * block_count(tiles_of(channels, height, width)) + (derivatives ? 3 * channels * height * width : 0);
+  return 2 * block_count(tiles_of(channels, height, width)) +
+         (derivatives ? 3 * channels * height * width : 0);
 }
 
 void l1_ssim(const Images& images, float* scratch, bool derivatives, float* result, cudaStream_t stream) {
@@ -268,7 +278,8 @@ void l1_ssim(const Images& images, float* scratch, bool derivatives, float* resu
 
 void l1_ssim_backward(const Images& images, const float* scratch, const float* upstream, float* dL_dimage,
                       cudaStream_t stream) {
-  (images.target_is_bytes ? backward<uint8_t> : backward<float>)(images, scratch, upstream, dL_dimage, stream);
+  (images.target_is_bytes ? backward<uint8_t> : backward<float>)(images, scratch, upstream, dL_dimage,
+                                                                 stream);
 }
 
 }  // namespace gpu

@@ -1,5 +1,5 @@
-// The losses and the optimizer on a GPU, float32. All pointers are to device memory, all calls only enqueue on `stream`,
-// and all sums are taken in a fixed order: the same input gives the same bits.
+// The losses and the optimizer on a GPU, float32. All pointers are to device memory, all calls only enqueue
+// on `stream`, and all sums are taken in a fixed order: the same input gives the same bits.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,8 +31,8 @@ void l1_ssim(const Images& images, float* scratch, bool derivatives, float* resu
 void l1_ssim_backward(const Images& images, const float* scratch, const float* upstream, float* dL_dimage,
                       cudaStream_t stream);
 
-// features, dL_dfeatures: (channels, pixels); weight, dL_dweight: (classes, channels); bias, dL_dbias: (classes,);
-// labels, pixel_weights: (pixels,). At most kMaxChannels and kMaxClasses.
+// features, dL_dfeatures: (channels, pixels); weight, dL_dweight: (classes, channels); bias, dL_dbias:
+// (classes,); labels, pixel_weights: (pixels,). At most kMaxChannels and kMaxClasses.
 constexpr int64_t kMaxChannels = 16, kMaxClasses = 256;
 struct CrossEntropyInput {
   const float* features;
@@ -56,7 +56,8 @@ struct CrossEntropyOutput {
 int64_t cross_entropy_bytes(int64_t classes, int64_t pixels);
 
 // scratch: cross_entropy_bytes() bytes, aligned to 16.
-void cross_entropy(const CrossEntropyInput& input, const CrossEntropyOutput& output, void* scratch, cudaStream_t stream);
+void cross_entropy(const CrossEntropyInput& input, const CrossEntropyOutput& output, void* scratch,
+                   cudaStream_t stream);
 
 void adam(const std::vector<AdamParameter>& parameters, cudaStream_t stream);
 

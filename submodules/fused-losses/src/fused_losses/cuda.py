@@ -1,7 +1,8 @@
 """The losses and Adam on a GPU, float32; `losses` and `adam` check the arguments.
 
-Nothing here waits for the device: results stay there, and the upstream gradient is read there. Everything runs
-on the current stream of the tensors' device, and torch allocates all memory. The same input gives the same bits.
+Nothing here waits for the device: results stay there, and the upstream gradient is read there. Everything
+runs on the current stream of the tensors' device, and torch allocates all memory. The same input gives the
+same bits.
 """
 
 from __future__ import annotations

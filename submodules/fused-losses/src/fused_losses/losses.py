@@ -1,7 +1,7 @@
 """The losses as autograd functions: checks, memory and the upstream gradient; the mathematics is in csrc.
 
-The kernels take raw pointers: everything they read or write is allocated here and outlives the call. Tensors on a
-GPU, float32 there, go the same way through `cuda`.
+The kernels take raw pointers: everything they read or write is allocated here and outlives the call. Tensors
+on a GPU, float32 there, go the same way through `cuda`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from fused_losses import _C, cuda
 
-# Labels on a GPU that were found good, with what they were checked against: a look at them waits for the device.
+# Labels on a GPU that were found good, and what they were checked against: a look at them is a wait.
 _good_labels = WeakIdKeyDictionary()
 
 

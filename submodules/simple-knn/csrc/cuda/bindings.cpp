@@ -1,4 +1,5 @@
-// Device pointers and the stream arrive as integers: the Python side checks the tensors and allocates everything.
+// Device pointers and the stream arrive as integers: the Python side checks the tensors and allocates
+// everything.
 #include <nanobind/nanobind.h>
 
 #include "search.h"
@@ -31,15 +32,16 @@ NB_MODULE(_cuda, m) {
   m.def(
       "build_tree",
       [](uintptr_t points, int64_t count, uintptr_t order, uintptr_t tree, uintptr_t stream) {
-        simple_knn::build_tree(pointer<const float>(points), count, pointer<const int64_t>(order), pointer<void>(tree),
-                               stream_of(stream));
+        simple_knn::build_tree(pointer<const float>(points), count, pointer<const int64_t>(order),
+                               pointer<void>(tree), stream_of(stream));
       },
       "points"_a, "count"_a, "order"_a, "tree"_a, "stream"_a);
 
   m.def(
       "mean_squared_distance",
       [](uintptr_t tree, int64_t count, uintptr_t result, uintptr_t stream) {
-        simple_knn::mean_squared_distance(pointer<const void>(tree), count, pointer<float>(result), stream_of(stream));
+        simple_knn::mean_squared_distance(pointer<const void>(tree), count, pointer<float>(result),
+                                          stream_of(stream));
       },
       "tree"_a, "count"_a, "result"_a, "stream"_a);
 
@@ -51,16 +53,17 @@ NB_MODULE(_cuda, m) {
                             pointer<const int64_t>(exclude), num_queries, k, pointer<int64_t>(indices),
                             pointer<float>(squared_distances), stream_of(stream));
       },
-      "tree"_a, "count"_a, "queries"_a, "exclude"_a, "num_queries"_a, "k"_a, "indices"_a, "squared_distances"_a,
-      "stream"_a);
+      "tree"_a, "count"_a, "queries"_a, "exclude"_a, "num_queries"_a, "k"_a, "indices"_a,
+      "squared_distances"_a, "stream"_a);
 
   m.def(
       "directional_nearest",
       [](uintptr_t points, int64_t count, uintptr_t origins, uintptr_t directions, int64_t num_origins, int k,
          uintptr_t workspace, uintptr_t indices, uintptr_t projections, uintptr_t stream) {
         simple_knn::directional_nearest(pointer<const float>(points), count, pointer<const int64_t>(origins),
-                                        pointer<const float>(directions), num_origins, k, pointer<void>(workspace),
-                                        pointer<int64_t>(indices), pointer<float>(projections), stream_of(stream));
+                                        pointer<const float>(directions), num_origins, k,
+                                        pointer<void>(workspace), pointer<int64_t>(indices),
+                                        pointer<float>(projections), stream_of(stream));
       },
       "points"_a, "count"_a, "origins"_a, "directions"_a, "num_origins"_a, "k"_a, "workspace"_a, "indices"_a,
       "projections"_a, "stream"_a);

@@ -1,8 +1,9 @@
-// The k points of smallest positive projection on a direction: an exact scan of all points, because no spatial bound
-// helps a search that ignores the distance across the direction.
+// The k points of smallest positive projection on a direction: an exact scan of all points, because no
+// spatial bound helps a search that ignores the distance across the direction.
 //
-// A warp scans one segment of the points for kOrigins origins at once, 32 points at a time: each loaded point serves them
-// all, and the candidates are touched only where one of the 32 passes. A second kernel merges the segments' lists.
+// A warp scans one segment of the points for kOrigins origins at once, 32 points at a time: each loaded point
+// serves them all, and the candidates are touched only where one of the 32 passes. A second kernel merges the
+// segments' lists.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -18,8 +19,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int64_t kWantedWarps = 8192;               // about two waves of the largest GPUs
-constexpr int64_t kMinSegment = 2048;                // points: shorter ones spend their time on filling their lists
+constexpr int64_t kWantedWarps = 8192;  // about two waves of the largest GPUs
+constexpr int64_t kMinSegment = 2048;   // points: shorter ones spend their time on filling their lists
 constexpr int64_t kMaxWorkspace = int64_t{256} << 20;  // bytes
 
 // Origins per warp: what the registers hold beside the lists.
@@ -49,8 +50,8 @@ __device__ __forceinline__ float3 load(const float* __restrict__ rows, int64_t r
 template <int kSlots, int kOrigins>
 __global__ void __launch_bounds__(kThreads)
     scan_kernel(const float* __restrict__ points, uint32_t count, uint32_t segment_size,
-                const int64_t* __restrict__ origins, const float* __restrict__ directions, int64_t num_origins, int k,
-                Key* __restrict__ partial) {
+                const int64_t* __restrict__ origins, const float* __restrict__ directions,
+                int64_t num_origins, int k, Key* __restrict__ partial) {
   const int lane = threadIdx.x % 32;
   const int64_t first = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kOrigins;
   if (first >= num_origins) return;
@@ -118,10 +119,10 @@ void directional_nearest(const float* points, int64_t count, const int64_t* orig
   with_slots(k, [&](auto slots) {
     constexpr int kSlots = decltype(slots)::value, kOrigins = origins_per_warp(kSlots);
     const dim3 grid(unsigned(divide_up(num_origins, kWarps * kOrigins)), unsigned(segments));
-    launch(grid, kThreads, stream, scan_kernel<kSlots, kOrigins>, points, uint32_t(count), uint32_t(segment_size),
-           origins, directions, num_origins, k, partial);
-    launch(unsigned(divide_up(num_origins, kWarps)), kThreads, stream, merge_kernel<kSlots>, partial, num_origins,
-           int(segments), k, indices, projections);
+    launch(grid, kThreads, stream, scan_kernel<kSlots, kOrigins>, points, uint32_t(count),
+           uint32_t(segment_size), origins, directions, num_origins, k, partial);
+    launch(unsigned(divide_up(num_origins, kWarps)), kThreads, stream, merge_kernel<kSlots>, partial,
+           num_origins, int(segments), k, indices, projections);
   });
 }
 

@@ -1,7 +1,9 @@
-// Exact nearest neighbours: one warp per query walks a tree of boxes with 32 children per node, nearest child first.
+// Exact nearest neighbours: one warp per query walks a tree of boxes with 32 children per node, nearest child
+// first.
 //
-// 32 lanes test the 32 boxes of a node, or the 32 points of a leaf, at once, with coalesced loads. The points lie in
-// Morton order, whose runs of 32 are compact wherever the points are dense, unlike the cells of a uniform grid.
+// 32 lanes test the 32 boxes of a node, or the 32 points of a leaf, at once, with coalesced loads. The points
+// lie in Morton order, whose runs of 32 are compact wherever the points are dense, unlike the cells of a
+// uniform grid.
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -47,7 +49,8 @@ Tree tree_at(const void* memory, int64_t count) {
   }
 }
 
-// ---- building -------------------------------------------------------------------------------------------------------
+// ---- building
+// -------------------------------------------------------------------------------------------------------
 
 __device__ uint64_t spread_bits(uint32_t value) {  // two zeros between the 21 bits
   uint64_t x = value;
@@ -58,16 +61,17 @@ __device__ uint64_t spread_bits(uint32_t value) {  // two zeros between the 21 b
   return (x | x << 2) & 0x1249249249249249ull;
 }
 
-__global__ void __launch_bounds__(kThreads) morton_kernel(const float* __restrict__ points, uint32_t count,
-                                                          const float* __restrict__ bounds,
-                                                          int64_t* __restrict__ codes) {
+__global__ void __launch_bounds__(kThreads)
+    morton_kernel(const float* __restrict__ points, uint32_t count, const float* __restrict__ bounds,
+                  int64_t* __restrict__ codes) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   uint64_t code = 0;
   for (int axis = 0; axis < 3; ++axis) {
     const float low = bounds[axis], extent = bounds[3 + axis] - low;
     const float cell = (points[3 * i + axis] - low) / extent * kMortonCells;
-    code |= spread_bits(cell > 0.0f ? static_cast<uint32_t>(fminf(cell, kMortonCells)) : 0u) << axis;  // NaN: 0
+    code |= spread_bits(cell > 0.0f ? static_cast<uint32_t>(fminf(cell, kMortonCells)) : 0u)
+            << axis;  // NaN: 0
   }
   codes[i] = static_cast<int64_t>(code);
 }
@@ -89,8 +93,8 @@ __device__ __forceinline__ void write_box(const Boxes& boxes, uint32_t node, int
   }
 }
 
-__global__ void __launch_bounds__(kThreads) leaves_kernel(const float* __restrict__ points,
-                                                          const int64_t* __restrict__ order, Tree tree) {
+__global__ void __launch_bounds__(kThreads)
+    leaves_kernel(const float* __restrict__ points, const int64_t* __restrict__ order, Tree tree) {
   const int lane = threadIdx.x % 32;
   const uint32_t leaf = blockIdx.x * kWarps + threadIdx.x / 32;
   if (leaf >= tree.levels[0].count) return;
@@ -117,10 +121,12 @@ __global__ void __launch_bounds__(kThreads) nodes_kernel(Boxes children, Boxes n
   write_box(nodes, node, lane, low, high);
 }
 
-// ---- searching ------------------------------------------------------------------------------------------------------
+// ---- searching
+// ------------------------------------------------------------------------------------------------------
 
-// The intrinsics round every step, as the CPU part does: no fused multiply-add. Subtraction, product and sum round
-// monotonically, so that a box is never farther than a point in it and pruning loses nothing, not even a tie.
+// The intrinsics round every step, as the CPU part does: no fused multiply-add. Subtraction, product and sum
+// round monotonically, so that a box is never farther than a point in it and pruning loses nothing, not even
+// a tie.
 __device__ __forceinline__ float squared_length(float x, float y, float z) {
   return __fadd_rn(__fadd_rn(__fmul_rn(x, x), __fmul_rn(y, y)), __fmul_rn(z, z));
 }
@@ -129,7 +135,8 @@ __device__ __forceinline__ float side(float low, float high, float q) {
   return fmaxf(fmaxf(__fsub_rn(low, q), __fsub_rn(q, high)), 0.0f);
 }
 
-// Bits of the squared distance from the query to a box, which order as it does; kVisited where there is no such box.
+// Bits of the squared distance from the query to a box, which order as it does; kVisited where there is no
+// such box.
 __device__ __forceinline__ uint32_t box_distance(const Boxes& boxes, uint32_t box, float3 query) {
   if (box >= boxes.count) return kVisited;
   const float* v = boxes.values + box;
@@ -139,24 +146,25 @@ __device__ __forceinline__ uint32_t box_distance(const Boxes& boxes, uint32_t bo
 }
 
 template <int kSlots>
-__device__ __forceinline__ void scan_leaf(const Tree& tree, uint32_t leaf, int lane, float3 query, int64_t exclude,
-                                          WarpTopK<kSlots>& best) {
+__device__ __forceinline__ void scan_leaf(const Tree& tree, uint32_t leaf, int lane, float3 query,
+                                          int64_t exclude, WarpTopK<kSlots>& best) {
   const int64_t slot = int64_t{leaf} * kFan + lane;
   Key key = kNoCandidate;
   if (slot < tree.count) {
     const float4 p = tree.points[slot];
     const uint32_t index = __float_as_uint(p.w);
     if (index != exclude)
-      key = make_key(squared_length(__fsub_rn(p.x, query.x), __fsub_rn(p.y, query.y), __fsub_rn(p.z, query.z)), index);
+      key = make_key(
+          squared_length(__fsub_rn(p.x, query.x), __fsub_rn(p.y, query.y), __fsub_rn(p.z, query.z)), index);
   }
   best.offer(key);
 }
 
-// Depth first; of the children not yet visited the nearest is next. `distances` (kMaxLevels, 32): of the children of the
-// open node of each level, this lane's at every 32nd place, so that no lane reads another's.
+// Depth first; of the children not yet visited the nearest is next. `distances` (kMaxLevels, 32): of the
+// children of the open node of each level, this lane's at every 32nd place, so that no lane reads another's.
 template <int kSlots>
-__device__ __forceinline__ void search(const Tree& tree, int lane, float3 query, int64_t exclude, uint32_t* distances,
-                                       WarpTopK<kSlots>& best) {
+__device__ __forceinline__ void search(const Tree& tree, int lane, float3 query, int64_t exclude,
+                                       uint32_t* distances, WarpTopK<kSlots>& best) {
   int level = tree.num_levels - 1;
   uint32_t first = 0;  // child of the open node
   distances[32 * level] = box_distance(tree.levels[level], first + lane, query);
@@ -184,21 +192,23 @@ __device__ __forceinline__ void search(const Tree& tree, int lane, float3 query,
 
 template <int kSlots>
 __global__ void __launch_bounds__(kThreads)
-    nearest_kernel(const __grid_constant__ Tree tree, const float* __restrict__ queries, const int64_t* __restrict__ exclude,
-                   int64_t num_queries, int k, int64_t* __restrict__ indices, float* __restrict__ squared_distances) {
+    nearest_kernel(const __grid_constant__ Tree tree, const float* __restrict__ queries,
+                   const int64_t* __restrict__ exclude, int64_t num_queries, int k,
+                   int64_t* __restrict__ indices, float* __restrict__ squared_distances) {
   __shared__ uint32_t distances[kWarps][kMaxLevels][32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t q = int64_t{blockIdx.x} * kWarps + warp;
   if (q >= num_queries) return;
   WarpTopK<kSlots> best;
   best.reset(k, lane);
-  search(tree, lane, make_float3(queries[3 * q], queries[3 * q + 1], queries[3 * q + 2]), exclude ? exclude[q] : -1,
-         &distances[warp][0][lane], best);
+  search(tree, lane, make_float3(queries[3 * q], queries[3 * q + 1], queries[3 * q + 2]),
+         exclude ? exclude[q] : -1, &distances[warp][0][lane], best);
   best.write(indices + q * k, squared_distances + q * k);
 }
 
 // Queries in the tree's order: the warps of a block read the same leaves.
-__global__ void __launch_bounds__(kThreads) mean_kernel(const __grid_constant__ Tree tree, int neighbours, float* __restrict__ result) {
+__global__ void __launch_bounds__(kThreads)
+    mean_kernel(const __grid_constant__ Tree tree, int neighbours, float* __restrict__ result) {
   __shared__ uint32_t distances[kWarps][kMaxLevels][32];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t slot = int64_t{blockIdx.x} * kWarps + warp;
@@ -222,11 +232,13 @@ __global__ void __launch_bounds__(32) single_point_kernel(float* result) {
 int64_t tree_bytes(int64_t count) {
   const Tree tree = tree_at(nullptr, count);
   int64_t bytes = count * int64_t(sizeof(float4));
-  for (int level = 0; level < tree.num_levels; ++level) bytes += 6 * int64_t(sizeof(float)) * tree.levels[level].count;
+  for (int level = 0; level < tree.num_levels; ++level)
+    bytes += 6 * int64_t(sizeof(float)) * tree.levels[level].count;
   return bytes;
 }
 
-void morton_codes(const float* points, int64_t count, const float* bounds, int64_t* codes, cudaStream_t stream) {
+void morton_codes(const float* points, int64_t count, const float* bounds, int64_t* codes,
+                  cudaStream_t stream) {
   launch(divide_up(count, kThreads), kThreads, stream, morton_kernel, points, uint32_t(count), bounds, codes);
 }
 
@@ -234,8 +246,8 @@ void build_tree(const float* points, int64_t count, const int64_t* order, void* 
   const Tree tree = tree_at(memory, count);
   launch(divide_up(tree.levels[0].count, kWarps), kThreads, stream, leaves_kernel, points, order, tree);
   for (int level = 1; level < tree.num_levels; ++level)
-    launch(divide_up(tree.levels[level].count, kWarps), kThreads, stream, nodes_kernel, tree.levels[level - 1],
-           tree.levels[level]);
+    launch(divide_up(tree.levels[level].count, kWarps), kThreads, stream, nodes_kernel,
+           tree.levels[level - 1], tree.levels[level]);
 }
 
 void mean_squared_distance(const void* memory, int64_t count, float* result, cudaStream_t stream) {
@@ -244,8 +256,8 @@ void mean_squared_distance(const void* memory, int64_t count, float* result, cud
   launch(divide_up(count, kWarps), kThreads, stream, mean_kernel, tree_at(memory, count), neighbours, result);
 }
 
-void nearest(const void* memory, int64_t count, const float* queries, const int64_t* exclude, int64_t num_queries,
-             int k, int64_t* indices, float* squared_distances, cudaStream_t stream) {
+void nearest(const void* memory, int64_t count, const float* queries, const int64_t* exclude,
+             int64_t num_queries, int k, int64_t* indices, float* squared_distances, cudaStream_t stream) {
   with_slots(k, [&](auto slots) {
     launch(divide_up(num_queries, kWarps), kThreads, stream, nearest_kernel<decltype(slots)::value>,
            tree_at(memory, count), queries, exclude, num_queries, k, indices, squared_distances);

@@ -1,7 +1,7 @@
 // The k best candidates of one query, kept sorted by the 32 lanes of a warp.
 //
-// A candidate is the key of ../top_k.h: the bits of its value (a float >= 0) above its index, so that one comparison
-// orders by value and breaks ties by index. The i-th best lies in lane i % 32, register i / 32.
+// A candidate is the key of ../top_k.h: the bits of its value (a float >= 0) above its index, so that one
+// comparison orders by value and breaks ties by index. The i-th best lies in lane i % 32, register i / 32.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -67,8 +67,8 @@ class WarpTopK {
   }
 
  private:
-  // From register s on. A recursion, not a loop: nvcc keeps the array in registers only where every index is a constant
-  // before it unrolls.
+  // From register s on. A recursion, not a loop: nvcc keeps the array in registers only where every index is
+  // a constant before it unrolls.
   template <int s = 0>
   __device__ __forceinline__ void insert(Key key) {
     const unsigned behind = __ballot_sync(kAllLanes, keys_[s] > key);
@@ -92,10 +92,14 @@ class WarpTopK {
 // Calls run(integral_constant of kSlots) with the fewest registers that hold k.
 template <class Run>
 void with_slots(int k, Run run) {
-  if (k <= 32) run(std::integral_constant<int, 1>{});
-  else if (k <= 64) run(std::integral_constant<int, 2>{});
-  else if (k <= 128) run(std::integral_constant<int, 4>{});
-  else run(std::integral_constant<int, 16>{});
+  if (k <= 32)
+    run(std::integral_constant<int, 1>{});
+  else if (k <= 64)
+    run(std::integral_constant<int, 2>{});
+  else if (k <= 128)
+    run(std::integral_constant<int, 4>{});
+  else
+    run(std::integral_constant<int, 16>{});
 }
 
 }  // namespace simple_knn
