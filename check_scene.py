@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options.sheet and patient is not None:
         write_sheet(options.sheet, patient, options.sheet_views)
-    shown = lines(report) if not options.quiet else (f.text for f in findings if f.level == "error")
-    print(*shown, sep="\n")
+    for line in lines(report) if not options.quiet else (f.text for f in findings if f.level == "error"):
+        print(line)
     sys.exit(bool(report["errors"] or (options.strict and report["warnings"])))
 
 

@@ -38,10 +38,11 @@ def scaled_schedule(
 ) -> tuple[OptimizationParams, GradiSegParams]:
     """Copies of the options with every boundary times `scale`, so that a short run passes the same phases.
 
-    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position learning
-    rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for does not get
-    faster: a round of densification or IGD needs the views, and an opacity reset takes about a thousand
-    iterations to heal (docs/LOG.md has what compressing them costs). Rates and thresholds stay too.
+    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
+    learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait
+    for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
+    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only repairs keep their
+    number: they follow what the model has learned. Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
     Raises: ValueError for a scale that is not positive.

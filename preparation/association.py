@@ -33,7 +33,7 @@ VIRTUAL_WEIGHT = 0.25  # a looked-up point beside a tracked one
 SAMPLES = 24  # virtual points per segment
 NEIGHBOURS = 8  # views in which they are looked up
 DEPTH_POINTS = 3  # observed points that a depth is interpolated from
-DEPTH_TOLERANCE = 0.05  # relative; a virtual point further off than this is hidden there
+DEPTH_TOLERANCE = 0.1  # relative; a virtual point further off than this is hidden there
 FAR = 1e6  # pixels between the points of two segments in the search for those of the same
 BLOCK = 1 << 16  # pairs of clusters scored at a time
 

@@ -1,7 +1,7 @@
 """The contact sheet: which id is which object. First every object at its largest, then a selection of views.
 
-A tile is a picture with a caption. The suffix of the file chooses: one picture (.png, .jpg), or a page that is
-one file (.html).
+A tile is a picture with a caption. The suffix of the file chooses: one picture (.png, .jpg), or one page
+(.html).
 """
 
 import base64
@@ -80,9 +80,8 @@ def view_tiles(patient: Patient, count: int) -> list[Tile]:
 
 
 def draw_ids(photo: Image.Image, ids: np.ndarray) -> Image.Image:
-    """A photo no larger than `TILE` under the colours of its ids (H,W) of any size, with their numbers."""
-    photo = photo.convert("RGB")
-    photo.thumbnail(TILE, Image.Resampling.LANCZOS)
+    """A photo, fitted to `TILE`, under the colours of its ids (H,W) of any size, with their numbers."""
+    photo = _fitted(photo.convert("RGB"), TILE)
     ids = resize_id_map(ids, *photo.size)
     colors = colorize_ids(torch.from_numpy(ids)).permute(1, 2, 0).numpy()
     pixels = np.asarray(photo, dtype=np.float32)
@@ -143,9 +142,14 @@ def _crop(photo: Image.Image, inside: np.ndarray) -> Image.Image:
     pixels = np.asarray(photo, dtype=np.float32)
     pixels = np.where(inside[..., None], pixels, 0.45 * pixels + 40)
     pixels[_edges(inside.astype(np.int32))] = 255
-    part = Image.fromarray(pixels.astype(np.uint8)).crop(box)
-    scale = min(OBJECT_TILE[0] / part.width, OBJECT_TILE[1] / part.height)
-    return part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
+    return _fitted(Image.fromarray(pixels.astype(np.uint8)).crop(box), OBJECT_TILE)
+
+
+def _fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture resized so that it touches `size`."""
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    edges = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(edges, Image.Resampling.LANCZOS)
 
 
 def _picture(objects: Sequence[Tile], views: Sequence[Tile]) -> Image.Image:

@@ -23,7 +23,7 @@ MEAN_BGR = (104.00699, 116.66877, 122.67892)  # of the pictures HED was trained 
 SMOOTHING = 1.0  # pixels, standard deviation: closes small gaps in edges
 FLAT = 0.1  # edge strength below which nothing is an edge
 BASIN = 5  # pixels: minima of the strength within a square of this size start the watershed
-JOIN = 0.45  # mean edge strength along a border below which its two sides are one segment
+JOIN = 0.5  # mean edge strength along a border below which its two sides are one segment
 MIN_AREA = 6e-4  # of the image (150 pixels of 640x360): smaller segments join their weakest neighbour
 
 Convolution = tuple[Tensor, Tensor]  # weight (O,I,k,k), bias (O,)

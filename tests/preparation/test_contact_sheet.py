@@ -34,12 +34,13 @@ def test_a_number_lies_inside_its_object() -> None:
 
 
 def test_unlabelled_pixels_stay_as_they_are() -> None:
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8))
-    ids = np.zeros((60, 80), dtype=np.int32)
+    width, height = TILE
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
+    ids = np.zeros((height, width), dtype=np.int32)
     np.testing.assert_array_equal(np.asarray(draw_ids(photo, ids)), np.asarray(photo))
-    ids[:, 40:] = 3
+    ids[:, width // 2 :] = 3
     changed = (np.asarray(draw_ids(photo, ids)) != np.asarray(photo)).any(axis=-1)
-    assert changed[:, 41:].mean() > 0.9 and not changed[:, :20].any()
+    assert changed[:, width // 2 + 1 :].mean() > 0.9 and not changed[:, : width // 4].any()
 
 
 def test_every_id_and_the_views_asked_for(patient: Patient) -> None:

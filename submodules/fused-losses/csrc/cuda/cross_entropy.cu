@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int quad = threadIdx.x % (S::classes), slice = threadIdx.x / S::classes;
   const int quad_class = quad / kVectors * 4, quad_vector = quad % kVectors;
   float4 dL_dweight[4] = {};
-  float dL_dbias[4] = {};
+  float dL_dbias = 0;  // of one of the 4 classes
   float loss = 0;
 
   for (int64_t tile = blockIdx.x; tile * kPixels < p.pixels; tile += gridDim.x) {
@@ -256,10 +256,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         multiply_add(dL_dweight[1], dL_dz.y, x);
         multiply_add(dL_dweight[2], dL_dz.z, x);
         multiply_add(dL_dweight[3], dL_dz.w, x);
-        dL_dbias[0] += dL_dz.x;
-        dL_dbias[1] += dL_dz.y;
-        dL_dbias[2] += dL_dz.z;
-        dL_dbias[3] += dL_dz.w;
+        dL_dbias += work[i * S::turned_row + quad_class + quad_vector];
       }
       __syncthreads();
     }
@@ -278,8 +275,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     row[1] = dL_dweight[c].y;
     row[2] = dL_dweight[c].z;
     row[3] = dL_dweight[c].w;
-    if (quad_vector == 0) mine[S::classes * kChannels + quad_class + c] = dL_dbias[c];
   }
+  mine[S::classes * kChannels + quad_class + quad_vector] = dL_dbias;
   __syncthreads();
   for (int i = threadIdx.x; i < S::outputs; i += kThreads) {
     float total = 0;

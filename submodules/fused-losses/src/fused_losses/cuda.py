@@ -151,13 +151,15 @@ def _run_l1_ssim(
     image: Tensor, target: Tensor, lambda_dssim: float, derivatives: bool
 ) -> tuple[Tensor, Tensor]:
     """-> loss and mean SSIM (2,), and what the backward pass needs."""
-    floats = _cuda.l1_ssim_floats(*image.shape, derivatives and lambda_dssim != 0)
+    channels, height, width = image.shape
+    derivatives = derivatives and lambda_dssim != 0
+    floats = _cuda.l1_ssim_floats(channels, height, width, derivatives)
     result, scratch = image.new_empty(2), image.new_empty(floats)
     with _use(image.device):
         _cuda.l1_ssim(
             *_image_arguments(image, target, lambda_dssim),
             scratch.data_ptr(),
-            derivatives and lambda_dssim != 0,
+            derivatives,
             result.data_ptr(),
             _stream(image.device),
         )
