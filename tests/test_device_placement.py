@@ -1,4 +1,4 @@
-"""Training stays on its device, and a step never waits for it: shown without a GPU, on tensors without values.
+"""Training stays on its device, and a step never waits for it: shown without a GPU, without values.
 
 Tensors on the device `meta` have a shape and no data. To mix them with others is an error, and so is every
 question for a value, for which the host would wait on a GPU. The compiled kernels, which have tests of their
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from simple_knn import PointTree
 from torch import Tensor, nn
 
 import gaussian_renderer
 import train
 from arguments import GradiSegParams, OptimizationParams, parse
-from gradiseg import la_knn, objective
+from gradiseg import objective
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Objective
@@ -78,7 +79,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fused_losses.Adam", Optimizer)
     monkeypatch.setattr(objective, "l1_ssim", lambda image, target, _: (image - target).abs().mean())
     monkeypatch.setattr(objective, "linear_cross_entropy", cross_entropy)
-    monkeypatch.setattr(la_knn, "knn", neighbours)
+    monkeypatch.setattr(PointTree, "knn", lambda self, *arguments, **named: neighbours(*arguments, **named))
 
 
 def training(opt: OptimizationParams, gradiseg: GradiSegParams) -> train.Training:
@@ -128,7 +129,7 @@ def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_point
 
 
 def test_no_tensor_is_left_to_the_default_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The roles change: the CPU is the run's device, and what names no device gets one that nothing mixes with."""
+    """The roles change: the CPU is the run's device, and what names no device gets one without values."""
     monkeypatch.undo()  # with the kernels
     config = tmp_path / "short.json"
     config.write_text(json.dumps(SCHEDULE))

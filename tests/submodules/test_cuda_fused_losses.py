@@ -185,7 +185,10 @@ def test_large_logits_do_not_overflow(device: str) -> None:
 
 
 def test_many_tiles_per_block(device: str) -> None:
-    check_cross_entropy(classification(16, 3, 190, 190), device)  # 1129 tiles, 1056 blocks
+    problem = classification(16, 3, 190, 190)  # 1129 tiles, 1056 blocks: the first ones take two each
+    problem["ignore_label"] = -1
+    problem["labels"][10:180] = -1  # tiles without a pixel are cheap
+    check_cross_entropy(problem, device)
 
 
 def test_only_some_gradients(device: str) -> None:
