@@ -9,6 +9,7 @@ from pathlib import Path
 from gradiseg.evaluation.images import image_metrics, score_run
 from gradiseg.evaluation.lpips import ARCHITECTURES, HINT, load_lpips
 from gradiseg.records import write_json
+from utils.device import DEVICES, select_device
 from utils.errors import run_command
 
 
@@ -29,6 +30,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="give it pictures in [0, 1] instead of [-1, 1], as 3DGS and Gaussian Grouping do",
     )
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser.parse_args(argv)
 
@@ -36,12 +40,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Scores each run, prints its means and writes `results.json` into its folder."""
     arguments = parse_arguments(argv)
+    device = select_device(arguments.device)
     wanted = arguments.lpips != "none"
-    lpips = load_lpips(arguments.lpips, arguments.lpips_from_zero) if wanted else None
+    lpips = load_lpips(arguments.lpips, arguments.lpips_from_zero, device) if wanted else None
     about = {"lpips_network": arguments.lpips, "lpips_input_range": [arguments.lpips_from_zero - 1, 1]}
     records = {}
     for model_path in arguments.model_paths:
-        record = score_run(model_path, image_metrics(lpips), arguments.iteration, arguments.per_view)
+        record = score_run(model_path, image_metrics(lpips), arguments.iteration, arguments.per_view, device)
         record |= about if lpips else {}
         write_json(model_path / "results.json", record)
         records[str(model_path)] = record

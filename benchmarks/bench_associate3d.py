@@ -47,11 +47,11 @@ def shuffle_masks(paths: Mapping[str, Path], folder: Path, seed: int) -> None:
 
 def contingency(maps: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Pixels (T,P) of every true id with every found id, summed over pairs of maps (true, found)."""
-    total = np.zeros((1, 1))
+    total: np.ndarray = np.zeros((1, 1))
     for true, found in maps:
         shape = true.max() + 1, found.max() + 1
         table = np.bincount((true * shape[1] + found).ravel(), minlength=shape[0] * shape[1]).reshape(shape)
-        grown = np.zeros(np.maximum(total.shape, shape))
+        grown: np.ndarray = np.zeros(np.maximum(total.shape, shape))
         grown[: total.shape[0], : total.shape[1]] = total
         grown[: shape[0], : shape[1]] += table
         total = grown

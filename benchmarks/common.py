@@ -1,10 +1,13 @@
-"""What the benchmarks share: scenes of any size, the check against the reference, the ceilings."""
+"""What the benchmarks share: models of any size, the check against the reference, ceilings, processes."""
 
+import multiprocessing
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +25,43 @@ from torch import Tensor
 from scene import GaussianModel
 from scene.cameras import Camera
 from scene.dataset_readers import BasicPointCloud
+from utils.errors import SceneError
 from utils.sh import SH2RGB
 
-Rasterize = Callable[[dict[str, Tensor], GaussianRasterizationSettings], tuple[Tensor, Tensor]]
+Arguments = dict[str, Tensor]
+Rasterize = Callable[[Arguments, GaussianRasterizationSettings], tuple[Tensor, Tensor]]
 
 # Of the L2 norm. In float32 single pixels of single Gaussians fall on either side of alpha = 1/255,
 # so the proof is the float64 one. The last type is the one whose times count.
 MAX_ERROR = {torch.float64: 1e-9, torch.float32: 1e-2}
+# What of a model and of a view takes the reference moments, and what takes it seconds.
+CHECKED = {"num_gaussians": 2_000, "pixels": 30_000}
+COMPARED = {"num_gaussians": 30_000, "pixels": 250_000}
 
 
-def resample(model: GaussianModel, count: int) -> None:
-    """Start `model` again from `count` points: a subset, or copies scattered by the local spacing."""
-    generator = torch.Generator().manual_seed(0)
+def resample(model: GaussianModel, count: int) -> str:
+    """Start `model` again from `count` points, a subset or copies; returns which, for the record."""
     n = model.num_gaussians
+    if count == n:
+        return "the scene's"
+    generator = torch.Generator().manual_seed(0)
     index = torch.randperm(n, generator=generator)[:count]
     if count > n:
         index = torch.cat([index, torch.randint(n, (count - n,), generator=generator)])
     points, spacing = model.get_xyz.detach()[index], model.get_scaling.detach()[index]
     points[n:] += torch.randn(points[n:].shape, generator=generator) * spacing[n:]
     colors = SH2RGB(model.params["f_dc"].detach()[index, 0]).clamp(0, 1)
-    cloud = BasicPointCloud(points.numpy(), colors.numpy())
-    model.create_from_pcd(cloud, model.spatial_lr_scale)
+    model.create_from_pcd(BasicPointCloud(points.numpy(), colors.numpy()), model.spatial_lr_scale)
+    return "random subset" if count < n else "the scene's, and random ones scattered by the local spacing"
 
 
-def rasterizer_arguments(model: GaussianModel) -> dict[str, Tensor]:
+def rasterizer_arguments(model: GaussianModel) -> Arguments:
     """The model as leaf tensors that the rasterizer and its reference take."""
     values = {
         "means3D": model.get_xyz,
         "means2D": torch.zeros_like(model.get_xyz),
         "opacities": model.get_opacity,
-        "shs": model.get_features,
+        "shs": model.get_features[:, : (model.active_sh_degree + 1) ** 2],
         "sh_objs": model.get_objects,
         "scales": model.get_scaling,
         "rotations": model.get_rotation,
@@ -75,15 +85,13 @@ def settings_of(camera: Camera, sh_degree: int) -> GaussianRasterizationSettings
     )
 
 
-def core(arguments: dict[str, Tensor], settings: GaussianRasterizationSettings) -> tuple[Tensor, Tensor]:
+def core(arguments: Arguments, settings: GaussianRasterizationSettings) -> tuple[Tensor, Tensor]:
     """Colour (3,H,W) and identity (D,H,W) by the compiled core."""
     color, _, objects = GaussianRasterizer(settings)(**arguments)
     return color, objects
 
 
-def by_reference(
-    arguments: dict[str, Tensor], settings: GaussianRasterizationSettings
-) -> tuple[Tensor, Tensor]:
+def by_reference(arguments: Arguments, settings: GaussianRasterizationSettings) -> tuple[Tensor, Tensor]:
     """The same by the PyTorch definition."""
     color, _, objects, _, _ = reference.rasterize(settings=settings, **arguments)
     return color, objects
@@ -97,7 +105,7 @@ def upstream_gradients(settings: GaussianRasterizationSettings, channels: int = 
 
 
 def differentiate(
-    function: Rasterize, arguments: dict[str, Tensor], settings: GaussianRasterizationSettings
+    function: Rasterize, arguments: Arguments, settings: GaussianRasterizationSettings
 ) -> list[Tensor]:
     """Both images, then the gradients of every argument."""
     images = function(arguments, settings)
@@ -106,59 +114,62 @@ def differentiate(
     return [tensor.detach() for tensor in (*images, *gradients)]
 
 
-def timed(function: Rasterize, *args: Any, repeats: int = 1) -> tuple[list[Tensor], float]:
-    """`differentiate`, and the milliseconds of the fastest of `repeats` calls."""
+def fastest(call: Callable[[], Any], repeats: int = 5) -> float:
+    """Milliseconds of the fastest of `repeats` calls."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        tensors = differentiate(function, *args)
-        times.append(1e3 * (time.perf_counter() - start))
-    return tensors, min(times)
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
 
 
-def check_and_compare(model: GaussianModel, settings: GaussianRasterizationSettings) -> dict[str, float]:
-    """Refuse results that differ from the reference's; milliseconds of both, forward and backward.
+def relative_errors(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[float]:
+    """Norm of every difference over the norm of `theirs`.
+
+    Hence the floor: round Gaussians have no gradient by their rotation, both are rounding errors there.
+    """
+    floor = 1e-6 * max(float(b.norm()) for b in theirs)
+    return [float((a - b).norm()) / max(float(b.norm()), floor) for a, b in zip(ours, theirs, strict=True)]
+
+
+def compare(model: GaussianModel, camera: Camera, num_gaussians: int, pixels: int) -> dict[str, Any]:
+    """Errors and times, forward and backward, beside the reference's.
+
+    Of a larger model or view, random Gaussians and a smaller image are compared; the record says how many.
 
     Raises:
-        SystemExit: an image or a gradient is off by more than MAX_ERROR.
+        SceneError: an image or a gradient is off by more than MAX_ERROR.
     """
-    figures: dict[str, float] = {}
+    width, height = camera.image_width, camera.image_height
+    if (scale := (pixels / (width * height)) ** 0.5) < 1:
+        camera = camera.at_resolution(round(scale * width), round(scale * height))
+    settings = settings_of(camera, model.active_sh_degree)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(model.num_gaussians, generator=generator)[:num_gaussians].sort().values
+    figures: dict[str, Any] = {"num_gaussians": len(chosen), "image": [camera.image_width, camera.image_height]}
     for dtype, limit in MAX_ERROR.items():
         arguments = {
-            name: value.detach().to(dtype).requires_grad_()
+            name: value.detach()[chosen].to(dtype).requires_grad_()
             for name, value in rasterizer_arguments(model).items()
         }
-        (ours, ms), (theirs, reference_ms) = (
-            timed(core, arguments, settings, repeats=5),
-            timed(by_reference, arguments, settings),
-        )
-        # Round Gaussians have no gradient with respect to their rotation: there, both are rounding errors.
-        floor = 1e-6 * max(float(b.norm()) for b in theirs)
-        error = max(
-            float((a - b).norm()) / max(float(b.norm()), floor) for a, b in zip(ours, theirs, strict=True)
-        )
+        calls = [partial(differentiate, function, arguments, settings) for function in (core, by_reference)]
+        error = max(relative_errors(calls[0](), calls[1]()))
         if not error <= limit:
-            raise SystemExit(f"error: the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
+            raise SceneError(f"the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
         figures[f"error_{dtype}".replace("torch.", "")] = error
+    ms, reference_ms = fastest(calls[0]), fastest(calls[1], 1)
     return figures | {"ms": ms, "reference_ms": reference_ms, "ratio_to_reference": reference_ms / ms}
 
 
 def ceilings() -> dict[str, float]:
     """What this machine reaches now with the current number of threads: products and copies by PyTorch."""
-
-    def best(call: Callable[[], Any]) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
     a, b, big = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.zeros(1 << 25)
     target = torch.empty_like(big)
     return {
-        "gflops": 2 * 1024**3 / best(lambda: a @ b) * 1e-9,
-        "gb_per_s": 2 * 4 * big.numel() / best(lambda: target.copy_(big)) * 1e-9,
+        "threads": torch.get_num_threads(),
+        "gflops": 2 * 1024**3 / fastest(lambda: a @ b) * 1e-6,
+        "gb_per_s": 2 * 4 * big.numel() / fastest(lambda: target.copy_(big)) * 1e-6,
     }
 
 
@@ -170,3 +181,11 @@ def environment() -> dict[str, Any]:
         "instruction_set": instruction_set(),
         "torch": torch.__version__,
     }
+
+
+def alone(function: Callable[..., Any], *args: Any) -> Any:
+    """The result of `function` in a process of its own, whose peak of memory is its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.common"])  # found from the root; elsewhere it only takes longer
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(function, *args).result()

@@ -87,7 +87,7 @@ class Run:
         return [
             [*train, "--quiet"],
             ["render.py", *of_run, "--skip_train"],
-            ["metrics.py", *of_run],
+            ["metrics.py", *of_run, "--lpips", "none"],
             ["scripts/eval_lerf_mask.py", *of_run],
         ]
 

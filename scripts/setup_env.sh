@@ -3,6 +3,7 @@
 # pyproject.toml, the three of submodules/ (compiled here) and the tools of the tests. Quick when nothing has changed.
 #
 #   bash scripts/setup_env.sh                    PYTHON=python3.12 chooses another interpreter (3.10 or later)
+#   GRADISEG_CUDA=on bash scripts/setup_env.sh   auto (default): with CUDA where an nvcc works; on, off; docs/gpu.md
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,11 +43,17 @@ if ! up_to_date gradiseg "$sum"; then
   echo "$sum" >"$stamps/gradiseg"
 fi
 
+cuda="${GRADISEG_CUDA:-auto} ${GRADISEG_CUDA_ARCHITECTURES:-} ${CUDACXX:-} ${CUDA_HOME:-} $(
+  compgen -G '.venv/lib/python*/site-packages/nvidia/cu*/bin/nvcc' || command -v nvcc || true
+)"
+compiled=
 for package in simple-knn fused-losses diff-gaussian-rasterization; do
-  sum=$(checksum "submodules/$package")
+  sum="$cuda $(checksum "submodules/$package")"
   up_to_date "$package" "$sum" && continue
   command -v "${CXX:-c++}" >/dev/null || fail "no C++ compiler (${CXX:-c++}). Install GCC or Clang, or set CXX."
   echo "Compiling $package ..."
   install --no-deps --force-reinstall "./submodules/$package"
   echo "$sum" >"$stamps/$package"
+  compiled=1
 done
+if [[ -n $compiled ]]; then "$python" -m diff_gaussian_rasterization; fi

@@ -11,6 +11,7 @@ from utils.errors import SceneError
 
 logger = logging.getLogger("gradiseg")
 
+DEVICES = ("auto", "cpu", "cuda")
 # The compiled packages, and a name by which ours is told from another package of the same name.
 PACKAGES = {
     "diff_gaussian_rasterization": "instruction_set",

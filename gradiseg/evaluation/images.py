@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from fused_losses import ssim
 from torch import Tensor
 
@@ -27,7 +28,9 @@ def image_metrics(lpips: PairMetric | None) -> dict[str, PairMetric]:
     return metrics if lpips is None else metrics | {"lpips": lpips}
 
 
-def score_folder(folder: Path, metrics: dict[str, PairMetric]) -> dict[str, dict[str, float]]:
+def score_folder(
+    folder: Path, metrics: dict[str, PairMetric], device: torch.device | str = "cpu"
+) -> dict[str, dict[str, float]]:
     """Scores `folder/renders/*.png` against the same names in `folder/gt`: `{file name: {metric: value}}`.
 
     Raises:
@@ -41,7 +44,7 @@ def score_folder(folder: Path, metrics: dict[str, PairMetric]) -> dict[str, dict
         truth = folder / "gt" / path.name
         if not truth.is_file():
             raise SceneError(f"{truth}: missing beside its render. Run render.py on this model again.")
-        image, target = read_image(path), read_image(truth)
+        image, target = read_image(path).to(device), read_image(truth).to(device)
         scores[path.name] = {name: metric(image, target) for name, metric in metrics.items()}
     return scores
 
@@ -68,11 +71,15 @@ def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, 
 
 
 def score_run(
-    model_path: Path, metrics: dict[str, PairMetric], iteration: int = -1, per_view: bool = False
+    model_path: Path,
+    metrics: dict[str, PairMetric],
+    iteration: int = -1,
+    per_view: bool = False,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Scores a run: the mean of every metric, of which split and iteration, and per view on request."""
     split, iteration, folder = evaluation_folder(model_path, iteration)
-    scores = score_folder(folder, metrics)
+    scores = score_folder(folder, metrics, device)
     means = {name: float(np.mean([row[name] for row in scores.values()])) for name in metrics}
     record: dict[str, Any] = means | {"split": split, "iteration": iteration, "views": len(scores)}
     return record | ({"per_view": scores} if per_view else {})

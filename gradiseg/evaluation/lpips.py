@@ -126,7 +126,9 @@ def packaged_weights(network: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def load_lpips(network: str = "vgg", from_zero: bool = False) -> PairMetric | None:
+def load_lpips(
+    network: str = "vgg", from_zero: bool = False, device: torch.device | str = "cpu"
+) -> PairMetric | None:
     """LPIPS of a picture and its target (3, H, W) in [0, 1], None where there are no weights.
 
     The pictures are brought to [-1, 1], for which LPIPS was fitted. 3DGS's and Gaussian Grouping's metrics.py
@@ -141,7 +143,6 @@ def load_lpips(network: str = "vgg", from_zero: bool = False) -> PairMetric | No
         distance = LearnedPerceptualImagePatchSimilarity(net_type=network)
     else:
         return None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     distance.to(device)
     scale, shift = (1, 0) if from_zero else (2, -1)
 

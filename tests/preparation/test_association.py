@@ -14,7 +14,7 @@ HALF = 0.55
 def tile_views(
     shifts: list[float], tracks: int, labels: np.ndarray | None = None, seed: int = 0
 ) -> tuple[list[SegmentedView], np.ndarray, np.ndarray]:
-    """Views of three tiles before a wall by cameras shifted in x, each view's nodes in an order of its own.
+    """Views of three tiles before a wall by cameras shifted in x, nodes of each in an order of its own.
 
     `tracks` points per tile and as many on the wall. Returns views, and the view and the surface (0 = wall) of
     every node. `labels` (V,4) merges surfaces: the segment of surface s in view v is that of labels[v, s].
@@ -26,7 +26,9 @@ def tile_views(
     wall = wall[surface_at(wall) == 0][: 2 * tracks]
     positions = np.column_stack([np.concatenate([tiles, wall]), np.full(len(tiles) + len(wall), DEPTH)])
     rows, columns = np.indices((SIZE, SIZE)) + 0.5
-    views, view_of, surface_of = [], [], []
+    views = []
+    view_of: list[int] = []
+    surface_of: list[int] = []
     for v, shift in enumerate(shifts):
         world = np.stack(
             [(columns - SIZE / 2) / FOCAL * DEPTH + shift, (rows - SIZE / 2) / FOCAL * DEPTH], -1

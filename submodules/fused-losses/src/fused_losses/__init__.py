@@ -1,4 +1,4 @@
-"""Fused losses and optimizer of Gaussian splatting training, on CPU cores.
+"""Fused losses and optimizer of Gaussian splatting training, on CPU cores and CUDA GPUs.
 
 - `l1_ssim`, `ssim`: the colour loss of 3DGS (Kerbl et al. 2023, eq. 7) and its SSIM (Wang et al. 2004).
 - `linear_cross_entropy`: 1x1 convolution + softmax cross-entropy without the C x H x W logits.

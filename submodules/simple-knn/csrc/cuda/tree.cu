@@ -191,7 +191,7 @@ __device__ __forceinline__ void search(const Tree& tree, int lane, float3 query,
 }
 
 template <int kSlots>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kSlots > 4 ? 2 : 4)
     nearest_kernel(const __grid_constant__ Tree tree, const float* __restrict__ queries,
                    const int64_t* __restrict__ exclude, int64_t num_queries, int k,
                    int64_t* __restrict__ indices, float* __restrict__ squared_distances) {

@@ -1,0 +1,74 @@
+"""scripts/gpu_check.sh and benchmarks/bench_cuda.py as far as they run without a GPU, which is all but the device."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import bench_cuda, common
+from utils.errors import SceneError
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+SIZE = (48, 32)
+
+
+def gpu_check(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """The script with this Python on the CPU."""
+    command = ["bash", str(ROOT / "scripts/gpu_check.sh"), "--out", str(out), "--device", "cpu", "--quick"]
+    settings = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *flags], env=settings, capture_output=True, text=True, check=False)
+
+
+def test_the_script_reports_and_times(tmp_path: Path) -> None:
+    done = gpu_check(tmp_path, "--parts", "report bench sanitize")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {name: entry["status"] for name, entry in summary.items()} == dict.fromkeys(
+        ("report", "bench", "sanitize_memcheck", "sanitize_racecheck", "sanitize_synccheck"), 0
+    )
+    assert "CUDA part" in (tmp_path / "report.log").read_text()
+    bench = json.loads((tmp_path / "bench.json").read_text())
+    assert [entry["channels"] for entry in bench["results"]] == [3, 19]
+    assert bench["results"][1]["ms"]["step"] > 0
+
+
+def test_a_part_that_fails_is_noted_and_the_others_run(tmp_path: Path) -> None:
+    missing = tmp_path / "nothing"
+    done = gpu_check(tmp_path / "out", "--parts", "report bench", "--original", str(missing))
+    assert done.returncode == 1
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["bench"]["status"] != 0 and summary["report"]["status"] == 0
+    assert str(missing) in (tmp_path / "out/bench.log").read_text()
+
+
+def test_a_wrong_flag_shows_the_usage(tmp_path: Path) -> None:
+    done = gpu_check(tmp_path, "--prats", "bench")
+    assert done.returncode == 2 and "--parts" in done.stderr
+
+
+def test_a_difference_from_the_cpu_core_stops_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_cuda, "COMPARED", 50)
+    assert max(bench_cuda.compare_with_cpu(SIZE, CPU).values()) == 0
+    calls = iter([1.0, 1.01])
+    exact = common.differentiate
+    monkeypatch.setattr(
+        common, "differentiate", lambda *call: [t * factor for factor in [next(calls)] for t in exact(*call)]
+    )
+    with pytest.raises(SceneError, match="nothing was timed"):
+        bench_cuda.compare_with_cpu(SIZE, CPU)
+
+
+def test_the_gaussians_of_the_benchmark_are_in_view() -> None:
+    model = bench_cuda.random_model(200, *SIZE, CPU)
+    color, objects = common.core(
+        common.rasterizer_arguments(model), common.settings_of(bench_cuda.view(*SIZE, CPU), 3)
+    )
+    assert color.shape == (3, 32, 48) and objects.shape == (16, 32, 48)
+    assert (color.sum(0) > 0).float().mean() > 0.3
+    projected = model.get_xyz[:, :2] / model.get_xyz[:, 2:] * SIZE[0] / bench_cuda.FIELD_OF_VIEW
+    assert (projected.abs() <= torch.tensor(SIZE) / 2 + 1e-3).all()
