@@ -8,7 +8,6 @@ Nothing is timed before loss and gradients matched the reference. Times are the 
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
+import utils.openmp  # noqa: F401  # isort: skip
 import torch
 from fused_losses import Adam, l1_ssim, linear_cross_entropy, reference
 from torch import Tensor
 
 from benchmarks import common
 from gradiseg.records import write_json
+from utils.errors import SceneError, run_command
 
 CHANNELS, IDENTITY = 3, 16
 ADAM_COLUMNS = (3, 3, 45, 1, 3, 4, 16)  # numbers per Gaussian of the model's parameters
@@ -55,12 +56,12 @@ class Case:
     def check(self) -> float:
         """The largest error beside the reference.
 
-        Raises: SystemExit where it exceeds MAX_ERROR.
+        Raises: SceneError where it exceeds MAX_ERROR.
         """
         pairs = zip(self.differentiate(self.ours), self.differentiate(self.theirs), strict=True)
         error = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
         if not error <= MAX_ERROR:
-            raise SystemExit(f"error: off by {error:.1e} of the reference; nothing was timed.")
+            raise SceneError(f"the kernel is off by {error:.1e} of the reference; nothing was timed.")
         return error
 
 
@@ -92,26 +93,15 @@ def cases(width: int, height: int, classes: int) -> dict[str, Case]:
     }
 
 
-def fastest(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` calls, after one that does not count."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def record(name: str, seconds: float, reference_seconds: float, flops: float, size: float) -> dict[str, Any]:
+def record(name: str, ms: float, reference_ms: float, flops: float, size: float) -> dict[str, Any]:
     """What one measurement is reported as."""
     return {
         "name": name,
         "threads": torch.get_num_threads(),
-        "ms": 1e3 * seconds,
-        "gflops": flops / seconds * 1e-9,
-        "gb_per_s": size / seconds * 1e-9,
-        "ratio_to_reference": reference_seconds / seconds,
+        "ms": ms,
+        "gflops": flops / ms * 1e-6,
+        "gb_per_s": size / ms * 1e-6,
+        "ratio_to_reference": reference_ms / ms,
     }
 
 
@@ -121,9 +111,9 @@ def measure_adam(count: int, repeats: int) -> dict[str, Any]:
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     ours, theirs = Adam(parameters), torch.optim.Adam(parameters)
-    seconds, reference_seconds = fastest(ours.step, repeats), fastest(theirs.step, repeats)
+    ms, reference_ms = (common.timed(adam.step, repeats)[1] for adam in (ours, theirs))
     numbers = count * sum(ADAM_COLUMNS)
-    return record("adam", seconds, reference_seconds, ADAM_FLOPS * numbers, ADAM_BYTES * numbers)
+    return record("adam", ms, reference_ms, ADAM_FLOPS * numbers, ADAM_BYTES * numbers)
 
 
 def main() -> None:
@@ -150,11 +140,11 @@ def main() -> None:
     }
     for threads in options.threads:
         torch.set_num_threads(threads)
-        result["ceilings"].append({"threads": threads, **common.ceilings()})
+        result["ceilings"].append(common.ceilings())
         for name, case in losses.items():
-            seconds = fastest(partial(case.differentiate, case.ours), options.repeats)
-            theirs = fastest(partial(case.differentiate, case.theirs), 3)
-            result["results"].append(record(name, seconds, theirs, case.flops, case.bytes))
+            _, ms = common.timed(partial(case.differentiate, case.ours), options.repeats)
+            _, reference_ms = common.timed(partial(case.differentiate, case.theirs), 4)
+            result["results"].append(record(name, ms, reference_ms, case.flops, case.bytes))
         result["results"].append(measure_adam(options.num_gaussians, options.repeats))
     print(json.dumps(result, indent=2))
     if options.json:
@@ -162,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,18 +13,18 @@ A model of 100,000 Gaussians from a scene of 637 x 358 pixels:
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
+import utils.openmp  # noqa: F401  # isort: skip
 import torch
 
 import train
@@ -32,9 +32,12 @@ from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineP
 from benchmarks import common
 from gradiseg.progress import peak_memory_mb
 from gradiseg.records import write_json
+from utils.errors import run_command
 from utils.general import seed_everything
+from utils.memory import keep_freed_memory
 
-WARM_UP = 5
+WARM_UP = 5  # steps that are not timed
+NEVER = 10**9  # interval of what would change the model at once: its number of Gaussians, its opacities
 
 
 class Stages:
@@ -70,10 +73,14 @@ def prepare(options: argparse.Namespace, folder: str) -> train.Training:
     """The training whose steps are timed."""
     seed_everything(0)
     args = ModelParams(
-        source_path=options.scene, model_path=folder, resolution=options.resolution, train_split=True
+        source_path=options.scene,
+        model_path=folder,
+        resolution=options.resolution,
+        train_split=Path(options.scene, "images_train").is_dir(),
     )
-    run = RunParams(quiet=True)
-    training = train.Training(args, PipelineParams(), OptimizationParams(), GradiSegParams(), run)
+    opt = OptimizationParams(densification_interval=NEVER, opacity_reset_interval=NEVER)
+    gradiseg = GradiSegParams(igd_interval=NEVER, repair_masks=False)
+    training = train.Training(args, PipelineParams(device="cpu"), opt, gradiseg, RunParams(quiet=True))
     if options.checkpoint:
         training.start_from(options.checkpoint)
     elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:
@@ -82,17 +89,18 @@ def prepare(options: argparse.Namespace, folder: str) -> train.Training:
     return training
 
 
-def check(options: argparse.Namespace) -> dict[str, float]:
+def beside_reference(options: argparse.Namespace) -> dict[str, Any]:
     """The rasterizer against its reference on the first view of this training."""
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         training = prepare(options, folder)
-        settings = common.settings_of(training.cameras[0], training.model.active_sh_degree)
-        return common.check_and_compare(training.model, settings)
+        return common.compare(training.model, training.cameras[0], **common.COMPARED)
 
 
 def measure(training: train.Training, steps: int) -> dict[str, Any]:
-    """Milliseconds per step, and of its stages."""
+    """Milliseconds per step, and of its stages, under the conditions of `train.train`."""
+    keep_freed_memory()
+    gc.freeze()
     for _ in range(WARM_UP):
         training.step()
     stages = Stages()
@@ -114,31 +122,27 @@ def main() -> None:
     parser.add_argument("--scene", required=True, help="scene folder")
     parser.add_argument("-r", "--resolution", type=int, default=1, help="as train.py takes it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
-    parser.add_argument(
-        "--model", "--checkpoint", dest="checkpoint", help="chkpnt*.pth of train.py to go on from"
-    )
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
+    model.add_argument("--model", dest="checkpoint", help="chkpnt*.pth of train.py to go on from")
     parser.add_argument("--steps", type=int, default=60, help="training steps that are timed")
     parser.add_argument("--json", type=Path, help="where the figures go, too")
     options = parser.parse_args()
-    # In a process of its own: the reference takes gigabytes, which peak_mb must not count.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        comparison = process.submit(check, options).result()
-
+    reference = common.alone(beside_reference, options)  # it takes gigabytes, which peak_mb must not count
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         training = prepare(options, folder)
         figures = measure(training, options.steps)
     camera = training.cameras[0]
     result = {
-        "scene": Path(options.scene).name,
+        "scene": Path(options.scene).resolve().name,
         "image": [camera.image_width, camera.image_height],
         "num_gaussians": training.model.num_gaussians,
         "threads": options.threads,
         **figures,
         "peak_mb": peak_memory_mb(),
-        "ratio_to_reference": comparison["ratio_to_reference"],
-        "reference": comparison,
+        "ratio_to_reference": reference["ratio_to_reference"],
+        "reference": reference,
         "environment": common.environment(),
     }
     print(json.dumps(result, indent=2))
@@ -147,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -114,14 +114,14 @@ def differentiate(
     return [tensor.detach() for tensor in (*images, *gradients)]
 
 
-def fastest(call: Callable[[], Any], repeats: int = 5) -> float:
-    """Milliseconds of the fastest of `repeats` calls."""
+def timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
+    """What `call` returns, and the milliseconds of the fastest of `repeats` calls."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        call()
+        result = call()
         times.append(time.perf_counter() - start)
-    return 1e3 * min(times)
+    return result, 1e3 * min(times)
 
 
 def relative_errors(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[float]:
@@ -147,18 +147,21 @@ def compare(model: GaussianModel, camera: Camera, num_gaussians: int, pixels: in
     settings = settings_of(camera, model.active_sh_degree)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(model.num_gaussians, generator=generator)[:num_gaussians].sort().values
-    figures: dict[str, Any] = {"num_gaussians": len(chosen), "image": [camera.image_width, camera.image_height]}
+    figures: dict[str, Any] = {
+        "num_gaussians": len(chosen),
+        "image": [camera.image_width, camera.image_height],
+    }
     for dtype, limit in MAX_ERROR.items():
         arguments = {
             name: value.detach()[chosen].to(dtype).requires_grad_()
             for name, value in rasterizer_arguments(model).items()
         }
-        calls = [partial(differentiate, function, arguments, settings) for function in (core, by_reference)]
-        error = max(relative_errors(calls[0](), calls[1]()))
+        ours, ms = timed(partial(differentiate, core, arguments, settings))
+        theirs, reference_ms = timed(partial(differentiate, by_reference, arguments, settings), 1)
+        error = max(relative_errors(ours, theirs))
         if not error <= limit:
             raise SceneError(f"the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
         figures[f"error_{dtype}".replace("torch.", "")] = error
-    ms, reference_ms = fastest(calls[0]), fastest(calls[1], 1)
     return figures | {"ms": ms, "reference_ms": reference_ms, "ratio_to_reference": reference_ms / ms}
 
 
@@ -168,8 +171,8 @@ def ceilings() -> dict[str, float]:
     target = torch.empty_like(big)
     return {
         "threads": torch.get_num_threads(),
-        "gflops": 2 * 1024**3 / fastest(lambda: a @ b) * 1e-6,
-        "gb_per_s": 2 * 4 * big.numel() / fastest(lambda: target.copy_(big)) * 1e-6,
+        "gflops": 2 * 1024**3 / timed(lambda: a @ b)[1] * 1e-6,
+        "gb_per_s": 2 * 4 * big.numel() / timed(lambda: target.copy_(big))[1] * 1e-6,
     }
 
 
@@ -186,6 +189,6 @@ def environment() -> dict[str, Any]:
 def alone(function: Callable[..., Any], *args: Any) -> Any:
     """The result of `function` in a process of its own, whose peak of memory is its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.common"])  # found from the root; elsewhere it only takes longer
+    context.set_forkserver_preload(["benchmarks.common", "gradiseg.progress"])  # once for all processes
     with ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(function, *args).result()

@@ -1,4 +1,4 @@
-"""scripts/gpu_check.sh and benchmarks/bench_cuda.py as far as they run without a GPU, which is all but the device."""
+"""scripts/gpu_check.sh and benchmarks/bench_cuda.py as far as they run without a GPU."""
 
 import json
 import os

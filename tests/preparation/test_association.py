@@ -16,8 +16,8 @@ def tile_views(
 ) -> tuple[list[SegmentedView], np.ndarray, np.ndarray]:
     """Views of three tiles before a wall by cameras shifted in x, nodes of each in an order of its own.
 
-    `tracks` points per tile and as many on the wall. Returns views, and the view and the surface (0 = wall) of
-    every node. `labels` (V,4) merges surfaces: the segment of surface s in view v is that of labels[v, s].
+    `tracks` points per tile and more on the wall. Returns views, and view and surface (0 = wall) per node.
+    `labels` (V,4) merges surfaces: the segment of surface s in view v is that of labels[v, s].
     """
     generator = np.random.default_rng(seed)
     offsets = generator.uniform(-HALF, HALF, (len(CENTRES), tracks, 2))

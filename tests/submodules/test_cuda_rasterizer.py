@@ -68,6 +68,10 @@ class Backend(ABC):
         """As `test_rasterizer.run`; float64 tensors of the CPU in and out."""
 
     @abstractmethod
+    def render(self, gaussians: Gaussians, camera: Settings) -> Tensors:
+        """Outputs by name, on the CPU."""
+
+    @abstractmethod
     def assert_close(self, actual: Tensors, expected: Tensors) -> None:
         """Equal up to rounding."""
 
@@ -96,6 +100,10 @@ class OnShim(Backend):
         with self.watch(gaussians, camera, order):
             return run(core, gaussians, camera, names)
 
+    def render(self, gaussians: Gaussians, camera: Settings) -> Tensors:
+        with self.watch(gaussians, camera):
+            return core(gaussians, camera)
+
     @contextlib.contextmanager
     def watch(self, gaussians: Gaussians, camera: Settings, order: int = 0) -> Iterator[None]:
         """Launches are checked; working memory is made anew, since the checks know what is made inside."""
@@ -114,12 +122,12 @@ class OnGpu(Backend):
     def run(
         self, gaussians: Gaussians, camera: Settings, names: tuple[str, ...] = DIFFERENTIABLE, order: int = 0
     ) -> tuple[Tensors, Tensors]:
-        def render(inputs: Gaussians, settings: Settings) -> Tensors:
-            moved = {name: value.to("cuda", torch.float32) for name, value in inputs.items()}
-            outputs = core(moved, on_gpu(settings))
-            return {k: v.cpu() if k == "radii" else v.to("cpu", torch.float64) for k, v in outputs.items()}
+        return run(self.render, gaussians, camera, names)
 
-        return run(render, gaussians, camera, names)
+    def render(self, gaussians: Gaussians, camera: Settings) -> Tensors:
+        moved = {name: value.to("cuda", torch.float32) for name, value in gaussians.items()}
+        outputs = core(moved, on_gpu(camera))
+        return {k: v.cpu() if k == "radii" else v.to("cpu", torch.float64) for k, v in outputs.items()}
 
     def assert_close(self, actual: Tensors, expected: Tensors) -> None:
         assert_close_in_float32(actual, expected)
@@ -178,7 +186,7 @@ def test_every_sh_degree(backend: Backend, degree: int, identity_geometry_grad: 
     assert all(gradient.abs().max() > 0 for gradient in gradients.values())
 
 
-@pytest.mark.parametrize("channels", [0, 1, 3, 5, 8, 9, 16, 17, 20, 36, 40, 64])
+@pytest.mark.parametrize("channels", [0, 1, 8, 9, 16, 17, 40, 64])
 def test_any_number_of_channels(backend: Backend, channels: int) -> None:
     for changes in ({}, DETACHED_IDENTITY):
         outputs, _ = backend.assert_matches(*scene(channels=channels, **changes))
@@ -192,7 +200,7 @@ def test_any_image_size(backend: Backend, size: tuple[int, int]) -> None:
     assert outputs["color"].shape == (3, size[1], size[0])
 
 
-@pytest.mark.parametrize("names", [(name,) for name in DIFFERENTIABLE] + [("alpha", "depth")])
+@pytest.mark.parametrize("names", [("color",), ("objects",), ("alpha", "depth")])
 def test_a_loss_of_some_outputs(backend: Backend, names: tuple[str, ...]) -> None:
     for changes in ({}, DETACHED_IDENTITY):
         _, gradients = backend.assert_matches(*scene(channels=20, **changes), names)
@@ -292,13 +300,11 @@ def test_more_than_65535_tiles(backend: Backend) -> None:
         camera, [(float(x), 0.0, 2.0) for x in places], scales=torch.full((3, 3), 4e-6).double()
     )
     del gaussians["sh_objs"]
-    outputs, gradients = backend.run(gaussians, camera, ("alpha",))
-    alpha, drawn = outputs["alpha"][0], 0
+    alpha, drawn = backend.render(gaussians, camera)["alpha"][0], 0
     for x in places:
         assert alpha[x].item() == pytest.approx(0.5, abs=0.02)  # float32 places it to a tenth of a pixel
         drawn += int((alpha[x - 8 : x + 9] > 0).sum())
     assert int((alpha > 0).sum()) == drawn  # and nothing elsewhere
-    assert (gradients["opacities"] != 0).all()
 
 
 # The kernels' own promises.
@@ -306,9 +312,9 @@ def test_more_than_65535_tiles(backend: Backend) -> None:
 
 @pytest.mark.parametrize("channels", [0, 16])
 def test_the_order_of_threads_and_blocks_changes_no_bit(on_shim: OnShim, channels: int) -> None:
-    gaussians, camera = scene(300, 40, 29, channels=channels)
+    gaussians, camera = scene(100, 33, 18, channels=channels)
     outputs, gradients = on_shim.run(gaussians, camera)
-    for order in (1, 5):
+    for order in (1, 5):  # backwards, shuffled
         again, gradients_again = on_shim.run(gaussians, camera, order=order)
         assert all(torch.equal(again[name], value) for name, value in outputs.items()), order
         assert all(torch.equal(gradients_again[name], value) for name, value in gradients.items()), order

@@ -48,7 +48,7 @@ __device__ __forceinline__ float3 load(const float* __restrict__ rows, int64_t r
 
 // partial: (num_origins, segments, k); blockIdx.y is the segment.
 template <int kSlots, int kOrigins>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     scan_kernel(const float* __restrict__ points, uint32_t count, uint32_t segment_size,
                 const int64_t* __restrict__ origins, const float* __restrict__ directions,
                 int64_t num_origins, int k, Key* __restrict__ partial) {

@@ -1,0 +1,92 @@
+"""benchmarks/: the scripts run on the demo scene, report what they promise and refuse wrong results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diff_gaussian_rasterization import instruction_set
+
+from arguments import ModelParams
+from benchmarks import bench_rasterizer, common
+from scene.dataset_readers import SceneInfo, read_scene
+from utils.errors import SceneError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = str(ROOT / "data" / "demo")
+
+
+def figures_of(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """What a benchmark writes with `--json`."""
+    output = folder / "out.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments, "--json", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(output.read_text())
+    return figures
+
+
+@pytest.fixture(scope="module")
+def demo() -> SceneInfo:
+    """The demo scene without its pixels."""
+    return read_scene(ModelParams(source_path=DEMO, model_path=""))
+
+
+def test_the_rasterizer_in_every_combination(tmp_path: Path) -> None:
+    sizes, isas = ("40x30", "8"), sorted({instruction_set(), "baseline"})
+    flags = ("--num_gaussians", "300", "--threads", "1", "2", "-r", *sizes, "--isa", *isas)
+    figures = figures_of("bench_rasterizer.py", tmp_path, "--scene", DEMO, *flags)
+    results = figures["results"]
+    found = [(tuple(r["image"]), r["num_gaussians"], r["instruction_set"], r["threads"]) for r in results]
+    images = ((40, 30), (20, 15))
+    assert found == [(image, 300, isa, n) for image in images for isa in isas for n in (1, 2)]
+    assert figures["reference"]["ratio_to_reference"] > 1
+    assert {"error_float64", "error_float32"} <= set(figures["reference"])
+    for result in results:
+        assert result["ms"] == pytest.approx(sum(result["stages"].values()))
+        assert result["points"] == "random subset" and result["peak_mb"] > 50
+        assert min(result[name] for name in ("gflops", "gb_per_s", "blended_pairs_per_pixel")) > 0
+        assert result["check"]["error_float64"] < 1e-9
+        assert max(result.get("isa_errors", {"none": 0.0}).values()) < 1e-3
+        assert ("isa_errors" in result) == (result["instruction_set"] != isas[0])
+    assert all(r["speedup"] == 1 for r in results if r["threads"] == 1)
+
+
+def test_a_training_step_at_the_start(tmp_path: Path) -> None:
+    flags = ("-r", "8", "--num_gaussians", "1000", "--threads", "1", "--steps", "2")
+    figures = figures_of("bench_train_step.py", tmp_path, "--scene", DEMO, *flags)
+    assert figures["num_gaussians"] == 1000 and figures["image"] == [20, 15]
+    assert figures["ms_per_step"] == pytest.approx(sum(figures["stages"].values()))
+    assert set(figures["stages"]) == {"render", "losses", "backward", "densification", "optimizers"}
+    assert figures["peak_mb"] > 50 and figures["ratio_to_reference"] > 1
+
+
+def test_the_losses(tmp_path: Path) -> None:
+    flags = ("--width", "24", "--height", "20", "--num_gaussians", "50", "--threads", "1", "--repeats", "1")
+    figures = figures_of("bench_losses.py", tmp_path, *flags)
+    assert [r["name"] for r in figures["results"]] == ["l1_ssim", "linear_cross_entropy", "adam"]
+    assert all(r["ms"] > 0 and r["ratio_to_reference"] > 0 for r in figures["results"])
+
+
+def test_a_wrong_result_is_not_timed(demo: SceneInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = bench_rasterizer.start(demo, 200)
+    camera = bench_rasterizer.views(demo, "8")[0]
+    sample = {"num_gaussians": 50, "pixels": 150}
+    figures = common.compare(model, camera, **sample)
+    assert figures["num_gaussians"] == 50 and figures["image"] == [14, 11]
+    core = common.core
+    monkeypatch.setattr(common, "core", lambda *args: (1.1 * core(*args)[0], core(*args)[1]))
+    with pytest.raises(SceneError, match="nothing was timed"):
+        common.compare(model, camera, **sample)
+
+
+def test_a_model_of_any_size_comes_from_the_points_of_the_scene(demo: SceneInfo) -> None:
+    whole = {tuple(point) for point in torch.from_numpy(demo.point_cloud.points).float().tolist()}
+    for count, told in ((100, "subset"), (len(whole), "the scene's"), (len(whole) + 50, "scattered")):
+        model, points = bench_rasterizer.start(demo, count)
+        found = {tuple(point) for point in model.get_xyz.detach().tolist()}
+        assert told in points and model.num_gaussians == count
+        assert len(found & whole) == min(count, len(whole))
