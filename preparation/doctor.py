@@ -119,7 +119,7 @@ def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[P
     views = info.train_cameras + info.test_cameras
     with ThreadPoolExecutor(THREADS) as pool:
         read = pool.map(partial(_read_view, points=info.point_cloud.points), views)
-        found = list(tqdm(read, "Reading views", len(views), leave=False, disable=quiet))
+        found = list(tqdm(read, "Reading views", len(views), leave=False, disable=quiet or None))
     patient = Patient(
         params, min_views, info, {view.image_name: facts for view, facts in zip(views, found, strict=True)}
     )

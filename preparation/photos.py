@@ -93,7 +93,7 @@ def some(names: Sequence[str]) -> str:
 def _for_each(names: Sequence[str], work: Callable[[str], str], source: Path, what: str, quiet: bool) -> None:
     """Call `work` on every name, in threads; it returns why a photo cannot be read, or nothing."""
     with ThreadPoolExecutor(THREADS) as pool:
-        problems = list(tqdm(pool.map(work, names), what, len(names), leave=False, disable=quiet))
+        problems = list(tqdm(pool.map(work, names), what, len(names), leave=False, disable=quiet or None))
     bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
     if bad:
         raise SceneError(

@@ -121,7 +121,7 @@ def extract_features(
         if name not in known:
             with Image.open(photos / name) as file:
                 by_size.setdefault(file.size, []).append(name)
-    with tqdm(names, "Features", initial=len(known), leave=False, disable=quiet) as bar:
+    with tqdm(names, "Features", initial=len(known), leave=False, disable=quiet or None) as bar:
         for size, group in by_size.items():
             for chunk in _chunks(group, 2 * options.num_threads):
                 check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
@@ -169,7 +169,7 @@ def match_features(
     verification = colmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = options.seed
     pair_list = database.with_suffix(".pairs.txt")
-    with tqdm(pairs, "Matches", leave=False, disable=quiet) as bar:
+    with tqdm(pairs, "Matches", leave=False, disable=quiet or None) as bar:
         for chunk in _chunks(pairs, TILE**2):
             check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
             pair_list.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in chunk), encoding="utf-8")
@@ -194,7 +194,10 @@ def build_models(database: Path, photos: Path, models: Path, options: SfmParams,
     pipeline.ba_refine_principal_point = options.refine_principal_point
     with _open(database) as opened:
         photo_count, pair_count = opened.num_images(), opened.num_verified_image_pairs()
-    with atomic_folder(models) as temporary, tqdm(total=photo_count, desc="Poses", disable=quiet) as bar:
+    with (
+        atomic_folder(models) as temporary,
+        tqdm(total=photo_count, desc="Poses", disable=quiet or None) as bar,
+    ):
         found = colmap.incremental_mapping(
             database, photos, temporary, pipeline, next_image_callback=lambda: bar.update()
         )

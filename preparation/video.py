@@ -26,7 +26,9 @@ def extract_frames(video: Path, folder: Path, count: int, max_size: int, quiet: 
     stretches = min(count, total)
     best: dict[int, float] = {}
     with atomic_folder(folder) as temporary:
-        for index, frame in enumerate(tqdm(_frames(video), "Frames", total, leave=False, disable=quiet)):
+        for index, frame in enumerate(
+            tqdm(_frames(video), "Frames", total, leave=False, disable=quiet or None)
+        ):
             if max_size:
                 frame.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
             stretch = min(index * stretches // total, stretches - 1)

@@ -28,8 +28,9 @@ from utils.errors import SceneError, run_command
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = 75
 REGISTERS, WARPS, WARP = 65_536, 64, 32  # of a multiprocessor; 8.6, 8.9 and 12.x hold 48 warps
-# The tile kernels are compiled per number of channels, padded to 4; 3 + 16 is what has to be fast.
-COLD = re.compile(r"_tiles<float, (?!20\b)")
+# Tile kernels are compiled per number of channels, padded to 4, and searches per 32 neighbours; 3 + 16
+# channels and up to 32 neighbours are what has to be fast.
+COLD = re.compile(r"_tiles<float, (?!20\b)|scan_kernel<(?!1\b)")
 ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for 'sm_(?P<architecture>\d+)'.*?"
     r"(?P<stack>\d+) bytes stack frame, "

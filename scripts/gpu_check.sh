@@ -99,7 +99,7 @@ train() { # train NAME SCENE FLAGS...: trains, renders, scores and keeps some pi
   "$python" train.py -s "$source" -m "$run" --device "$device" --overwrite --quiet \
     --config_file config/gradiseg/train.json "$@" || return
   "$python" render.py -m "$run" --device "$device" --skip_train --quiet || return
-  "$python" metrics.py -m "$run" --json "$run/../metrics.json" || return
+  "$python" metrics.py -m "$run" --device "$device" --json "$run/../metrics.json" || return
   if [[ -d $source/test_mask ]]; then
     "$python" scripts/eval_lerf_mask.py -m "$run" --device "$device" --json "$run/../masks.json" --quiet || return
   fi

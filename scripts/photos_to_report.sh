@@ -32,7 +32,7 @@ step masks
   $python prepare_masks.py -s "$scene" --backend associate3d --segmenter hed ${MASKS:-} $quiet
 step check
 classes=$($python check_scene.py -s "$scene" --eval --num_classes 65536 --json "$run/check.json" \
-  --sheet "$run/ids.html" ${CHECK:-} $quiet >&2 &&
+  --sheet "$run/ids.html" ${CHECK:-} >&2 &&
   $python -c 'import json, sys; print(max(256, 1 + max(map(int, json.load(open(sys.argv[1]))["ids"]), default=0)))' \
     "$run/check.json")
 step training
