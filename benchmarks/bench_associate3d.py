@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 import numpy as np
 
 from arguments import ModelParams
-from benchmarks.common import environment
+from benchmarks.machine import environment
 from preparation import association
 from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_id_map
 from preparation.masks import MIN_VIEWS, associate_views

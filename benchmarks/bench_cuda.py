@@ -28,7 +28,7 @@ from fused_losses import l1_ssim, linear_cross_entropy, reference
 from torch import Tensor
 
 from arguments import OptimizationParams
-from benchmarks import common
+from benchmarks import common, machine
 from gaussian_renderer import render
 from gradiseg.records import write_json
 from scene import GaussianModel
@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     is_gpu = device.type == "cuda"
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
-        "environment": common.environment(),
+        "environment": machine.environment(),
         "errors_against_cpu": compare_with_cpu(options.size[0], device),
         "ceilings": ceilings(clock, 1 << 28 if is_gpu else 1 << 22),
         "results": [

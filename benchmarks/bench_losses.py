@@ -20,7 +20,7 @@ import torch
 from fused_losses import Adam, l1_ssim, linear_cross_entropy, reference
 from torch import Tensor
 
-from benchmarks import common
+from benchmarks import machine
 from gradiseg.records import write_json
 from utils.errors import SceneError, run_command
 
@@ -111,7 +111,7 @@ def measure_adam(count: int, repeats: int) -> dict[str, Any]:
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     ours, theirs = Adam(parameters), torch.optim.Adam(parameters)
-    ms, reference_ms = (common.timed(adam.step, repeats)[1] for adam in (ours, theirs))
+    ms, reference_ms = (machine.timed(adam.step, repeats)[1] for adam in (ours, theirs))
     numbers = count * sum(ADAM_COLUMNS)
     return record("adam", ms, reference_ms, ADAM_FLOPS * numbers, ADAM_BYTES * numbers)
 
@@ -133,17 +133,17 @@ def main() -> None:
         "image": [options.width, options.height],
         "classes": options.classes,
         "num_gaussians": options.num_gaussians,
-        "environment": common.environment(),
+        "environment": machine.environment(),
         "errors": {name: case.check() for name, case in losses.items()},
         "ceilings": [],
         "results": [],
     }
     for threads in options.threads:
         torch.set_num_threads(threads)
-        result["ceilings"].append(common.ceilings())
+        result["ceilings"].append(machine.ceilings())
         for name, case in losses.items():
-            _, ms = common.timed(partial(case.differentiate, case.ours), options.repeats)
-            _, reference_ms = common.timed(partial(case.differentiate, case.theirs), 4)
+            _, ms = machine.timed(partial(case.differentiate, case.ours), options.repeats)
+            _, reference_ms = machine.timed(partial(case.differentiate, case.theirs), 4)
             result["results"].append(record(name, ms, reference_ms, case.flops, case.bytes))
         result["results"].append(measure_adam(options.num_gaussians, options.repeats))
     print(json.dumps(result, indent=2))

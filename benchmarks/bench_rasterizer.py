@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 
 import utils.openmp  # noqa: F401  # isort: skip
 import torch
+from diff_gaussian_rasterization import instruction_set
 
 from arguments import ModelParams
-from benchmarks import common
+from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
 from gradiseg.records import write_json
 from scene import GaussianModel
@@ -92,7 +93,7 @@ def measure(model: GaussianModel, cameras: list[Camera]) -> dict[str, Any]:
     ms, pixels = forward + backward, settings.image_width * settings.image_height
     traffic = 3 * 4 * 19 * pixels + 4 * ROW_BYTES * instances  # images: written, read with their gradients
     return {
-        "instruction_set": common.instruction_set(),
+        "instruction_set": instruction_set(),
         "threads": torch.get_num_threads(),
         "ms": ms,
         "stages": {"forward": forward, "backward": backward},
@@ -154,7 +155,7 @@ def configuration(
 def ceilings(threads: int) -> dict[str, float]:
     """Of the machine with so many threads."""
     torch.set_num_threads(threads)
-    return common.ceilings()
+    return machine.ceilings()
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -182,7 +183,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--num_gaussians", type=int, nargs="+", help="default: the scene's points")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
-    parser.add_argument("--isa", nargs="+", default=[common.instruction_set()], help="avx512, avx2, baseline")
+    parser.add_argument("--isa", nargs="+", default=[instruction_set()], help="avx512, avx2, baseline")
     parser.add_argument("--json", type=Path, help="where the figures go")
     return parser.parse_args()
 
@@ -191,19 +192,19 @@ def main() -> None:
     """Compare, measure, report."""
     options = parse_arguments()
     info = read_scene(ModelParams(source_path=options.scene, model_path=""))
-    reference = common.alone(beside_reference, options, info)
+    reference = machine.alone(beside_reference, options, info)
     result: dict[str, Any] = {
         "scene": Path(options.scene).resolve().name,
-        "environment": common.environment(),
+        "environment": machine.environment(),
         "formulas": FORMULAS,
         "reference": reference,
-        "ceilings": [common.alone(ceilings, threads) for threads in options.threads],
+        "ceilings": [machine.alone(ceilings, threads) for threads in options.threads],
         "results": [],
     }
     for size in options.resolution:
         for count in options.num_gaussians or [len(info.point_cloud.points)]:
-            errors = common.alone(check, options, info, size, count)
-            measured = common.alone(configuration, options, info, size, count)
+            errors = machine.alone(check, options, info, size, count)
+            measured = machine.alone(configuration, options, info, size, count)
             result["results"] += [{**entry, **errors[entry["instruction_set"]]} for entry in measured]
     print(table(result["results"]))
     print(

@@ -29,7 +29,7 @@ import torch
 
 import train
 from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineParams, RunParams
-from benchmarks import common
+from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
 from gradiseg.records import write_json
 from utils.errors import run_command
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="training steps that are timed")
     parser.add_argument("--json", type=Path, help="where the figures go, too")
     options = parser.parse_args()
-    reference = common.alone(beside_reference, options)  # it takes gigabytes, which peak_mb must not count
+    reference = machine.alone(beside_reference, options)  # it takes gigabytes, which peak_mb must not count
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         training = prepare(options, folder)
@@ -143,7 +143,7 @@ def main() -> None:
         "peak_mb": peak_memory_mb(),
         "ratio_to_reference": reference["ratio_to_reference"],
         "reference": reference,
-        "environment": common.environment(),
+        "environment": machine.environment(),
     }
     print(json.dumps(result, indent=2))
     if options.json:

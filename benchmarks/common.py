@@ -1,27 +1,14 @@
-"""What the benchmarks share: models of any size, the check against the reference, ceilings, processes."""
+"""Models of any size for the benchmarks, and the rasterizer beside its reference."""
 
-import multiprocessing
-import os
-import platform
-import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
-
 import torch
-from diff_gaussian_rasterization import (
-    GaussianRasterizationSettings,
-    GaussianRasterizer,
-    instruction_set,
-    reference,
-)
+from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer, reference
 from torch import Tensor
 
+from benchmarks.machine import timed
 from scene import GaussianModel
 from scene.cameras import Camera
 from scene.dataset_readers import BasicPointCloud
@@ -116,16 +103,6 @@ def differentiate(
     return [tensor.detach() for tensor in (*images, *gradients)]
 
 
-def timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
-    """What `call` returns, and the milliseconds of the fastest of `repeats` calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        times.append(time.perf_counter() - start)
-    return result, 1e3 * min(times)
-
-
 def relative_errors(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[float]:
     """Norm of every difference over the norm of `theirs`."""
     norms = [float(tensor.norm()) for tensor in theirs]
@@ -163,32 +140,3 @@ def compare(model: GaussianModel, camera: Camera, num_gaussians: int, pixels: in
             raise SceneError(f"the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
         figures[f"error_{dtype}".replace("torch.", "")] = error
     return figures | {"ms": ms, "reference_ms": reference_ms, "ratio_to_reference": reference_ms / ms}
-
-
-def ceilings() -> dict[str, float]:
-    """What this machine reaches now with the current number of threads: products and copies by PyTorch."""
-    a, b, big = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.zeros(1 << 25)
-    target = torch.empty_like(big)
-    return {
-        "threads": torch.get_num_threads(),
-        "gflops": 2 * 1024**3 / timed(lambda: a @ b)[1] * 1e-6,
-        "gb_per_s": 2 * 4 * big.numel() / timed(lambda: target.copy_(big))[1] * 1e-6,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Where the figures come from."""
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "instruction_set": instruction_set(),
-        "torch": torch.__version__,
-    }
-
-
-def alone(function: Callable[..., Any], *args: Any) -> Any:
-    """The result of `function` in a process of its own, whose peak of memory is its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.common", "gradiseg.progress"])  # once for all processes
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(function, *args).result()

@@ -54,7 +54,7 @@ def test_resuming_gives_the_bits_of_going_on(tmp_path: Path) -> None:
         contents, other, OptimizationParams(), other_classifier, other_optimizer, labels
     )
     assert restored == (123, [4, 0, 2])
-    assert [(uid, repaired.sum()) for uid, repaired in labels.state_dict().items()] == [(5, 6)]
+    assert [(uid, int(repaired.sum())) for uid, repaired in labels.state_dict().items()] == [(5, 6)]
     assert train(other, other_classifier, other_optimizer) == drawn
     after = rows(other)
     for name, value in rows(model).items():

@@ -39,7 +39,7 @@ def test_distance_is_zero_on_both_sides_of_a_boundary_and_grows_by_pixels() -> N
 
 def test_centres_land_where_the_pinhole_camera_puts_them() -> None:
     points = torch.tensor([[0.0, 0.0, 2.0], [1.0, -0.5, 2.0]])
-    assert np.allclose(pixels_of(points, camera()), [[18, 16], [18 + 15, 16 - 7.5]])
+    assert np.allclose(pixels_of(points, camera()), np.array([[18, 16], [18 + 15, 16 - 7.5]]))
 
 
 def test_counts_only_what_the_view_sees_and_tells_the_chosen_apart() -> None:
