@@ -55,7 +55,9 @@ def one_thread() -> Iterator[None]:
 def shim() -> build.Shim:
     """The CUDA part, compiled as C++; a minute of a busy processor the first time, then cached."""
     sources = [CSRC / "cuda/bindings.cpp", CSRC / "cuda/rasterizer.cu"]
-    return build.extension("_cuda", sources, include=[CSRC], defines=["GS_CUDA_DOUBLE"])
+    # A name of its own: nanobind knows the Workspace of a package that was built with CUDA already.
+    defines = ["GS_CUDA_DOUBLE", "Workspace=ShimWorkspace"]
+    return build.extension("_cuda", sources, include=[CSRC], defines=defines)
 
 
 class Backend(ABC):
