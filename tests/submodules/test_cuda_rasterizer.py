@@ -33,6 +33,7 @@ from tests.submodules.test_rasterizer import (
     core,
     full_call,
     leaves,
+    opaque_scene,
     random_loss,
     run,
     scene,
@@ -237,6 +238,10 @@ def test_sh_coefficients_as_a_pair(backend: Backend) -> None:
 
 
 # Scenes that stress one stage.
+
+
+def test_opaque_gaussians(backend: Backend) -> None:
+    backend.assert_matches(*opaque_scene())
 
 
 def test_a_crowded_image(backend: Backend) -> None:

@@ -190,14 +190,16 @@ struct ForwardTile {
       V raw_alpha[kTogether];
       BlendStep<V, M> steps[kTogether];
       raw_alphas(rows, list + n, x, y, raw_alpha);
+      const M before = alive;
       blend_steps<V, M, T>(raw_alpha, t, alive, steps);
+      const bool finished = lane_any(lane_and_not(before, alive));  // backward, too, has to meet what finishes a pixel
       for (int h = 0; h < kTogether; ++h) {
         const int k = list[n + h];
         const bool hit = lane_any(steps[h].hit);  // taken in without a branch, which would often be mispredicted
         weight[count] = steps[h].weight;
         hit_row[count] = rows[k];
         count += hit;
-        hits[k] |= uint16_t(hit << block);
+        hits[k] |= uint16_t((hit | finished) << block);
       }
     }
     transmittance[block] = t, live[block] = alive;
