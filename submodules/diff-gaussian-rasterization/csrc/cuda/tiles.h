@@ -122,8 +122,11 @@ __global__ void __launch_bounds__(kTileThreads, 4) forward_tiles(Inputs in, Outp
       for (; wanted; wanted &= wanted - 1) {
         const int n = __ffs(wanted) - 1;
         const T* const row = word_rows + n * kForwardRow<kChannels>;
+        const bool before = live;
         const auto step = closing_step<T, bool, T>(raw_alpha_at(row, x, y), transmittance, live);
         if (!__any_sync(kAllLanes, step.hit)) {
+          // Backward, too, has to meet what only finishes a pixel.
+          if (__any_sync(kAllLanes, before && !live)) hits |= 1u << n;
           if (!__any_sync(kAllLanes, live)) break;
           continue;
         }
