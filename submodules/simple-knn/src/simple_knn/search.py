@@ -25,7 +25,7 @@ def distCUDA2(points: Tensor) -> Tensor:
     points (N, 3) -> (N,). A duplicate is an other point, at distance 0. Where fewer than three others exist
     the mean is over those there are, and 0 for a single point.
 
-    Raises: ValueError where `points` has another shape or type, or holds NaN or infinity.
+    Raises: ValueError where `points` has another shape or type, or (on the CPU) holds NaN or infinity.
     """
     device = _device_for(points)
     checked_points = _coordinates("points", points, device)  # (N, 3)
@@ -45,8 +45,8 @@ def knn(points: Tensor, queries: Tensor, k: int, exclude: Tensor | None = None) 
     none) -> indices (M, k) int64, squared distances (M, k); index -1 and distance infinity where fewer than k
     points remain.
 
-    Raises: ValueError where an argument has another shape or type, holds NaN or infinity, or k is not in 1 ..
-    512.
+    Raises: ValueError where an argument has another shape or type, holds NaN or infinity (on the CPU), or k is
+    not in 1 .. 512.
     """
     return PointTree().knn(points, queries, k, exclude)
 
@@ -142,7 +142,10 @@ def _device_for(points: Tensor) -> torch.device:
 
 
 def _coordinates(name: str, tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor as the searches read it: on `device`, contiguous, checked."""
+    """The tensor as the searches read it: on `device`, contiguous, checked.
+
+    Values on a GPU are not: reading them back would wait for the device. The rasterizer's kernels refuse NaN.
+    """
     if tensor.ndim != 2 or tensor.shape[1] != 3:
         raise ValueError(f"{name} must have shape (count, 3), not {tuple(tensor.shape)}.")
     if tensor.dtype != torch.float32:
@@ -150,9 +153,8 @@ def _coordinates(name: str, tensor: Tensor, device: torch.device) -> Tensor:
     if len(tensor) > _MAX_POINTS:
         raise ValueError(f"{name} holds {len(tensor)} rows, more than 32-bit indices can name.")
     checked = tensor.detach().to(device).contiguous()
-    if len(checked) and not all(
-        math.isfinite(bound) for bound in checked.aminmax()
-    ):  # one pass; NaN propagates
+    readable = len(checked) and not checked.is_cuda
+    if readable and not all(math.isfinite(bound) for bound in checked.aminmax()):  # one pass; NaN propagates
         raise ValueError(f"{name} holds NaN or infinity.")
     return checked
 
@@ -163,7 +165,7 @@ def _indices(name: str, tensor: Tensor, length: int, low: int, high: int, device
     if tensor.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, not {tensor.dtype}.")
     checked = tensor.to(device).contiguous()
-    if length and not (low <= int(checked.min()) and int(checked.max()) < high):
+    if length and not checked.is_cuda and not (low <= int(checked.min()) and int(checked.max()) < high):
         raise ValueError(f"{name} must lie in {low} .. {high - 1}.")
     return checked
 
