@@ -45,8 +45,8 @@ def knn(points: Tensor, queries: Tensor, k: int, exclude: Tensor | None = None) 
     none) -> indices (M, k) int64, squared distances (M, k); index -1 and distance infinity where fewer than k
     points remain.
 
-    Raises: ValueError where an argument has another shape or type, holds NaN or infinity (on the CPU), or k is
-    not in 1 .. 512.
+    Raises: ValueError where an argument has another shape or type, holds NaN or infinity (on the CPU), or k
+    is not in 1 .. 512.
     """
     return PointTree().knn(points, queries, k, exclude)
 
