@@ -226,7 +226,7 @@ def _run(command: Sequence[str], target: Path) -> None:
 
 
 def _nanobind_root() -> Path:
-    import nanobind  # type: ignore[import-untyped]
+    import nanobind
 
     return Path(nanobind.__file__).parent
 
