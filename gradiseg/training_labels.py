@@ -30,6 +30,7 @@ from scene.cameras import Camera
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
 MIN_CONFIDENCE = 0.3  # a label below competes as if at it: dividing by less would raise noise to a rival
+UNLABELLED = 0  # the id of pixels without an object
 STRIDE = 2  # the mean probabilities are taken over every second row and column
 
 IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
@@ -60,6 +61,9 @@ class TrainingLabels:
         cameras = [camera for camera in cameras if camera.is_masked]
         agreement = self._agreement(cameras, render_identity)  # (K, K)
         weight = label_weights(agreement).to(self.classifier.weight.device)  # (K,)
+        # No object, so not to be favoured for being rarely certain: holes would grow along every boundary.
+        unlabelled = self.classifier.class_ids == UNLABELLED
+        weight = torch.where(unlabelled, weight.clamp_max(1.0), weight)
         changed = total = 0
         for camera in cameras:
             mask = self._of_mask(camera)  # (H, W)

@@ -72,6 +72,19 @@ def test_a_thin_object_that_the_model_half_believes_in_stays() -> None:
         assert torch.equal(labels.int(), classifier.labels(truth()))
 
 
+def test_a_faint_belief_in_unlabelled_pixels_does_not_make_more_of_them() -> None:
+    classifier = one_hot_classifier()
+    masks = [truth() for _ in range(VIEWS)]
+    masks[0][masks[0] == CUP] = 0
+    certain = encoded(classifier, truth())
+    nothing = encoded(classifier, torch.zeros(SIZE, SIZE, dtype=torch.int64))
+    doubtful = torch.where(
+        truth() == CUP, 0.53 * certain + 0.47 * nothing, certain
+    )  # p(0) = 0.38, under p(cup)
+    for labels in repaired(masks[1:], doubtful, margin=1.0) + repaired(masks, doubtful, margin=1.0)[1:]:
+        assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
 def test_a_wider_margin_changes_fewer_labels_and_an_infinite_one_only_unsupported_ones() -> None:
     torch.manual_seed(0)
     classifier = one_hot_classifier()
