@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from arguments import GradiSegParams
 from gaussian_renderer import render
-from gradiseg.igd import HALF_MEAN, anomaly_score, split_axis
+from gradiseg.igd import anomalous_gaussians, half_offset
 from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -35,13 +36,11 @@ class Anomalies:
     offset: Tensor
 
 
-def anomalies(model: GaussianModel, chosen: Tensor, rule: str) -> Anomalies:
-    """What IGD's next round sees; `chosen` is `select_anomalous` of the model's accumulators."""
-    state = model.state
-    score = anomaly_score(state["identity_gradient_accum"], state["identity_gradient_denom"], rule)
-    deviation = model.get_scaling.detach()
-    axis, direction = split_axis(deviation, model.get_rotation.detach(), ops.first_moment(model, "xyz"))
-    offset = HALF_MEAN * deviation.gather(1, axis[:, None]) * direction
+def anomalies(model: GaussianModel, options: GradiSegParams) -> Anomalies:
+    """What IGD's next round sees."""
+    score, chosen = anomalous_gaussians(model, options)
+    gradient = ops.first_moment(model, "xyz")
+    _, offset = half_offset(model.get_scaling.detach(), model.params["rotation"].detach(), gradient)
     return Anomalies(score, chosen, offset)
 
 

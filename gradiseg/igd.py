@@ -101,24 +101,28 @@ class IdentityGradientDensification(DensificationStrategy):
 
     def _split(self, model: GaussianModel) -> int:
         """Split the anomalous Gaussians in two, under the cap the most anomalous first; returns how many."""
-        options = self.gradiseg
-        accum, denom = model.state["identity_gradient_accum"], model.state["identity_gradient_denom"]
-        anomalous = select_anomalous(
-            accum,
-            denom,
-            options.igd_rule,
-            threshold=options.igd_grad_threshold,
-            std_factor=options.igd_std_factor,
-            quantile=options.igd_quantile,
-        )
-        score = anomaly_score(accum, denom, options.igd_rule)
+        score, anomalous = anomalous_gaussians(model, self.gradiseg)
         parents = limit_growth(anomalous, score, growth_budget(model, self.opt.max_gaussians))
-        if options.igd_split == "directional":
+        if self.gradiseg.igd_split == "directional":
             children = directional_children(model.params, parents, ops.first_moment(model, "xyz"))
         else:
             children = random_children(model.params, parents)
         ops.split(model, parents, children)  # the children's accumulators start at zero
         return int(parents.sum())
+
+
+def anomalous_gaussians(model: GaussianModel, options: GradiSegParams) -> tuple[Tensor, Tensor]:
+    """The scores (N,) of the model's accumulated gradients, and which of them are anomalous (N,) bool."""
+    accum, denom = model.state["identity_gradient_accum"], model.state["identity_gradient_denom"]
+    anomalous = select_anomalous(
+        accum,
+        denom,
+        options.igd_rule,
+        threshold=options.igd_grad_threshold,
+        std_factor=options.igd_std_factor,
+        quantile=options.igd_quantile,
+    )
+    return anomaly_score(accum, denom, options.igd_rule), anomalous
 
 
 def anomaly_score(accum: Tensor, denom: Tensor, rule: str) -> Tensor:
@@ -168,6 +172,12 @@ def split_axis(deviation: Tensor, rotation: Tensor, gradient: Tensor) -> tuple[T
     return index, direction
 
 
+def half_offset(deviation: Tensor, rotation: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """`split_axis`'s index (N,), and where the positive half's centre lies from the parent's (N, 3)."""
+    index, direction = split_axis(deviation, rotation, gradient)
+    return index, HALF_MEAN * deviation.gather(1, index[:, None]) * direction
+
+
 def directional_children(params: Mapping[str, Tensor], mask: Tensor, gradient: Tensor) -> dict[str, Tensor]:
     """The two halves of every Gaussian of `mask`, on either side of its centre along `split_axis`.
 
@@ -178,8 +188,7 @@ def directional_children(params: Mapping[str, Tensor], mask: Tensor, gradient: T
     """
     parents = ops.select(params, mask)
     deviation = torch.exp(parents["scaling"])  # (S, 3)
-    index, direction = split_axis(deviation, parents["rotation"], gradient[mask])
-    offset = HALF_MEAN * deviation.gather(1, index[:, None]) * direction  # (S, 3)
+    index, offset = half_offset(deviation, parents["rotation"], gradient[mask])  # (S,), (S, 3)
     shrink = torch.zeros_like(deviation).scatter_(1, index[:, None], math.log(HALF_DEVIATION))  # (S, 3)
     opacity = CHILD_OPACITY * torch.sigmoid(parents["opacity"])  # (S, 1), below 0.83
     halves = parents | {

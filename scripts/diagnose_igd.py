@@ -18,7 +18,6 @@ import numpy as np
 from arguments import GradiSegParams, ModelParams, OptimizationParams, option, parse_with_run
 from gradiseg import checkpoint
 from gradiseg.diagnosis import anomalies, near_boundary, picture
-from gradiseg.igd import select_anomalous
 from gradiseg.records import write_json
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
@@ -46,18 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     contents = checkpoint.load(options.checkpoint)
     model = GaussianModel(args.sh_degree)
     model.restore(contents["model"], opt)
-    accum, denom = model.state["identity_gradient_accum"], model.state["identity_gradient_denom"]
-    if not bool(denom.any()):
+    if not bool(model.state["identity_gradient_denom"].any()):
         raise SceneError(f"{options.checkpoint}: holds no identity gradients. Save one inside IGD's window.")
-    chosen = select_anomalous(
-        accum,
-        denom,
-        gradiseg.igd_rule,
-        threshold=gradiseg.igd_grad_threshold,
-        std_factor=gradiseg.igd_std_factor,
-        quantile=gradiseg.igd_quantile,
-    )
-    found = anomalies(model, chosen, gradiseg.igd_rule)
+    found = anomalies(model, gradiseg)
     cameras = [camera for camera in Scene(args, None).getTrainCameras() if camera.is_masked]
     maps = [id_map(camera, options.truth) for camera in cameras]
     counts = np.array(
@@ -66,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     near, seen, near_chosen, seen_chosen = counts.sum(0).tolist()
     record = {
         "gaussians": model.num_gaussians,
-        "chosen": int(chosen.sum()),
+        "chosen": int(found.chosen.sum()),
         "within_3_px_of_all": near / max(seen, 1),
         "within_3_px_of_chosen": near_chosen / max(seen_chosen, 1),
     }
