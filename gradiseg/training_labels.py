@@ -12,13 +12,18 @@ the model is never as sure of it as of a table, and comparing p(c) alone would g
 So, as in confident learning (Northcutt et al., JAIR 2021), labels compete by p(c) / a(c, c). A label whose
 own pixels the model takes for another at least twice as often (a fresh id, a hole) has no support: it loses
 all. Elsewhere a mask's label changes where the best one beats it by the factor `margin`; nearer to a draw the
-model is as likely to be wrong as the masks, and they stay.
+model is as likely to be wrong as the masks, and they stay. Pixels without an object compete by p(0) if the
+model is mostly sure of them; else they are gaps in and between objects, and lose all.
+
+A tracker that loses an object for long gives it a second id, and the model learns both: one for the side of
+the object that was seen then, one for the rest. Two labels are *aliases* of one object if no view has both
+and what the model takes for the one, in views that lack it, mostly carries the other. They count as one.
 
 The masks on disk are not touched; every repair starts from them and not from the repair before, so that an
 early mistake of the model does not confirm itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,7 +35,10 @@ from scene.cameras import Camera
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
 MIN_CONFIDENCE = 0.3  # a label below competes as if at it: dividing by less would raise noise to a rival
+ALIAS_SHARE = 0.5  # of what a label's pixels carry in views without it: so much must be one other label
+ALIAS_EVIDENCE = 0.02  # of all that the model takes for a label: so much must lie in views without it
 UNLABELLED = 0  # the id of pixels without an object
+UNLABELLED_CONFIDENCE = 0.5  # below it they are gaps in and between objects, not a region of the scene
 STRIDE = 2  # the mean probabilities are taken over every second row and column
 
 IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
@@ -55,30 +63,41 @@ class TrainingLabels:
     ) -> dict[str, float]:
         """Replace labels that the model contradicts by `margin`; IGNORED pixels stay ignored.
 
-        Returns: `changed`, the share of the masks' pixels that now differ, and `unsupported`, the number of
-        labels without support.
+        Returns: `changed`, the share of the masks' pixels that now differ; the numbers of `aliases` and of
+        `unsupported` labels.
         """
         cameras = [camera for camera in cameras if camera.is_masked]
-        agreement = self._agreement(cameras, render_identity)  # (K, K)
-        weight = label_weights(agreement).to(self.classifier.weight.device)  # (K,)
+        census = self._census(cameras, render_identity)
+        device = self.classifier.weight.device
+        alias = census.aliases()  # (K,)
+        weight = label_weights(census.agreement(alias)).to(device)  # (K,)
+        alias = alias.to(device)
         # No object, so not to be favoured for being rarely certain: holes would grow along every boundary.
+        # Where the model is mostly sure of something else, they are nothing but holes.
         unlabelled = self.classifier.class_ids == UNLABELLED
-        weight = torch.where(unlabelled, weight.clamp_max(1.0), weight)
+        is_region = weight * UNLABELLED_CONFIDENCE <= 1
+        weight = torch.where(unlabelled, torch.where(is_region, weight.clamp_max(1.0), 0.0), weight)
         changed = total = 0
         for camera in cameras:
             mask = self._of_mask(camera)  # (H, W)
             parts = []
             for own, probabilities in self._chunks(mask, render_identity(camera)):
-                scores = probabilities * weight  # (P, K)
+                joined = torch.zeros_like(probabilities).index_add_(1, alias, probabilities)
+                scores = joined * weight  # (P, K)
                 best, label = scores.max(1)  # (P,) each
-                wrong = (best > margin * scores.gather(1, own.clamp_min(0).long()[:, None])[:, 0]) & (
-                    own != IGNORED
-                )
-                parts.append(torch.where(wrong, label.to(own.dtype), own))
+                trains = own != IGNORED
+                meant = alias[own.clamp_min(0).long()]  # (P,)
+                wrong = best > margin * scores.gather(1, meant[:, None])[:, 0]
+                parts.append(torch.where(trains, torch.where(wrong, label, meant).to(own.dtype), own))
             self._repaired[camera.uid] = torch.cat(parts).view_as(mask)
             changed += int((self._repaired[camera.uid] != mask).sum())
             total += mask.numel()
-        return {"changed": changed / max(total, 1), "unsupported": float((weight == 0).sum())}
+        own = torch.arange(len(alias), device=device)
+        return {
+            "changed": changed / max(total, 1),
+            "aliases": float((alias != own).sum()),
+            "unsupported": float(((weight == 0) & (alias == own)).sum()),
+        }
 
     def state_dict(self) -> dict[int, Tensor]:
         """The repaired labels by `uid`; the others follow from the masks."""
@@ -104,21 +123,70 @@ class TrainingLabels:
         for own, rows in zip(labels.flatten().split(CHUNK), encodings.split(CHUNK), strict=True):
             yield own, torch.softmax(class_logits(rows, weight, bias), 1)
 
-    def _agreement(self, cameras: Sequence[Camera], render_identity: IdentityRenderer) -> Tensor:
-        """a(c, d) of the module's text, (K, K) float64; rows of labels that no pixel has are zero."""
-        count = self.classifier.class_ids.numel()
-        sums, pixels = np.zeros((count, count)), np.zeros(count)
+    def _census(self, cameras: Sequence[Camera], render_identity: IdentityRenderer) -> "Census":
+        """What the model says at the pixels of every label, view by view."""
+        census = Census(self.classifier.class_ids.numel())
         for camera in cameras:
             mask, identity_map = self._of_mask(camera), render_identity(camera)
-            for own, probabilities in self._chunks(
-                mask[::STRIDE, ::STRIDE], identity_map[:, ::STRIDE, ::STRIDE]
+            chunks = self._chunks(mask[::STRIDE, ::STRIDE], identity_map[:, ::STRIDE, ::STRIDE])
+            census.add_view(chunks)
+        return census
+
+
+class Census:
+    """Sums over the views, K labels; NumPy adds in one order, whatever the number of threads.
+
+    probability[c, d]: p(d) over all pixels that the masks label c. leak[c, d]: p(c) over the pixels labelled
+    d of the views that do not have c. together[c, d]: views that have both. pixels[c]: of label c.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.probability, self.leak = np.zeros((count, count)), np.zeros((count, count))
+        self.together, self.pixels = np.zeros((count, count)), np.zeros(count)
+
+    def add_view(self, chunks: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Labels (P,) and probabilities (P, K) of the chunks of one view."""
+        count = len(self.pixels)
+        probability, pixels = np.zeros((count, count)), np.zeros(count)
+        for own, probabilities in chunks:
+            trains = (own != IGNORED).cpu().numpy()
+            rows, columns = own.cpu().numpy()[trains], probabilities.cpu().numpy()[trains]
+            pixels += np.bincount(rows, minlength=count)
+            for label in range(count):
+                probability[:, label] += np.bincount(rows, columns[:, label], minlength=count)
+        present = pixels > 0
+        self.probability += probability
+        self.leak += np.where(present[:, None], 0.0, probability.T)
+        self.together += np.outer(present, present)
+        self.pixels += pixels
+
+    def aliases(self) -> Tensor:
+        """The label that each counts as, (K,) int64: itself, or the larger one that it is an alias of."""
+        alias = np.arange(len(self.pixels))
+        mass = self.probability.sum(0)  # (K,) of p(c) over all pixels
+        leaked = self.leak.sum(1)  # (K,)
+        for label in np.argsort(self.pixels, kind="stable"):
+            other = int(self.leak[label].argmax())
+            if (
+                self.together[label, other] == 0
+                and self.pixels[label] < self.pixels[other]
+                and self.leak[label, other] > ALIAS_SHARE * leaked[label]
+                and leaked[label] > ALIAS_EVIDENCE * mass[label]
             ):
-                trains = (own != IGNORED).cpu().numpy()
-                rows, columns = own.cpu().numpy()[trains], probabilities.cpu().numpy()[trains]
-                pixels += np.bincount(rows, minlength=count)
-                for label in range(count):  # NumPy adds in one order, whatever the number of threads
-                    sums[:, label] += np.bincount(rows, columns[:, label], minlength=count)
-        return torch.from_numpy(sums / np.maximum(pixels, 1)[:, None])
+                alias[label] = other
+        for label in range(len(alias)):  # an alias of an alias: pixels grow along the chain, so that it ends
+            while alias[alias[label]] != alias[label]:
+                alias[label] = alias[alias[label]]
+        return torch.from_numpy(alias)
+
+    def agreement(self, alias: Tensor) -> Tensor:
+        """a(c, d) of the module's text, (K, K) float64, aliases joined; rows without pixels are zero."""
+        sums = torch.zeros(len(alias), len(alias), dtype=torch.float64)
+        pixels = torch.zeros(len(alias), dtype=torch.float64).index_add_(
+            0, alias, torch.from_numpy(self.pixels)
+        )
+        by_row = sums.index_add(0, alias, torch.from_numpy(self.probability))
+        return sums.index_add(1, alias, by_row) / pixels.clamp_min(1.0)[:, None]
 
 
 def label_weights(agreement: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_igd": ("no_igd", ""),
     "no_la_knn": ("no_la_knn", ""),
     "gradiseg": ("train", ""),
-    "no_repair": ("train", "--no_repair_masks"),
-    "paper": ("train", "--no_repair_masks --identity_geometry_grad"),
+    "no_repair": ("train", "--no_repair_masks"),  # the paper's method
+    "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),
     "la_knn_from_12000": ("train", "--la_knn_from_iter 12000"),
     "igd_from_9000": ("train", "--densify_until_iter 9000 --igd_from_iter 9000 --igd_until_iter 12000"),

@@ -72,6 +72,35 @@ def test_a_thin_object_that_the_model_half_believes_in_stays() -> None:
         assert torch.equal(labels.int(), classifier.labels(truth()))
 
 
+def second_id(views: int, both: int = 0) -> tuple[list[Tensor], Tensor]:
+    """Masks whose cup has the id FRESH in so many views, and in how many of them a corner of CUP as well.
+
+    And ids of a model that learned FRESH for the half of the cup that was seen then.
+    """
+    masks = [truth() for _ in range(VIEWS)]
+    for number, mask in enumerate(masks[:views]):
+        mask[mask == CUP] = FRESH
+        if number < both:
+            mask[10:12, 10:12] = CUP
+    learned = truth()
+    learned[4:12, 4:8] = FRESH
+    return masks, learned
+
+
+def test_a_second_id_of_one_object_is_joined_to_the_first() -> None:
+    classifier = one_hot_classifier()
+    masks, learned = second_id(4)
+    for labels in repaired(masks, encoded(classifier, learned)):
+        assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_labels_that_one_view_has_side_by_side_are_two_objects() -> None:
+    classifier = one_hot_classifier()
+    masks, learned = second_id(4, both=1)
+    for labels in repaired(masks, encoded(classifier, learned)):
+        assert (labels[4:12, 4:8] == classifier.labels(learned)[4:12, 4:8]).all()
+
+
 def test_unlabelled_pixels_are_not_favoured_for_being_rarely_certain() -> None:
     classifier = one_hot_classifier()
     hole = torch.zeros(SIZE, SIZE, dtype=torch.bool)
@@ -83,6 +112,20 @@ def test_unlabelled_pixels_are_not_favoured_for_being_rarely_certain() -> None:
     doubtful = torch.where(hole, 0.55 * certain + 0.45 * nothing, certain)  # p(0) = 0.3, and no rival of 0.6
     for labels in repaired(masks, doubtful, margin=1.0)[1:]:
         assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_gaps_along_boundaries_close_but_an_unlabelled_region_stays() -> None:
+    classifier = one_hot_classifier()
+    gap = truth()
+    gap[3, 3:13] = gap[12, 3:13] = 0
+    masks = [gap.clone() for _ in range(VIEWS)]
+    certain, nothing = encoded(classifier, truth()), encoded(classifier, torch.zeros_like(gap))
+    doubtful = torch.where(gap == 0, 0.49 * nothing + 0.51 * certain, certain)  # p(0) = 0.44
+    for labels in repaired(masks, doubtful):
+        assert torch.equal(labels.int(), classifier.labels(truth()))
+    sure = torch.where(gap == 0, 0.6 * nothing + 0.4 * certain, certain)  # p(0) = 0.79
+    for labels in repaired(masks, sure):
+        assert torch.equal(labels.int(), classifier.labels(gap))
 
 
 def test_a_wider_margin_changes_fewer_labels_and_an_infinite_one_only_unsupported_ones() -> None:
