@@ -1,6 +1,5 @@
 """render(): cameras and models in, the tensors of the contract out."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,15 +27,7 @@ from tests.disc_scene import (
 from tests.gaussians import random_params
 
 BLACK = torch.zeros(3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Scenes this small are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def camera_of(view: str) -> Camera:

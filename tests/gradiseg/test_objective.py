@@ -1,7 +1,6 @@
 """Eq. 5: which terms are on when, and what each of them is."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,15 +22,7 @@ IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
 OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50)
 GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=35, la_knn_candidates="8")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Scenes this small are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def camera(masked: bool = True, uid: int = 0, ids: list[int] | None = None) -> Camera:
