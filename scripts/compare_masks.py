@@ -1,0 +1,114 @@
+"""Crops of the test views that show where the masks of several runs differ from the true ones.
+
+    python scripts/compare_masks.py -s SCENE --runs output/baseline output/gradiseg --out crops.png
+
+A row is one object in one test view: the photograph with its true outline, then for every run the mask that
+scripts/eval_lerf_mask.py wrote: green where it is right, red where it is too much, blue where it is missing.
+The rows are those in which the runs' numbers of wrong pixels differ most, one for each prompt.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gradiseg.diagnosis import boundary_distance
+from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask
+from gradiseg.evaluation.metrics import BoolArray
+from utils.errors import SceneError, run_command
+from utils.files import atomic_write, latest_iteration
+
+MARGIN = 0.25  # of an object's size, shown around it
+CELL = 240  # height and width of a panel, pixels
+RIGHT, EXTRA, MISSED = (60, 200, 60), (230, 40, 40), (50, 90, 255)
+
+
+def predicted(run: Path, mask: TruthMask) -> BoolArray:
+    """The mask (H, W) of a run; empty where it has none, as it is scored."""
+    folder = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}_text" / "test_mask"
+    if not folder.is_dir():
+        raise SceneError(f"{folder}: no masks there. Run scripts/eval_lerf_mask.py -m {run} first.")
+    path = folder / str(mask.view) / f"{mask.prompt}.png"
+    return read_mask(path) if path.is_file() else np.zeros_like(read_mask(mask.path))
+
+
+def most_different(truth: Sequence[TruthMask], runs: Sequence[Path], rows: int) -> list[TruthMask]:
+    """Of every prompt the view in which the numbers of wrong pixels spread most; of those the widest."""
+    spread: dict[str, tuple[int, int]] = {}
+    for index, mask in enumerate(truth):
+        true = read_mask(mask.path)
+        wrong = [int((predicted(run, mask) != true).sum()) for run in runs]
+        spread[mask.prompt] = max(spread.get(mask.prompt, (-1, 0)), (max(wrong) - min(wrong), index))
+    return [truth[index] for _, index in sorted(spread.values(), reverse=True)[:rows]]
+
+
+def crop_of(mask: BoolArray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a square around a mask, within the picture as far as it fits."""
+    rows, columns = np.nonzero(mask)
+    extent = max(int(np.ptp(rows)), int(np.ptp(columns)), 8)
+    size = round(extent * (1 + 2 * MARGIN))
+    left, top = int(columns.mean()) - size // 2, int(rows.mean()) - size // 2
+    return left, top, left + size, top + size
+
+
+def panels(photograph: Image.Image, true: BoolArray, masks: Sequence[BoolArray]) -> list[Image.Image]:
+    """The photograph with the true outline, and the photograph dimmed under each mask's errors."""
+    pixels = np.asarray(photograph.convert("RGB"))
+    outlined = pixels.copy()
+    outlined[true & (boundary_distance(true.astype(np.int64)) == 0)] = 255
+    pictures = [outlined]
+    for mask in masks:
+        painted = 0.4 * pixels
+        for where, color in ((true & mask, RIGHT), (mask & ~true, EXTRA), (true & ~mask, MISSED)):
+            painted[where] = 0.4 * painted[where] + 0.6 * np.array(color)
+        pictures.append(painted.astype(np.uint8))
+    return [_square(picture, crop_of(true)) for picture in pictures]
+
+
+def _square(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> Image.Image:
+    return Image.fromarray(pixels).crop(box).resize((CELL, CELL), Image.Resampling.NEAREST)
+
+
+def photograph_of(scene: Path, view: int, size: tuple[int, int]) -> Image.Image:
+    """The k-th test photograph, at a mask's size: those of images/ that images_train/ does not have."""
+    train = {path.stem for path in (scene / "images_train").iterdir()}
+    test = sorted(path for path in (scene / "images").iterdir() if path.stem not in train)
+    with Image.open(test[view]) as image:
+        return image.convert("RGB").resize(size)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Choose the rows, draw them below each other."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-s", "--scene", type=Path, required=True, help="scene with test_mask/")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of scored runs")
+    parser.add_argument("--out", type=Path, default=Path("crops.png"))
+    parser.add_argument("--rows", type=int, default=4)
+    args = parser.parse_args(argv)
+    if not (args.scene / "images_train").is_dir():
+        raise SceneError(
+            f"{args.scene / 'images_train'}: not there. Scenes with --train_split's layout only."
+        )
+    chosen = most_different(list_truth(args.scene / "test_mask"), args.runs, args.rows)
+    sheet = Image.new("RGB", (CELL * (1 + len(args.runs)), CELL * len(chosen)))
+    for row, mask in enumerate(chosen):
+        true = read_mask(mask.path)
+        photograph = photograph_of(args.scene, mask.view, (true.shape[1], true.shape[0]))
+        masks = [predicted(run, mask) for run in args.runs]
+        for column, panel in enumerate(panels(photograph, true, masks)):
+            sheet.paste(panel, (CELL * column, CELL * row))
+        print(f"row {row + 1}: {mask.prompt}, test view {mask.view}")
+    with atomic_write(args.out) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+if __name__ == "__main__":
+    run_command(main)
