@@ -114,7 +114,8 @@ def main() -> None:
     parser.add_argument("--tracks_only", action="store_true", help="without virtual points")
     arguments = parser.parse_args()
     if arguments.tracks_only:
-        association.SAMPLES = 0
+        association.SAMPLES = association.SAMPLES_PER_VIEW = 0
+        association.MIN_EVIDENCE = 1  # tracks are few
     flags = (
         f"--scene {arguments.scene.name} --seed {arguments.seed}" + " --tracks_only" * arguments.tracks_only
     )

@@ -57,7 +57,7 @@ def render(
         sh_objs=identity_encodings,
         colors_precomp=override_color,
         scales=pc.get_scaling,
-        rotations=pc.get_rotation,
+        rotations=pc.params["rotation"],  # of any length: the rasterizer normalises it for less
     )
     return {
         "render": color,

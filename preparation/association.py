@@ -1,12 +1,12 @@
 """Segments of single views joined into objects: which segments show the same thing, by what 3D points say.
 
-A node is a segment of one view; nodes are numbered through all views (N). A vote (point, view, node, weight)
-says that a point of the scene lies in a node. Votes come from
+A node is a segment of one view; nodes are numbered through all views (N). A vote (point, view, node) says
+that a point of the scene lies in a node. Votes come from
 
-- the tracks of structure from motion: a keypoint lies in the segment under it, weight 1;
-- virtual points, weight `VIRTUAL_WEIGHT`: pixels sampled in every segment, with the depth of the points that
-  the segment holds, looked up in the views that share most points with theirs. Thin and plain things hold few
-  keypoints or none: with tracks alone they fell apart into one object per view.
+- the tracks of structure from motion: a keypoint lies in the segment under it;
+- virtual points: pixels sampled evenly over the view, and some in every segment, with the depth of the points
+  that the segment holds, looked up in views near and far. Thin and plain things hold few keypoints or none,
+  and those of a plain surface lie on its border, where they say little: with tracks alone both fell apart.
 
 Two nodes agree on the points that both hold; they could agree on all points of either that are labelled in
 the view of the other. With S (N, points) the votes as a sparse matrix, A = S S^T counts agreements and
@@ -28,10 +28,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 MIN_AGREEMENT = 0.3
-MIN_EVIDENCE = 1.0  # weight that two clusters must share: one track, or a few virtual points
-VIRTUAL_WEIGHT = 0.25  # a looked-up point beside a tracked one
-SAMPLES = 24  # virtual points per segment
-NEIGHBOURS = 8  # views in which they are looked up
+MIN_EVIDENCE = 3  # points that two clusters must share
+SAMPLES = 24  # virtual points per segment, at least
+SAMPLES_PER_VIEW = 1000  # about as many as tracks, so that area counts as much as texture
+LOOKUPS = 16  # views in which they are looked up
 DEPTH_POINTS = 3  # observed points that a depth is interpolated from
 DEPTH_TOLERANCE = 0.1  # relative; a virtual point further off than this is hidden there
 FAR = 1e6  # pixels between the points of two segments in the search for those of the same
@@ -95,23 +95,18 @@ class DepthLookup:
 
 def associate(views: Sequence[SegmentedView], num_nodes: int, seed: int = 0) -> np.ndarray:
     """Object (N,) of every node, numbered from 0 in no particular order."""
-    votes, weights = collect_votes(views, seed)
-    return cluster(votes, weights, num_nodes, len(views))
+    return cluster(collect_votes(views, seed), num_nodes, len(views))
 
 
-def collect_votes(views: Sequence[SegmentedView], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """All votes: rows (point, view, node) int64 (K,3) and their weights (K,)."""
+def collect_votes(views: Sequence[SegmentedView], seed: int = 0) -> np.ndarray:
+    """All votes: rows (point, view, node) int64 (K,3)."""
     tracked = [
         np.stack([view.points, np.full(len(view.points), v), view.nodes_at(view.xy)], axis=1)
         for v, view in enumerate(views)
     ]
     num_points = 1 + max((int(view.points.max(initial=-1)) for view in views), default=-1)
-    virtual = list(_virtual_votes(views, num_points, seed))
-    votes = np.concatenate([*tracked, *virtual, np.empty((0, 3), np.int64)])
-    count = sum(map(len, tracked))
-    weights = np.where(np.arange(len(votes)) < count, 1.0, VIRTUAL_WEIGHT)
-    labelled = votes[:, 2] >= 0
-    return votes[labelled], weights[labelled]
+    votes = np.concatenate([*tracked, *_virtual_votes(views, num_points, seed), np.empty((0, 3), np.int64)])
+    return votes[votes[:, 2] >= 0]
 
 
 def _virtual_votes(views: Sequence[SegmentedView], num_points: int, seed: int) -> Iterator[np.ndarray]:
@@ -127,10 +122,15 @@ def _virtual_votes(views: Sequence[SegmentedView], num_points: int, seed: int) -
         points = num_points + np.arange(len(xy))
         num_points += len(xy)
         yield np.stack([points, np.full(len(xy), v), nodes], axis=1)
-        for u in np.argsort(-shared[v], kind="stable")[:NEIGHBOURS]:
-            if shared[v, u] > 0:
-                seen, found = _look_up(views[u], depths[u], world)
-                yield np.stack([points[seen], np.full(len(found), u), found], axis=1)
+        for u in _near_and_far(shared[v]):
+            seen, found = _look_up(views[u], depths[u], world)
+            yield np.stack([points[seen], np.full(len(found), u), found], axis=1)
+
+
+def _near_and_far(shared: np.ndarray) -> np.ndarray:
+    """LOOKUPS of the views with `shared` (V,) > 0, evenly through their order, the nearest first."""
+    order = np.argsort(-shared, kind="stable")[: np.count_nonzero(shared)]
+    return order[np.unique(np.linspace(0, len(order) - 1, LOOKUPS).astype(int))] if len(order) else order
 
 
 def _look_up(
@@ -148,12 +148,13 @@ def _look_up(
 
 
 def _sample_segments(nodes: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Up to SAMPLES pixel centres (K,2) of every segment, and their nodes (K,)."""
+    """Pixel centres (K,2) and their nodes (K,): by area, and SAMPLES of every segment at least."""
     shuffled = generator.permutation(np.flatnonzero(nodes >= 0))
     shuffled = shuffled[np.argsort(nodes.ravel()[shuffled], kind="stable")]
     labels = nodes.ravel()[shuffled]
-    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)  # within the segment
-    kept = shuffled[rank < SAMPLES]
+    first, last = (np.searchsorted(labels, labels, side) for side in ("left", "right"))
+    share = SAMPLES_PER_VIEW * (last - first) / nodes.size
+    kept = shuffled[np.arange(len(labels)) - first < np.maximum(SAMPLES, share)]
     row, column = np.divmod(kept, nodes.shape[1])
     return np.stack([column + 0.5, row + 0.5], axis=1), nodes.ravel()[kept].astype(np.int64)
 
@@ -168,12 +169,12 @@ def _shared_points(views: Sequence[SegmentedView], num_points: int) -> np.ndarra
     return shared
 
 
-def cluster(votes: np.ndarray, weights: np.ndarray, num_nodes: int, num_views: int) -> np.ndarray:
+def cluster(votes: np.ndarray, num_nodes: int, num_views: int) -> np.ndarray:
     """Cluster (N,) of every node, by the agreement that the module's docstring defines."""
     point = np.unique(votes[:, 0], return_inverse=True)[1].ravel()
-    root, num_points = np.sqrt(weights), int(point.max(initial=-1)) + 1
-    holds = sparse.csr_matrix((root, (votes[:, 2], point)), (num_nodes, num_points))
-    labelled = sparse.csr_matrix((root, (votes[:, 1], point)), (num_views, num_points))
+    one, num_points = np.ones(len(votes)), int(point.max(initial=-1)) + 1
+    holds = sparse.csr_matrix((one, (votes[:, 2], point)), (num_nodes, num_points))
+    labelled = sparse.csr_matrix((one, (votes[:, 1], point)), (num_views, num_points))
     agree = holds @ holds.T  # (C, C), C clusters, at first one per node
     occasions = (holds @ labelled.T).toarray()  # (C, V)
     members = np.zeros((num_nodes, num_views))  # (C, V) nodes of a cluster in a view

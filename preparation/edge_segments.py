@@ -65,7 +65,9 @@ def segments_of_edges(edges: np.ndarray) -> np.ndarray:
     """Segments (H,W) int32 from 1 between the edges (H,W) in [0,1]."""
     strength = ndimage.gaussian_filter(edges, SMOOTHING)
     flat = np.maximum(strength, FLAT)
-    minima, _ = ndimage.label(flat == ndimage.minimum_filter(flat, BASIN), np.ones((3, 3)))
+    lowest = flat == ndimage.minimum_filter(flat, BASIN)
+    lowest &= flat < JOIN  # HED's edges are wide: no segment lies within one
+    minima, _ = ndimage.label(lowest, np.ones((3, 3)))
     basins = ndimage.watershed_ift((255 * strength).astype(np.uint8), minima.astype(np.int32))
     joined = _join(basins, strength)[basins]
     return (np.unique(joined, return_inverse=True)[1].reshape(edges.shape) + 1).astype(np.int32)

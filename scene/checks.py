@@ -175,7 +175,7 @@ def check_free_space(folder: Path, needed: int, flag: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise SceneError(
-            f"{existing}: {free / 2**20:.0f} MB free, at least {needed / 2**20:.0f} MB needed. Free some, or "
+            f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
             f"choose another {flag}."
         )
 

@@ -107,7 +107,7 @@ def accumulate(model: GaussianModel, total: str, count: str, gradient: Tensor, v
     """
     norm = gradient.detach().flatten(1).norm(dim=1, keepdim=True)  # (N, 1)
     seen = visible[:, None]  # (N, 1)
-    model.state[total] += torch.where(seen & norm.isfinite(), norm, 0.0)
+    model.state[total] += norm.nan_to_num_(0.0, 0.0, 0.0).mul_(seen)
     model.state[count] += seen
 
 

@@ -19,15 +19,13 @@ from torch import Tensor, nn
 from arguments import OptimizationParams
 from scene.dataset_readers import BasicPointCloud
 from scene.ply import IDENTITY_DIM, read_ply, write_ply
-from utils.general import get_expon_lr_func, inverse_sigmoid
+from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid
 from utils.graphics import build_scaling_rotation
 from utils.sh import RGB2SH
 
 INITIAL_OPACITY = 0.1  # 3DGS: faint enough that every Gaussian along a ray still receives gradient
 MIN_INITIAL_COLOR = 0.5 / 255  # the renderer's clamp at 0 lets no gradient through: black would stay black
 MIN_INITIAL_VARIANCE = 1e-7  # coincident SfM points would otherwise start with scale log(0)
-
-MAX_NEGATIVE_LOGIT = 80.0  # exp of more overflows float32, and its gradient would be NaN
 
 # Per-Gaussian statistics and their shape behind N; all start at zero.
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
@@ -94,11 +92,8 @@ class GaussianModel:
 
     @property
     def get_opacity(self) -> Tensor:
-        """Opacities (N, 1) in (0, 1), the same bits for any number of threads.
-
-        torch.sigmoid's are not: it rounds the last few elements of every thread's share in another way.
-        """
-        return 1.0 / (1.0 + torch.exp((-self.params["opacity"]).clamp_max(MAX_NEGATIVE_LOGIT)))
+        """Opacities (N, 1) in (0, 1)."""
+        return Sigmoid.apply(self.params["opacity"])
 
     @property
     def get_features(self) -> Tensor:

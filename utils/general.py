@@ -1,11 +1,33 @@
-"""Scalar helpers of the optimisation: inverse sigmoid, learning-rate decay, seeds."""
+"""Scalar helpers of the optimisation: sigmoid and its inverse, learning-rate decay, seeds."""
 
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
+
+
+class Sigmoid(torch.autograd.Function):
+    """1 / (1 + exp(-x)) through `Sigmoid.apply`, the same bits for any number of threads.
+
+    torch.sigmoid's are not: it rounds the last few elements of every thread's share in another way. A logit
+    so low that exp overflows gives 0, and no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        y = x.neg().exp_().add_(1.0).reciprocal_()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dL_dy: torch.Tensor) -> torch.Tensor:
+        (y,) = ctx.saved_tensors
+        return (1.0 - y).mul_(y).mul_(dL_dy)
 
 
 def inverse_sigmoid(x: torch.Tensor) -> torch.Tensor:

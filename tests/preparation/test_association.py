@@ -1,5 +1,7 @@
 """Association: what one view says does not matter, what many say does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,7 @@ def test_tiles_without_any_track_are_joined_by_virtual_points(monkeypatch: pytes
         )
     assert same(associate(views, len(surface)), surface)
     monkeypatch.setattr(association, "SAMPLES", 0)
+    monkeypatch.setattr(association, "SAMPLES_PER_VIEW", 0)
     assert len(np.unique(associate(views, len(surface))[surface == 2])) == len(SHIFTS)
 
 
@@ -115,6 +118,44 @@ def test_one_wrong_view_is_outvoted() -> None:
     labels[2, 2] = 0  # in one view, tile 2 was painted over by the wall
     views, _, surface = tile_views(SHIFTS, tracks=12, labels=labels)
     assert same(associate(views, len(surface)), surface)
+
+
+def test_a_plain_surface_is_one_although_its_keypoints_lie_on_its_border(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every keypoint of the wall lies where the tiles' blurred outlines are, in a segment of its own."""
+    views, _, surface = tile_views(SHIFTS, tracks=12)
+    nodes, rims = len(surface), len(surface)
+    for index, view in enumerate(views):
+        wall = surface[view.nodes_at(view.xy)] == 0
+        apart = view.nodes.copy()
+        if index % 2:  # every other view has them in another segment than the wall
+            column, row = view.xy[wall].astype(int).T
+            apart[row, column] = rims
+            rims += 1
+        views[index] = dataclasses.replace(view, nodes=apart)
+    walls = np.flatnonzero(surface == 0)
+    assert len(np.unique(associate(views, rims)[walls])) == 1
+    monkeypatch.setattr(association, "SAMPLES", 0)
+    monkeypatch.setattr(association, "SAMPLES_PER_VIEW", 0)
+    assert len(np.unique(associate(views, rims)[:nodes][walls])) > 1
+
+
+def test_samples_are_spread_by_area_and_small_segments_have_some() -> None:
+    nodes = np.zeros((100, 100), np.int32)
+    nodes[:50] = 1
+    nodes[0, :7] = 2
+    xy, found = association._sample_segments(nodes, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.bincount(found), [500, 500, 7])
+    assert len(np.unique(xy, axis=0)) == len(xy)
+
+
+def test_lookups_reach_from_the_nearest_view_to_the_farthest() -> None:
+    shared = np.arange(100)[::-1]
+    chosen = association._near_and_far(shared)
+    assert len(chosen) == association.LOOKUPS and {0, 98} <= set(chosen) and 99 not in chosen
+    assert set(association._near_and_far(np.array([0, 5, 3]))) == {1, 2}
+    assert len(association._near_and_far(np.zeros(4))) == 0
 
 
 def test_views_that_share_nothing_stay_apart() -> None:
@@ -143,12 +184,12 @@ def test_agreement_is_the_documented_ratio(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(association, "MIN_EVIDENCE", 2.0)
     for threshold, joined in ((0.61, True), (0.62, False)):
         monkeypatch.setattr(association, "MIN_AGREEMENT", threshold)
-        found = cluster(np.array(votes), np.ones(len(votes)), 6, 2)
+        found = cluster(np.array(votes), 6, 2)
         assert (found[0] == found[1]) == joined
 
 
 def test_without_any_vote_every_node_is_alone() -> None:
-    found = cluster(np.empty((0, 3), np.int64), np.empty(0), 5, 2)
+    found = cluster(np.empty((0, 3), np.int64), 5, 2)
     assert len(set(found)) == 5
 
 

@@ -41,6 +41,14 @@ def test_regions_between_strong_edges_are_segments() -> None:
         assert len(np.unique(segments[inner & (regions == region)])) == 1
 
 
+def test_a_wide_edge_is_no_segment() -> None:
+    """HED's edges are wide and saturate, with dips between two ridges."""
+    edges = np.zeros((100, 160))
+    edges[:, 70:90] = 1.0
+    edges[:, 78:82] = 0.8
+    assert segments_of_edges(edges).max() == 2
+
+
 def test_weak_edges_do_not_separate() -> None:
     assert segments_of_edges(edges_of(two_squares(), 0.3)).max() == 1
 

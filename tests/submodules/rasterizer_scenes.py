@@ -72,7 +72,7 @@ def random_gaussians(
         shs=randn(n, 16, 3) * 0.3,
         sh_objs=randn(n, 1, channels),
         scales=size * torch.exp(randn(n, 3)),
-        rotations=torch.nn.functional.normalize(randn(n, 4), dim=1),
+        rotations=randn(n, 4),
     )
 
 

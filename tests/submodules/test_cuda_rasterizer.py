@@ -41,15 +41,7 @@ from tests.submodules.test_rasterizer import (
 )
 
 CSRC = Path(__file__).parents[2] / "submodules/diff-gaussian-rasterization/csrc"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The scenes are small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,15 +39,7 @@ OUTPUTS = ("color", "radii", "objects", "alpha", "depth")
 DIFFERENTIABLE = ("color", "objects", "alpha", "depth")
 F64_RTOL, F64_ATOL = 1e-9, 1e-11  # the latter of the largest entry: sums cancel
 DETACHED_IDENTITY = dict(identity_geometry_grad=False)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small scenes are faster on one thread, above all on a busy machine; tests of threads set their own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def core(gaussians: Gaussians, camera: Settings) -> Tensors:
@@ -371,6 +363,27 @@ def test_the_order_of_the_gaussians_is_irrelevant() -> None:
     assert torch.equal(permuted["radii"], outputs["radii"][order])
     for name, gradient in gradients.items():
         assert torch.equal(permuted_gradients[name], gradient[order]), name
+
+
+@pytest.mark.parametrize("renderer", [core, by_reference])
+def test_the_length_of_a_quaternion_is_irrelevant(
+    renderer: Callable[[Gaussians, Settings], Tensors],
+) -> None:
+    gaussians, camera = scene()
+    outputs, gradients = run(renderer, gaussians, camera)
+    longer = gaussians | {"rotations": 3 * gaussians["rotations"]}
+    outputs_longer, gradients_longer = run(renderer, longer, camera)
+    assert_close(outputs_longer, outputs)
+    gradients_longer["rotations"] *= 3
+    assert_close(gradients_longer, gradients)
+    along = (gaussians["rotations"] * gradients["rotations"]).sum(1)
+    assert gradients["rotations"].any() and along.abs().max() < 1e-9 * gradients["rotations"].abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17])
+def test_a_scene_need_not_fill_the_vectors(size: int) -> None:
+    gaussians, camera = scene(40, channels=16, degree=3)
+    assert_core_matches({name: value[:size] for name, value in gaussians.items()}, camera)
 
 
 @pytest.mark.parametrize("renderer", [core, by_reference])

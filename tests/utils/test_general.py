@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.general import get_expon_lr_func, inverse_sigmoid, seed_everything
+from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid, seed_everything
 from utils.sh import RGB2SH, SH2RGB
 
 
@@ -31,6 +31,15 @@ def test_a_zero_rate_stays_zero() -> None:
 def test_inverse_sigmoid_inverts() -> None:
     x = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
     torch.testing.assert_close(torch.sigmoid(inverse_sigmoid(x)), x)
+
+
+def test_the_sigmoid_has_its_derivative_and_no_nan_far_out() -> None:
+    x = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(Sigmoid.apply(x), torch.sigmoid(x))
+    assert torch.autograd.gradcheck(Sigmoid.apply, x)
+    far = torch.tensor([-1e4, 1e4], requires_grad=True)
+    Sigmoid.apply(far).sum().backward()
+    assert far.grad is not None and torch.equal(far.grad, torch.zeros(2))
 
 
 def test_equal_seeds_give_equal_draws_everywhere() -> None:

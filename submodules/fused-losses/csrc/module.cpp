@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.h"
 #include "kernels.h"
 
 namespace nb = nanobind;
@@ -18,8 +19,6 @@ using namespace nb::literals;
 namespace {
 
 using namespace fused_losses;
-using Pointer = uintptr_t;  // tensor.data_ptr(); 0 where there is no tensor
-
 // ---- instruction sets ---------------------------------------------------------------------------
 
 using Isa = std::pair<std::string, const Kernels*>;
@@ -62,11 +61,6 @@ std::vector<std::string> isa_names() {
 }
 
 // ---- kernels ------------------------------------------------------------------------------------
-
-template <class S>
-S* pointer(Pointer p) {
-  return reinterpret_cast<S*>(p);
-}
 
 template <class S>
 L1SsimProblem<S> l1_ssim_problem(Pointer image, Pointer target, bool target_is_uint8, Pointer dL_dimage,
@@ -126,27 +120,9 @@ std::pair<double, int64_t> cross_entropy(bool is_double, Arguments... arguments)
   return {result.loss, result.bad_labels};
 }
 
-// Parallel lists, one entry per parameter; pointers: (parameter, gradient, exp_avg, exp_avg_sq, visible or 0)
-// of each in a row, sizes: (rows, row_size), settings: (lr, beta1, beta2, eps, step).
 void adam(const std::vector<Pointer>& pointers, const std::vector<int64_t>& sizes,
           const std::vector<double>& settings, int threads) {
-  std::vector<AdamParameter> parameters(sizes.size() / 2);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Pointer* p = &pointers.at(5 * i);
-    const double* s = &settings.at(5 * i);
-    parameters[i] = {pointer<float>(p[0]),
-                     pointer<const float>(p[1]),
-                     pointer<float>(p[2]),
-                     pointer<float>(p[3]),
-                     pointer<const bool>(p[4]),
-                     sizes[2 * i],
-                     sizes[2 * i + 1],
-                     s[0],
-                     s[1],
-                     s[2],
-                     s[3],
-                     s[4]};
-  }
+  const std::vector<AdamParameter> parameters = adam_parameters(pointers, sizes, settings);
   active.second->adam(parameters.data(), int64_t(parameters.size()), threads);
 }
 

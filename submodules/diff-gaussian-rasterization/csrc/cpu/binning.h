@@ -105,16 +105,12 @@ void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
 }
 
 /// Asks for what the binning of the Gaussians that come a little later in depth order is going to read: they lie anywhere.
-template <class Row>
-GS_HD void prefetch_gaussian(const Frame& frame, const Row* packed, int stride, const int32_t* radii, int64_t k) {
+GS_HD void prefetch_gaussian(const Frame& frame, int64_t k) {
   if (k + 2 * kBinAhead >= frame.num_visible) return;
   const uint32_t far = frame.order[k + 2 * kBinAhead], near = frame.order[k + kBinAhead];
   __builtin_prefetch(&frame.first_row[far]);
   __builtin_prefetch(&frame.tile_count[far]);
-  if (packed) {
-    __builtin_prefetch(&radii[far]);
-    __builtin_prefetch(packed + far * int64_t(stride));
-  }
+  __builtin_prefetch(&frame.tile_rows[far]);
   __builtin_prefetch(&frame.tile_of_row[frame.first_row[near]]);
 }
 
@@ -132,17 +128,22 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
     int64_t* h = histogram + chunk * tiles;
     for (int64_t k = begin; k < end; ++k) {
       const uint32_t g = frame.order[k];
-      prefetch_gaussian(frame, packed, stride, radii, k);
+      prefetch_gaussian(frame, k);
       if (frame.tile_count[g] == 0) continue;
-      const T* row = packed + g * int64_t(stride);
       uint32_t* to = tile_of_row + frame.first_row[g];
-      for_tile_rows(row, tile_box(row, radii[g], frame.tiles_x, frame.tiles_y), [&](int x0, int x1, int y) {
-        for (int x = x0; x < x1; ++x) {
+      const auto list = [&](int begin, int end, int y) {
+        for (int x = begin; x < end; ++x) {
           const int64_t tile = int64_t(y) * frame.tiles_x + x;
           *to++ = uint32_t(tile);
           ++h[tile];
         }
-      });
+      };
+      const TileRows& rows = frame.tile_rows[g];
+      const T* row = packed + g * int64_t(stride);
+      if (rows.count > TileRows::kMost)
+        for_tile_rows(row, tile_box(row, radii[g], frame.tiles_x, frame.tiles_y), list);
+      else
+        for (int r = 0; r < rows.count; ++r) list(rows.spans[r].begin, rows.spans[r].end, rows.spans[r].y);
     }
   });
   exclusive_positions(histogram, chunks, tiles);
@@ -154,7 +155,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
     int64_t* h = histogram + chunk * tiles;
     for (int64_t k = begin; k < end; ++k) {
       const uint32_t g = frame.order[k];
-      prefetch_gaussian<T>(frame, nullptr, 0, nullptr, k);
+      prefetch_gaussian(frame, k);
       const int64_t first = frame.first_row[g];
       for (int64_t r = first; r < first + frame.tile_count[g]; ++r) instances[h[tile_of_row[r]]++] = {g, uint32_t(r)};
     }

@@ -15,8 +15,16 @@
 
 namespace gs {
 namespace {
-#include "simd.h"  // before blend.h, whose templates call these functions
+#include "simd.h"  // before the shared mathematics, whose templates call these functions
 }
+template <>
+struct ScalarOf<V32> {
+  using type = float;
+};
+template <>
+struct ScalarOf<V64> {
+  using type = double;
+};
 }  // namespace gs
 
 #include "gs/blend.h"
@@ -30,6 +38,7 @@ namespace {
 
 #include "packed.h"
 #include "binning.h"
+#include "sixteen.h"
 #include "gaussians.h"
 #include "tiles.h"
 
@@ -58,7 +67,7 @@ void backward(Frame& frame, const Inputs& in, const Outputs& out, const OutputGr
     case 16: backward_tiles<T, 20>(frame, in, out, out_grad); break;
     default: backward_tiles<T, 0>(frame, in, out, out_grad);
   }
-  gaussians_backward<T>(frame, in, reinterpret_cast<const int32_t*>(out.radii), grad);
+  gaussians_backward<T>(frame, in, grad);
 }
 
 }  // namespace

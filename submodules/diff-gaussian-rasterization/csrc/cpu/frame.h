@@ -47,6 +47,16 @@ struct Instance {
   uint32_t row;  // its gradient row; the rows of one Gaussian are neighbours
 };
 
+/// The rows of tiles that a Gaussian reaches: packing finds them, binning reads them. Nine in ten Gaussians reach no more.
+struct TileRows {
+  static constexpr int kMost = 5;
+  struct Span {
+    int32_t y, begin, end;
+  };
+  int32_t count;  // more than kMost: they are not all here
+  Span spans[kMost];
+};
+
 /// Pointers are those of contiguous tensors, 0 where an input was not given or an output is not wanted.
 struct Inputs {
   int64_t num_gaussians = 0;
@@ -80,6 +90,7 @@ struct Frame {
   Buffer<char> keys, keys_swap;
   Buffer<uint32_t> order, order_swap;      // visible Gaussians, nearest first
   Buffer<int32_t> tile_count;              // tiles per Gaussian
+  Buffer<TileRows> tile_rows;              // per visible Gaussian
   Buffer<int64_t> first_row;               // per Gaussian
   Buffer<uint32_t> tile_of_row;            // tile of every gradient row
   Buffer<int64_t> histogram;

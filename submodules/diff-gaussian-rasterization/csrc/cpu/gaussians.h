@@ -1,193 +1,261 @@
-// The per-Gaussian stages: everything before the tiles (forward) and after them (backward).
+// The per-Gaussian stages: everything before the tiles (forward) and after them (backward), sixteen Gaussians at a time.
 
 template <class T>
 Camera<T> camera_of(const Inputs& in) {
   Camera<T> c;
-  memcpy(c.view, reinterpret_cast<const T*>(in.view), sizeof c.view);
-  memcpy(c.proj, reinterpret_cast<const T*>(in.proj), sizeof c.proj);
-  memcpy(c.position, reinterpret_cast<const T*>(in.camera_position), sizeof c.position);
+  memcpy(c.view, at<const T>(in.view, 0), sizeof c.view);
+  memcpy(c.proj, at<const T>(in.proj, 0), sizeof c.proj);
+  memcpy(c.position, at<const T>(in.camera_position, 0), sizeof c.position);
   c.tan_fov_x = T(in.tan_fov_x), c.tan_fov_y = T(in.tan_fov_y);
   c.focal_x = T(in.width / (2 * in.tan_fov_x)), c.focal_y = T(in.height / (2 * in.tan_fov_y));
   c.width = in.width, c.height = in.height;
   return c;
 }
 
+/// Where and of what shape sixteen Gaussians are.
 template <class T>
-bool all_finite(const T* values, int count) {
-  T sum = 0;
-  for (int i = 0; i < count; ++i) sum += values[i] * 0;  // 0 unless a value is NaN or Inf
-  return sum == 0;
+struct Placed {
+  using V = typename Lanes<T>::V;
+  V mean[3], sigma[6], scale[3], rotation[4];  // the last two where no covariances are given
+
+  GS_HD Placed(const Inputs& in, Sixteen<T> g) {
+    g.template load<3>(in.means, 3, mean);
+    if (in.covariances) {
+      g.template load<6>(in.covariances, 6, sigma);
+      return;
+    }
+    g.template load<3>(in.scales, 3, scale), g.template load<4>(in.rotations, 4, rotation);
+    covariance_3d(scale, T(in.scale_modifier), rotation, sigma);
+  }
+};
+
+template <int kDegree>
+struct Degree {
+  static constexpr int kBasis = sh_basis_count(kDegree), kRest = 3 * (kBasis - 1);
+};
+
+/// Calls body(Degree<degree>()).
+template <class Body>
+GS_HD void with_degree(int degree, Body body) {
+  switch (degree) {
+    case 0: return body(Degree<0>());
+    case 1: return body(Degree<1>());
+    case 2: return body(Degree<2>());
+    default: return body(Degree<3>());
+  }
 }
 
-template <class T>
-const T* at(uintptr_t base, int64_t offset) {
-  return reinterpret_cast<const T*>(base) + offset;
-}
-template <class T>
-T* out_at(uintptr_t base, int64_t offset) {
-  return reinterpret_cast<T*>(base) + offset;
+/// r g b before the clamp at 0, from spherical harmonics.
+template <class T, int kDegree, class V>
+GS_HD void sh_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, Degree<kDegree> degree, V* rgb) {
+  V direction[3], basis[kMaxShBasis], dc[3], rest[degree.kRest + 1];
+  unit_direction(mean, camera.position, direction);
+  sh_basis(kDegree, direction, basis);
+  g.template load<3>(in.sh_dc, in.sh_dc_stride, dc);
+  if constexpr (kDegree > 0) g.template load<degree.kRest>(in.sh_rest, in.sh_rest_stride, rest);
+  for (int c = 0; c < 3; ++c) rgb[c] = basis[0] * dc[c] + T(0.5);
+  for (int k = 1; k < degree.kBasis; ++k)
+    for (int c = 0; c < 3; ++c) rgb[c] += basis[k] * rest[3 * (k - 1) + c];
 }
 
-template <class T>
-void sigma_of(const Inputs& in, int64_t i, T* sigma) {
-  if (in.covariances)
-    memcpy(sigma, at<T>(in.covariances, 6 * i), sizeof(T) * 6);
+/// Fills the colour of packed rows; bit i of the result is set where that of lane i is not finite.
+template <class T, class V>
+unsigned pack_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, V* rgb) {
+  if (in.colors)
+    g.template load<3>(in.colors, 3, rgb);
   else
-    covariance_3d(at<T>(in.scales, 3 * i), T(in.scale_modifier), at<T>(in.rotations, 4 * i), sigma);
+    with_degree(in.sh_degree, [&](auto degree) { sh_color(in, camera, g, mean, degree, rgb); });
+  const unsigned bad = not_finite<T>(rgb, 3);
+  if (!in.colors)
+    for (int c = 0; c < 3; ++c) rgb[c] = lane_max(rgb[c], V{});
+  return bad;
 }
 
-/// Coefficient k of the SH colour of Gaussian i: the first lies in sh_dc, the others in sh_rest.
+/// Copies an encoding into its packed row; false where it holds NaN or Inf.
 template <class T>
-const T* sh_coefficient(const Inputs& in, int64_t i, int k) {
-  return k == 0 ? at<T>(in.sh_dc, i * in.sh_dc_stride) : at<T>(in.sh_rest, i * in.sh_rest_stride + 3 * (k - 1));
-}
-
-/// r g b of Gaussian i before the clamp at 0.
-template <class T>
-void color_of(const Inputs& in, const Camera<T>& camera, int64_t i, T* rgb) {
-  if (in.colors) {
-    memcpy(rgb, at<T>(in.colors, 3 * i), sizeof(T) * 3);
-    return;
+GS_HD bool pack_identity(const Inputs& in, int64_t i, T* row) {
+  using V = typename Lanes<T>::V;
+  const T* from = at<const T>(in.identity, i * in.num_identity);
+  V sum = {};
+  for (int c = 0; c < in.num_identity; c += 16) {
+    V part = {};
+    const int count = in.num_identity - c;
+    count < 16 ? memcpy(&part, from + c, sizeof(T) * count) : memcpy(&part, from + c, sizeof part);
+    count < 16 ? memcpy(row + kEncoding + c, &part, sizeof(T) * count) : memcpy(row + kEncoding + c, &part, sizeof part);
+    sum += part * T(0);
   }
-  T direction[3], basis[kMaxShBasis];
-  unit_direction(at<T>(in.means, 3 * i), camera.position, direction);
-  sh_basis(in.sh_degree, direction, basis);
-  for (int c = 0; c < 3; ++c) rgb[c] = T(0.5);
-  for (int k = 0; k < sh_basis_count(in.sh_degree); ++k) {
-    const T* coefficient = sh_coefficient<T>(in, i, k);
-    for (int c = 0; c < 3; ++c) rgb[c] += basis[k] * coefficient[c];
-  }
+  return !not_finite<T>(&sum, 1);
 }
 
-/// Fills the packed row of Gaussian i; returns its radius (0: not visible) and adds to `invalid`.
+/// Fills `rows`; returns how many tiles they hold.
 template <class T>
-int pack_gaussian(Frame& frame, const Inputs& in, const Camera<T>& camera, int64_t i, T* row, int& invalid) {
-  const T *mean = at<T>(in.means, 3 * i), *opacity = at<T>(in.opacities, i);
-  T sigma[6];
-  sigma_of(in, i, sigma);
-  if (!all_finite(mean, 3)) invalid |= kMeans;
-  if (!all_finite(opacity, 1)) invalid |= kOpacities;
-  if (!all_finite(sigma, 6)) invalid |= kShape;
-  Projected<T> p;
-  frame.tile_count[i] = 0;
-  if (!project(camera, mean, sigma, p)) return 0;
-  const TileBox box = tile_box(p.mean, p.radius, frame.tiles_x, frame.tiles_y);
-  if (box.empty()) return 0;
+GS_HD int list_tile_rows(const T* packed, TileBox box, TileRows& rows) {
+  int tiles = 0;
+  rows.count = 0;
+  for_tile_rows(packed, box, [&](int begin, int end, int y) {
+    tiles += end - begin;
+    if (rows.count < TileRows::kMost) rows.spans[rows.count] = {y, begin, end};
+    if (rows.count <= TileRows::kMost) ++rows.count;
+  });
+  return tiles;
+}
 
-  row[kMeanX] = p.mean[0], row[kMeanY] = p.mean[1];
-  row[kOpacity] = *opacity, row[kDepth] = p.depth;
+/// Fills radii and tile counts, and the packed rows of the Gaussians that are visible; returns bits of `Invalid`.
+template <class T>
+int pack_sixteen(Frame& frame, const Inputs& in, const Camera<T>& camera, Sixteen<T> g, int32_t* radii) {
+  using V = typename Lanes<T>::V;
+  const int stride = row_stride(in.num_identity);
+  const Placed<T> placed(in, g);
+  V row[16] = {};
+  g.template load<1>(in.opacities, 1, &row[kOpacity]);
+  int invalid = (not_finite<T>(placed.mean, 3) ? kMeans : 0) | (not_finite<T>(&row[kOpacity], 1) ? kOpacities : 0) |
+                (not_finite<T>(placed.sigma, 6) ? kShape : 0);
+  Projected<V> p;
+  const unsigned in_front = lane_bits(project(camera, placed.mean, placed.sigma, p));
+  unsigned visible = 0;
+  TileBox box[16];
+  for (int lane = 0; lane < g.count; ++lane) {
+    const T mean[2] = {p.mean[0][lane], p.mean[1][lane]};
+    const int radius = in_front >> lane & 1 ? radius_of(T(p.extent[lane])) : 0;
+    box[lane] = radius > 0 ? tile_box(mean, radius, frame.tiles_x, frame.tiles_y) : TileBox{0, 0, 0, 0};
+    visible |= unsigned(!box[lane].empty()) << lane;
+    radii[g.first + lane] = box[lane].empty() ? 0 : radius;
+    frame.tile_count[g.first + lane] = 0;
+  }
+  if (!visible) return invalid;
+  row[kMeanX] = p.mean[0], row[kMeanY] = p.mean[1], row[kDepth] = p.depth;
   pack_power(p.conic, row);
   pack_ellipse(p.cov, p.conic, row);
-  T* rgb = row + kRgb;
-  color_of(in, camera, i, rgb);
-  if (!all_finite(rgb, 3)) invalid |= kColor;
-  if (!in.colors)
-    for (int c = 0; c < 3; ++c) rgb[c] = rgb[c] > 0 ? rgb[c] : T(0);
-  const T* identity = at<T>(in.identity, i * in.num_identity);
-  memcpy(row + kEncoding, identity, sizeof(T) * in.num_identity);
-  if (!all_finite(identity, in.num_identity)) invalid |= kIdentity;
-  int tiles = 0;
-  for_tile_rows(row, box, [&](int x0, int x1, int) { tiles += x1 - x0; });
-  frame.tile_count[i] = tiles;
-  return p.radius;
+  if (pack_color(in, camera, g, placed.mean, row + kRgb) & visible) invalid |= kColor;
+  transpose(row);
+  for (; visible; visible &= visible - 1) {
+    const int lane = __builtin_ctz(visible);
+    T* to = at<T>(reinterpret_cast<uintptr_t>(frame.packed.data()), (g.first + lane) * stride);
+    memcpy(to, &row[lane], sizeof row[lane]);
+    if (!pack_identity(in, g.first + lane, to)) invalid |= kIdentity;
+    frame.tile_count[g.first + lane] = list_tile_rows(to, box[lane], frame.tile_rows[g.first + lane]);
+  }
+  return invalid;
+}
+
+/// Calls body(sixteen) for all Gaussians; the same sixteen come together for any number of threads.
+template <class T, class Body>
+int for_each_sixteen(const Inputs& in, Body body) {
+  int bits = 0;
+#pragma omp parallel for num_threads(in.threads) schedule(static, 16) reduction(| : bits)
+  for (int64_t begin = 0; begin < in.num_gaussians; begin += 16) bits |= body(Sixteen<T>(begin, in.num_gaussians));
+  return bits;
 }
 
 template <class T>
 int pack_gaussians(Frame& frame, const Inputs& in, int32_t* radii) {
   const Camera<T> camera = camera_of<T>(in);
-  const int stride = row_stride(in.num_identity);
-  T* packed = reinterpret_cast<T*>(frame.packed.resize(in.num_gaussians * stride * sizeof(T)));
-  frame.tile_count.resize(in.num_gaussians);
-  int invalid = 0;
-#pragma omp parallel for num_threads(in.threads) schedule(static, 256) reduction(| : invalid)
-  for (int64_t i = 0; i < in.num_gaussians; ++i)
-    radii[i] = pack_gaussian(frame, in, camera, i, packed + i * stride, invalid);
-  return invalid;
+  frame.packed.resize(in.num_gaussians * row_stride(in.num_identity) * sizeof(T));
+  frame.tile_count.resize(in.num_gaussians), frame.tile_rows.resize(in.num_gaussians);
+  return for_each_sixteen<T>(in, [&](Sixteen<T> g) { return pack_sixteen(frame, in, camera, g, radii); });
 }
 
-template <class T>
-void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, int64_t i, const T* row, const T* dL_drgb,
-                    T* dL_dmean) {
-  if (in.colors) {
-    memcpy(out_at<T>(grad.colors, 3 * i), dL_drgb, sizeof(T) * 3);
-    return;
-  }
-  T direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_dclamped[3], dL_ddirection[3];
-  const T inverse_length = unit_direction(at<T>(in.means, 3 * i), camera.position, direction);
-  sh_basis(in.sh_degree, direction, basis);
-  for (int c = 0; c < 3; ++c) dL_dclamped[c] = row[kRgb + c] > 0 ? dL_drgb[c] : T(0);
-  const int count = sh_basis_count(in.sh_degree);
-  for (int k = 0; k < count; ++k) {
-    const T* coefficient = sh_coefficient<T>(in, i, k);
-    T* out = k == 0 ? out_at<T>(grad.sh_dc, i * grad.sh_dc_stride) : out_at<T>(grad.sh_rest, i * grad.sh_rest_stride + 3 * (k - 1));
-    for (int c = 0; c < 3; ++c) out[c] = basis[k] * dL_dclamped[c];
-    dL_dbasis[k] = dot3(coefficient, dL_dclamped);
-  }
-  if (grad.sh_rest && count - 1 < in.num_rest)  // degrees not reached yet
-    memset(out_at<T>(grad.sh_rest, i * grad.sh_rest_stride + 3 * (count - 1)), 0, sizeof(T) * 3 * (in.num_rest - count + 1));
-  sh_basis_backward(in.sh_degree, direction, dL_dbasis, dL_ddirection);
-  const T along = dot3(direction, dL_ddirection);
-  for (int j = 0; j < 3; ++j) dL_dmean[j] += inverse_length * (dL_ddirection[j] - along * direction[j]);
-}
-
-template <class T>
-void zero_gradients(const Inputs& in, const InputGradients& grad, int64_t i) {
-  auto zero = [](uintptr_t base, int64_t offset, int count) {
-    if (base) memset(out_at<T>(base, offset), 0, sizeof(T) * count);
-  };
-  zero(grad.means, 3 * i, 3), zero(grad.means2d, 3 * i, 3), zero(grad.opacities, i, 1);
-  zero(grad.scales, 3 * i, 3), zero(grad.rotations, 4 * i, 4), zero(grad.covariances, 6 * i, 6);
-  zero(grad.sh_dc, i * grad.sh_dc_stride, 3), zero(grad.sh_rest, i * grad.sh_rest_stride, 3 * in.num_rest);
-  zero(grad.colors, 3 * i, 3), zero(grad.identity, i * in.num_identity, in.num_identity);
-}
-
-/// From the summed gradient row of Gaussian i to the gradients of its parameters.
-template <class T>
-void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, int64_t i, const T* row, const T* sum) {
-  T conic[3];
-  unpack_conic(row, conic);
-  const T dL_dmean2d[2] = {-conic[0] * sum[kQx] - conic[1] * sum[kQy], -conic[1] * sum[kQx] - conic[2] * sum[kQy]};
-  T dL_dcov2d[3], dL_dsigma[6], sigma[6], dL_dmean[3] = {0, 0, 0};
-  conic_backward(conic, sum[kQxx], sum[kQxy], sum[kQyy], dL_dcov2d);
-  sigma_of(in, i, sigma);
-  project_backward(camera, at<T>(in.means, 3 * i), sigma, dL_dmean2d, dL_dcov2d, sum[kGradDepth], dL_dmean, dL_dsigma);
-  const T dL_drgb[3] = {sum[kGradRgb], sum[kGradRgb + 2], sum[kGradRgb + 4]};
-  color_backward(in, grad, camera, i, row, dL_drgb, dL_dmean);
-  memcpy(out_at<T>(grad.means, 3 * i), dL_dmean, sizeof dL_dmean);
-
-  T* means2d = out_at<T>(grad.means2d, 3 * i);  // in NDC, as 3DGS's densification statistic expects
-  means2d[0] = dL_dmean2d[0] * T(0.5) * in.width, means2d[1] = dL_dmean2d[1] * T(0.5) * in.height, means2d[2] = 0;
-  *out_at<T>(grad.opacities, i) = sum[kQ] / row[kOpacity];
-  if (in.covariances) {
-    T* out = out_at<T>(grad.covariances, 6 * i);
-    for (int k = 0; k < 6; ++k) out[k] = dL_dsigma[k] * (k == 0 || k == 3 || k == 5 ? 1 : 2);
-  } else {
-    covariance_3d_backward(at<T>(in.scales, 3 * i), T(in.scale_modifier), at<T>(in.rotations, 4 * i), dL_dsigma,
-                           out_at<T>(grad.scales, 3 * i), out_at<T>(grad.rotations, 4 * i));
-  }
-  memcpy(out_at<T>(grad.identity, i * in.num_identity), sum + kGradEncoding, sizeof(T) * in.num_identity);
-}
-
-/// Sums each Gaussian's instance rows, in the order of its tiles, and runs the chain rule down to the inputs.
-template <class T>
-void gaussians_backward(Frame& frame, const Inputs& in, const int32_t* radii, const InputGradients& grad) {
-  const Camera<T> camera = camera_of<T>(in);
-  const int packed_stride = row_stride(in.num_identity), stride = gradient_stride(in.num_identity);
-  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
-  const T* rows = reinterpret_cast<const T*>(frame.packed_gradients.data());
-#pragma omp parallel for num_threads(in.threads) schedule(static, 256)
-  for (int64_t i = 0; i < in.num_gaussians; ++i) {
-    alignas(64) T sum[kMaxStride] = {};
-    bool touched = false;
-    const int64_t first = radii[i] > 0 ? frame.first_row[i] : 0, count = radii[i] > 0 ? frame.tile_count[i] : 0;
-    for (int64_t r = first; r < first + count; ++r) {
-      if (frame.hits[r] == 0) continue;
-      touched = true;
-      for (int c = 0; c < stride; ++c) sum[c] += rows[r * stride + c];
+/// The gradients of the harmonics; adds what the direction passes on to dL_dmean.
+template <class T, int kDegree, class V, class M>
+GS_HD void sh_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* mean,
+                       const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
+  V direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_ddirection[3], dL_ddc[3], rest[degree.kRest + 1];
+  const V inverse_length = unit_direction(mean, camera.position, direction);
+  sh_basis(kDegree, direction, basis);
+  for (int c = 0; c < 3; ++c) dL_ddc[c] = basis[0] * dL_drgb[c];
+  g.template store<3>(grad.sh_dc, grad.sh_dc_stride, touched, dL_ddc);
+  if constexpr (kDegree > 0) {
+    g.template load<degree.kRest>(in.sh_rest, in.sh_rest_stride, rest);
+    for (int k = 1; k < degree.kBasis; ++k) {
+      V* coefficient = rest + 3 * (k - 1);
+      dL_dbasis[k] = dot3(coefficient, dL_drgb);
+      for (int c = 0; c < 3; ++c) coefficient[c] = basis[k] * dL_drgb[c];  // from here on its gradient
     }
-    if (touched)
-      gaussian_backward(in, grad, camera, i, packed + i * packed_stride, sum);
-    else
-      zero_gradients<T>(in, grad, i);
+    g.template store<degree.kRest>(grad.sh_rest, grad.sh_rest_stride, touched, rest);
+    sh_basis_backward(kDegree, direction, dL_dbasis, dL_ddirection);
+    const V along = dot3(direction, dL_ddirection);
+    for (int j = 0; j < 3; ++j) dL_dmean[j] += inverse_length * (dL_ddirection[j] - along * direction[j]);
   }
+  const int left = 3 * in.num_rest - degree.kRest;  // degrees not reached yet
+  for (int lane = 0; grad.sh_rest && left > 0 && lane < g.count; ++lane)
+    memset(at<T>(grad.sh_rest, (g.first + lane) * grad.sh_rest_stride + degree.kRest), 0, sizeof(T) * left);
+}
+
+/// The gradients of the colour's inputs from that of the packed colour.
+template <class T, class V, class M>
+void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* mean,
+                    const V* rgb, const V* dL_drgb, V* dL_dmean) {
+  if (in.colors) return g.template store<3>(grad.colors, 3, touched, dL_drgb);
+  V dL_dclamped[3];
+  for (int c = 0; c < 3; ++c) dL_dclamped[c] = lane_select(lane_less(V{}, rgb[c]), dL_drgb[c], V{});
+  with_degree(in.sh_degree,
+              [&](auto degree) { sh_backward(in, grad, camera, g, touched, mean, dL_dclamped, degree, dL_dmean); });
+}
+
+/// From the packed rows of sixteen Gaussians, and the sums over their gradient rows, to the gradients of their parameters.
+template <class T, class V, class M>
+void chain_rule(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* row,
+                const V* sum) {
+  V conic[3], dL_dcov2d[3], dL_dsigma[6], dL_dmean[3] = {};
+  unpack_conic(row, conic);
+  const V dL_dmean2d[2] = {V{} - conic[0] * sum[kQx] - conic[1] * sum[kQy], V{} - conic[1] * sum[kQx] - conic[2] * sum[kQy]};
+  conic_backward(conic, sum[kQxx], sum[kQxy], sum[kQyy], dL_dcov2d);
+  const Placed<T> placed(in, g);
+  project_backward(camera, placed.mean, placed.sigma, dL_dmean2d, dL_dcov2d, sum[kGradDepth], dL_dmean, dL_dsigma);
+  const V dL_drgb[3] = {sum[kGradRgb], sum[kGradRgb + 2], sum[kGradRgb + 4]};
+  color_backward(in, grad, camera, g, touched, placed.mean, row + kRgb, dL_drgb, dL_dmean);
+  g.template store<3>(grad.means, 3, touched, dL_dmean);
+  // in NDC, as 3DGS's densification statistic expects
+  const V means2d[3] = {dL_dmean2d[0] * T(0.5 * in.width), dL_dmean2d[1] * T(0.5 * in.height), V{}};
+  g.template store<3>(grad.means2d, 3, touched, means2d);
+  const V dL_dopacity = sum[kQ] / row[kOpacity];
+  g.template store<1>(grad.opacities, 1, touched, &dL_dopacity);
+  if (in.covariances) {
+    const V two = V{} + T(2);
+    dL_dsigma[1] *= two, dL_dsigma[2] *= two, dL_dsigma[4] *= two;  // each stands for two entries
+    return g.template store<6>(grad.covariances, 6, touched, dL_dsigma);
+  }
+  V dL_dscale[3], dL_drotation[4];
+  covariance_3d_backward(placed.scale, T(in.scale_modifier), placed.rotation, dL_dsigma, dL_dscale, dL_drotation);
+  g.template store<3>(grad.scales, 3, touched, dL_dscale), g.template store<4>(grad.rotations, 4, touched, dL_drotation);
+}
+
+/// Sums the gradient rows of Gaussian i in the order of its tiles: `head` takes what is common to all, the encoding's part goes
+/// to its gradient. False where no pixel saw it.
+template <class T, class V>
+bool sum_rows(const Frame& frame, const Inputs& in, const InputGradients& grad, int64_t i, V& head) {
+  const int groups = gradient_stride(in.num_identity) / 16;
+  const V* rows = reinterpret_cast<const V*>(frame.packed_gradients.data());
+  V sum[kMaxStride / 16] = {};
+  bool touched = false;
+  const int count = frame.tile_count[i];
+  const int64_t first = count > 0 ? frame.first_row[i] : 0;
+  for (int64_t r = first; r < first + count; ++r) {
+    if (frame.hits[r] == 0) continue;
+    touched = true;
+    for (int k = 0; k < groups; ++k) sum[k] += rows[r * groups + k];
+  }
+  head = sum[0];
+  if (in.num_identity == 16)  // a constant size makes the copy one move
+    memcpy(at<T>(grad.identity, 16 * i), sum + 1, sizeof(T) * 16);
+  else if (in.num_identity > 0)
+    memcpy(at<T>(grad.identity, i * in.num_identity), sum + 1, sizeof(T) * in.num_identity);
+  return touched;
+}
+
+template <class T>
+void gaussians_backward(Frame& frame, const Inputs& in, const InputGradients& grad) {
+  using V = typename Lanes<T>::V;
+  const Camera<T> camera = camera_of<T>(in);
+  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  for_each_sixteen<T>(in, [&](Sixteen<T> g) {
+    V sum[16] = {}, row[16];
+    unsigned touched = 0;
+    for (int lane = 0; lane < g.count; ++lane) touched |= unsigned(sum_rows<T>(frame, in, grad, g.first + lane, sum[lane])) << lane;
+    for (int lane = 0; lane < 16; ++lane)
+      memcpy(&row[lane], touched >> lane & 1 ? packed + (g.first + lane) * row_stride(in.num_identity) : kNowhere<T>, sizeof row[lane]);
+    transpose(sum), transpose(row);
+    chain_rule(in, grad, camera, g, lanes_of<T>(touched), row, sum);
+    return 0;
+  });
 }

@@ -11,6 +11,10 @@ constexpr int kQ = 1, kQx = 3, kQy = 5, kQxx = 7, kQxy = 9, kQyy = 11;
 constexpr int kMaxIdentity = 64;
 constexpr int kMaxStride = 80;  // row_stride(kMaxIdentity) and gradient_stride(kMaxIdentity)
 
+/// The packed row of a Gaussian that is nowhere: the stand-in where one is missing.
+template <class T>
+constexpr T kNowhere[kMaxStride] = {};
+
 GS_HD constexpr int row_stride(int num_identity) { return (kEncoding + num_identity + 15) / 16 * 16; }
 GS_HD constexpr int gradient_stride(int num_identity) { return kGradEncoding + (num_identity + 15) / 16 * 16; }
 

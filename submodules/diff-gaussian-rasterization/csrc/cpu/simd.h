@@ -33,8 +33,11 @@ struct Pair {
   friend GS_HD Pair operator*(Pair a, Pair b) { return {a.lo * b.lo, a.hi * b.hi}; }
   friend GS_HD Pair operator*(Pair a, T b) { return {a.lo * b, a.hi * b}; }
   friend GS_HD Pair operator*(T a, Pair b) { return b * a; }
+  friend GS_HD Pair operator/(Pair a, Pair b) { return {a.lo / b.lo, a.hi / b.hi}; }
+  friend GS_HD Pair operator/(T a, Pair b) { return {a / b.lo, a / b.hi}; }
   GS_HD Pair& operator+=(Pair b) { return *this = *this + b; }
   GS_HD Pair& operator-=(Pair b) { return *this = *this - b; }
+  GS_HD Pair& operator*=(Pair b) { return *this = *this * b; }
 };
 
 template <class T, int kLanes>
@@ -184,6 +187,12 @@ struct Lanes {
 };
 using V32 = Lanes<float>::V;
 using V64 = Lanes<double>::V;
+
+template <class V>
+GS_HD V lane_log(V a) {
+  for (int i = 0; i < 16; ++i) a[i] = log(a[i]);
+  return a;
+}
 
 /// 2^x for x <= 0 (larger arguments are taken as 0), within 2 ulp; below -126 it is 2^-126, far under any alpha that counts.
 /// Several vectors at once, operation by operation: the chain of one is too long for the processor to see past it.

@@ -64,7 +64,7 @@ struct TileView {
     const bool identity = channel >= kIdentityChannels;
     const uintptr_t base = channel < kColorChannels ? images.depth : identity ? images.objects : images.color;
     const int first = channel < kColorChannels ? 0 : identity ? kIdentityChannels : kColorChannels;
-    return base ? out_at<T>(base, (channel - first) * int64_t(width) * height) : nullptr;
+    return base ? at<T>(base, (channel - first) * int64_t(width) * height) : nullptr;
   }
   // Tiles jump from plane to plane, row to row and Gaussian to Gaussian, which no processor foresees: each access would wait for
   // memory in turn. These functions ask early. They must be inlined: GCC takes a function that only prefetches for one without
@@ -114,10 +114,6 @@ struct TileView {
  private:
   int columns() const { return width - left < kTile ? width - left : kTile; }
 };
-
-/// The packed row of a Gaussian that is nowhere: the stand-in where a list is padded.
-template <class T>
-constexpr T kNowhere[kMaxStride] = {};
 
 /// For each block, which instances of the current chunk it has to look at.
 struct BlockLists {
@@ -227,7 +223,7 @@ struct ForwardTile {
 
   template <bool kWhole>
   void write(const TileView<T>& tile, C channels, const Outputs& out) {
-    const T* background = at<T>(tile.in.background, 0) - kColorChannels;
+    const T* background = at<const T>(tile.in.background, 0) - kColorChannels;
     V blocks[4];
     for (int band = 0; band < 4; ++band) {
       const int first = 4 * band;
@@ -241,7 +237,7 @@ struct ForwardTile {
       }
       if (!out.alpha) continue;
       for (int i = 0; i < 4; ++i) blocks[i] = T(1) - transmittance[first + i];
-      tile.template store_band<kWhole>(out_at<T>(out.alpha, 0), band, blocks);
+      tile.template store_band<kWhole>(at<T>(out.alpha, 0), band, blocks);
     }
   }
 
@@ -311,8 +307,8 @@ struct BackwardTile {
       for (int i = 0; i < 4; ++i) dL_dpixel[first + i][c] = g[i];
     }
     if (grad.alpha) {
-      tile.template load_band<kWhole>(at<T>(grad.alpha, 0), band, g);
-      tile.template load_band<kWhole>(at<T>(out.alpha, 0), band, value);
+      tile.template load_band<kWhole>(at<const T>(grad.alpha, 0), band, g);
+      tile.template load_band<kWhole>(at<const T>(out.alpha, 0), band, value);
       for (int i = 0; i < 4; ++i) rest[i] += g[i] * (value[i] - 1);
     }
     for (int i = 0; i < 4; ++i) {
@@ -337,12 +333,14 @@ struct BackwardTile {
     }
   }
 
-  /// Scalar sums over channels of feature * gradient for kTogether instances.
+  /// Scalar sums over the first `count` channels, or kCount if that is positive, of feature * gradient for kTogether instances.
+  template <int kCount>
   void sum_channels(int count, int block, const uint16_t* list) {
     V sum[kTogether] = {};
     const T* row[kTogether];
     for (int h = 0; h < kTogether; ++h) row[h] = rows[list[h]] + kDepth;
-    for (int c = 0; c < count; ++c) {
+#pragma GCC unroll 20
+    for (int c = 0; c < (kCount ? kCount : count); ++c) {
       const V g = dL_dpixel[block][c];
       for (int h = 0; h < kTogether; ++h) sum[h] += g * row[h][c];
     }
@@ -378,7 +376,8 @@ struct BackwardTile {
       V raw_alpha[kTogether];
       BlendStep<V, M> steps[kTogether];
       raw_alphas(rows, list, x, y, raw_alpha);
-      sum_channels(geometry_channels, block, list);
+      tile.in.identity_geometry_grad ? sum_channels<kStatic>(geometry_channels, block, list)
+                                     : sum_channels<0>(geometry_channels, block, list);
       blend_steps<V, M, T>(raw_alpha, t, alive, steps);
       for (int h = 0; h < kTogether; ++h) {
         rest -= steps[h].weight * value[h];

@@ -11,10 +11,22 @@
 
 namespace gs {
 
-// gs/blend.h for one pixel a thread.
+// The shared mathematics for one pixel or one Gaussian a thread.
 template <class T>
 GS_HD T lane_min(T a, T b) {
   return a < b ? a : b;
+}
+template <class T>
+GS_HD T lane_max(T a, T b) {
+  return a > b ? a : b;
+}
+template <class T>
+GS_HD T lane_sqrt(T a) {
+  return sqrt(a);
+}
+template <class T>
+GS_HD T lane_log(T a) {
+  return log(a);
 }
 template <class T>
 GS_HD bool lane_less(T a, T b) {

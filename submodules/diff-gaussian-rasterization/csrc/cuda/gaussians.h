@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in,
     if (!all_finite(mean, 3)) invalid |= kMeans;
     if (!all_finite(opacity, 1)) invalid |= kOpacities;
     if (!all_finite(sigma, 6)) invalid |= kShape;
-    if (project(camera, mean, sigma, projected)) box = tile_box(projected.mean, projected.radius, grid.tiles_x, grid.tiles_y);
+    if (project(camera, mean, sigma, projected)) box = tile_box(projected.mean, radius_of(projected.extent), grid.tiles_x, grid.tiles_y);
   }
   const bool visible = !box.empty();
   T* rest = all_rest[warp_id()];
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in,
     }
   }
   if (i < in.num_gaussians) {
-    radii[i] = visible ? projected.radius : 0;
+    radii[i] = visible ? radius_of(projected.extent) : 0;
     memory.tile_count[i] = tiles;
     memory.by_depth.keys[0][i] = tiles > 0 ? depth_key(float(projected.depth)) : kLeftOut<uint32_t>;
   }

@@ -18,29 +18,30 @@ constexpr int kExtentY = 6, kHalfChord = 7, kSlope = 8, kWidestY = 9;
 constexpr double kLog2E = 1.4426950408889634;
 
 /// Fills the entries of a packed row that describe its power; `conic` is the inverse of the 2D covariance (xx, xy, yy).
-template <class T>
-GS_HD void pack_power(const T* conic, T* row) {
-  const T half = T(-0.5 * kLog2E);
+template <class V>
+GS_HD void pack_power(const V* conic, V* row) {
+  const Scalar<V> half = Scalar<V>(-0.5 * kLog2E);
   row[kPowerA] = half * conic[0], row[kPowerB] = 2 * half * conic[1], row[kPowerC] = half * conic[2];
 }
 
 /// The conic again.
-template <class T>
-GS_HD void unpack_conic(const T* row, T* conic) {
-  const T twice = T(-2 / kLog2E);
-  conic[0] = twice * row[kPowerA], conic[1] = T(0.5) * twice * row[kPowerB], conic[2] = twice * row[kPowerC];
+template <class V>
+GS_HD void unpack_conic(const V* row, V* conic) {
+  const Scalar<V> once = Scalar<V>(-1 / kLog2E), twice = 2 * once;
+  conic[0] = twice * row[kPowerA], conic[1] = once * row[kPowerB], conic[2] = twice * row[kPowerC];
 }
 
 /// Fills the entries of a packed row that describe its ellipse, from its opacity; `cov` is the 2D covariance.
-template <class T>
-GS_HD void pack_ellipse(const T* cov, const T* conic, T* row) {
+template <class V>
+GS_HD void pack_ellipse(const V* cov, const V* conic, V* row) {
+  using S = Scalar<V>;
   // d^T conic d <= 2 ln(255 opacity); the margin keeps rounding from cutting a pixel that the alpha test keeps
-  const T level = 2 * log(row[kOpacity] * T(255)) + T(1e-3);
-  const bool visible = level > 0;  // false for NaN too
-  row[kExtentY] = visible ? sqrt(level * cov[2]) : T(-1);
-  row[kHalfChord] = visible ? sqrt(level / conic[0]) : T(-1);
-  row[kSlope] = -conic[1] / conic[0];
-  row[kWidestY] = visible ? cov[1] * sqrt(level / cov[0]) : T(0);
+  const V level = S(2) * lane_log(row[kOpacity] * S(255)) + S(1e-3), nothing = V{} - S(1);
+  const auto visible = lane_less(V{}, level);  // false for NaN too
+  row[kExtentY] = lane_select(visible, lane_sqrt(level * cov[2]), nothing);
+  row[kHalfChord] = lane_select(visible, lane_sqrt(level / conic[0]), nothing);
+  row[kSlope] = V{} - conic[1] / conic[0];
+  row[kWidestY] = lane_select(visible, cov[1] * lane_sqrt(level / cov[0]), V{});
 }
 
 constexpr double kSlack = 1e-2;  // pixels; the rounding of means and extents is far below it

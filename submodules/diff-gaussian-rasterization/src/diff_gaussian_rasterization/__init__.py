@@ -281,7 +281,7 @@ class GaussianRasterizer(nn.Module):
             means2D: (N,3) zeros whose gradient receives dL/d(screen position), NDC.
             opacities: (N,1) in [0,1]. shs: (N,K,3) SH coefficients, or the pair ((N,1,3), (N,K-1,3)).
             sh_objs: (N,1,D) or (N,D) identity encodings, D <= 64. colors_precomp: (N,3) instead of shs.
-            scales: (N,3), rotations: (N,4) unit quaternions w x y z;
+            scales: (N,3), rotations: (N,4) quaternions w x y z of any length;
             or cov3D_precomp: (N,6) xx xy xz yy yz zz.
             extra: also return the accumulated alpha (H,W) and the alpha-weighted depth (H,W), undivided.
 

@@ -44,8 +44,8 @@ SH_C3 = (
 
 
 def rotation_matrices(q: Tensor) -> Tensor:
-    """(N,3,3) from unit quaternions (N,4) w x y z."""
-    w, x, y, z = q.unbind(-1)
+    """(N,3,3) from quaternions (N,4) w x y z of any length."""
+    w, x, y, z = torch.nn.functional.normalize(q, dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "arguments.h"
 #include "losses.h"
 
 namespace nb = nanobind;
@@ -13,12 +14,6 @@ using namespace nb::literals;
 namespace {
 
 using namespace fused_losses;
-using Pointer = uintptr_t;  // tensor.data_ptr(); 0 where there is no tensor
-
-template <class T>
-T* pointer(Pointer p) {
-  return reinterpret_cast<T*>(p);
-}
 cudaStream_t stream_of(uintptr_t handle) { return reinterpret_cast<cudaStream_t>(handle); }
 
 gpu::Images images(Pointer image, Pointer target, bool target_is_bytes, int64_t channels, int64_t height,
@@ -60,27 +55,9 @@ void cross_entropy(Pointer features, Pointer weight, Pointer bias, Pointer label
       pointer<void>(scratch), stream_of(stream));
 }
 
-// The lists of the CPU part's adam().
 void adam(const std::vector<Pointer>& pointers, const std::vector<int64_t>& sizes,
           const std::vector<double>& settings, uintptr_t stream) {
-  std::vector<AdamParameter> parameters(sizes.size() / 2);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const Pointer* p = &pointers.at(5 * i);
-    const double* s = &settings.at(5 * i);
-    parameters[i] = {pointer<float>(p[0]),
-                     pointer<const float>(p[1]),
-                     pointer<float>(p[2]),
-                     pointer<float>(p[3]),
-                     pointer<const bool>(p[4]),
-                     sizes[2 * i],
-                     sizes[2 * i + 1],
-                     s[0],
-                     s[1],
-                     s[2],
-                     s[3],
-                     s[4]};
-  }
-  gpu::adam(parameters, stream_of(stream));
+  gpu::adam(adam_parameters(pointers, sizes, settings), stream_of(stream));
 }
 
 }  // namespace

@@ -7,8 +7,9 @@ same bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,53 @@ def check_device(device: torch.device) -> None:
     """Raises: ValueError where the kernels cannot run on this GPU; the message says why."""
     if (problem := cuda_problem(device)) is not None:
         raise ValueError(problem)
+
+
+def pointer(tensor: Tensor | None) -> int:
+    """What the kernels take."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+class CrossEntropyTensors(NamedTuple):
+    """What the kernels of both devices read, contiguous, and the gradients they fill; None: not wanted."""
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+    labels: Tensor
+    pixel_weights: Tensor | None
+    dL_dfeatures: Tensor | None
+    dL_dweight: Tensor | None
+    dL_dbias: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        pixel_weights: Tensor | None,
+        needed: Sequence[bool],
+    ) -> CrossEntropyTensors:
+        """`needed`: by features, weight and bias; the last two come from one sum, both or none."""
+        features, weight, bias, labels = (t.contiguous() for t in (features, weight, bias, labels))
+        linear = any(needed[1:3])
+        return cls(
+            features,
+            weight,
+            bias,
+            labels,
+            None if pixel_weights is None else pixel_weights.contiguous(),
+            torch.empty_like(features) if needed[0] else None,
+            torch.zeros_like(weight) if linear else None,
+            torch.zeros_like(bias) if linear else None,
+        )
+
+    @property
+    def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """By features, weight and bias."""
+        return self.dL_dfeatures, self.dL_dweight, self.dL_dbias
 
 
 def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:
@@ -104,14 +152,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         pixel_weights: Tensor | None,
         scale: float,
     ) -> Tensor:
-        features, weight, bias, labels = (t.contiguous() for t in (features, weight, bias, labels))
-        pixel_weights = None if pixel_weights is None else pixel_weights.contiguous()
-        needs_features, *needs_linear = ctx.needs_input_grad[:3]
-        dL_dfeatures = torch.empty_like(features) if needs_features else None
-        dL_dweight = torch.zeros_like(weight) if any(needs_linear) else None
-        dL_dbias = torch.zeros_like(bias) if any(needs_linear) else None
+        t = CrossEntropyTensors.of(features, weight, bias, labels, pixel_weights, ctx.needs_input_grad)
         loss = features.new_zeros(())
-        ctx.save_for_backward(dL_dfeatures, dL_dweight, dL_dbias)
+        ctx.save_for_backward(*t.gradients)
         (classes, channels), pixels = weight.shape, labels.numel()
         if pixels == 0:
             return loss
@@ -119,12 +162,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=features.device)
         with _use(features.device):
             _cuda.cross_entropy(
-                features.data_ptr(),
-                weight.data_ptr(),
-                bias.data_ptr(),
-                labels.data_ptr(),
+                t.features.data_ptr(),
+                t.weight.data_ptr(),
+                t.bias.data_ptr(),
+                t.labels.data_ptr(),
                 LABEL_TYPES[labels.dtype],
-                _pointer(pixel_weights),
+                pointer(t.pixel_weights),
                 channels,
                 classes,
                 pixels,
@@ -132,9 +175,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 ignore_label or 0,
                 scale,
                 loss.data_ptr(),
-                _pointer(dL_dfeatures),
-                _pointer(dL_dweight),
-                _pointer(dL_dbias),
+                pointer(t.dL_dfeatures),
+                pointer(t.dL_dweight),
+                pointer(t.dL_dbias),
                 scratch.data_ptr(),
                 _stream(features.device),
             )
@@ -172,10 +215,6 @@ def _image_arguments(
     channels, height, width = image.shape
     is_bytes = target.dtype == torch.uint8
     return image.data_ptr(), target.data_ptr(), is_bytes, channels, height, width, lambda_dssim
-
-
-def _pointer(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _use(device: torch.device) -> AbstractContextManager[Any]:

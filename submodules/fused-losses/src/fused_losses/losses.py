@@ -113,27 +113,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         pixel_weights: Tensor | None,
         scale: float,
     ) -> Tensor:
-        features, weight, bias, labels = (t.contiguous() for t in (features, weight, bias, labels))
-        pixel_weights = None if pixel_weights is None else pixel_weights.contiguous()
-        needs_features, *needs_linear = ctx.needs_input_grad[:3]
-        dL_dfeatures = torch.empty_like(features) if needs_features else None
-        dL_dweight = torch.empty_like(weight) if any(needs_linear) else None
-        dL_dbias = torch.empty_like(bias) if any(needs_linear) else None
-
+        t = cuda.CrossEntropyTensors.of(features, weight, bias, labels, pixel_weights, ctx.needs_input_grad)
         (classes, channels), pixels, threads = weight.shape, labels.numel(), torch.get_num_threads()
         scratch_bytes = _C.cross_entropy_scratch(channels, classes, pixels, threads, features.element_size())
         scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=features.device)
         loss, bad_labels = _C.cross_entropy(
             features.dtype == torch.float64,
-            features.data_ptr(),
-            weight.data_ptr(),
-            bias.data_ptr(),
-            labels.data_ptr(),
+            t.features.data_ptr(),
+            t.weight.data_ptr(),
+            t.bias.data_ptr(),
+            t.labels.data_ptr(),
             cuda.LABEL_TYPES[labels.dtype],
-            _pointer(pixel_weights),
-            _pointer(dL_dfeatures),
-            _pointer(dL_dweight),
-            _pointer(dL_dbias),
+            cuda.pointer(t.pixel_weights),
+            cuda.pointer(t.dL_dfeatures),
+            cuda.pointer(t.dL_dweight),
+            cuda.pointer(t.dL_dbias),
             scratch.data_ptr(),
             scale,
             channels,
@@ -145,7 +139,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
         if bad_labels:
             raise ValueError(_describe_bad_label(labels, classes, ignore_label, bad_labels))
-        ctx.save_for_backward(dL_dfeatures, dL_dweight, dL_dbias)
+        ctx.save_for_backward(*t.gradients)
         return features.new_tensor(loss)
 
     @staticmethod
@@ -166,7 +160,7 @@ def _run_l1_ssim(
         image.data_ptr(),
         target.data_ptr(),
         target.dtype == torch.uint8,
-        _pointer(dL_dimage),
+        cuda.pointer(dL_dimage),
         scratch.data_ptr(),
         channels,
         height,
@@ -174,10 +168,6 @@ def _run_l1_ssim(
         lambda_dssim,
         torch.get_num_threads(),
     )
-
-
-def _pointer(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _scaled(gradient: Tensor | None, upstream: Tensor) -> Tensor | None:
