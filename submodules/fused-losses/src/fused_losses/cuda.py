@@ -7,9 +7,8 @@ same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from fused_losses import reference
 from fused_losses.availability import cuda_problem
+from fused_losses.tensors import CrossEntropyTensors, pointer
 
 try:
     from fused_losses import _cuda
@@ -30,53 +30,6 @@ def check_device(device: torch.device) -> None:
     """Raises: ValueError where the kernels cannot run on this GPU; the message says why."""
     if (problem := cuda_problem(device)) is not None:
         raise ValueError(problem)
-
-
-def pointer(tensor: Tensor | None) -> int:
-    """What the kernels take."""
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-class CrossEntropyTensors(NamedTuple):
-    """What the kernels of both devices read, contiguous, and the gradients they fill; None: not wanted."""
-
-    features: Tensor
-    weight: Tensor
-    bias: Tensor
-    labels: Tensor
-    pixel_weights: Tensor | None
-    dL_dfeatures: Tensor | None
-    dL_dweight: Tensor | None
-    dL_dbias: Tensor | None
-
-    @classmethod
-    def of(
-        cls,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        labels: Tensor,
-        pixel_weights: Tensor | None,
-        needed: Sequence[bool],
-    ) -> CrossEntropyTensors:
-        """`needed`: by features, weight and bias; the last two come from one sum, both or none."""
-        features, weight, bias, labels = (t.contiguous() for t in (features, weight, bias, labels))
-        linear = any(needed[1:3])
-        return cls(
-            features,
-            weight,
-            bias,
-            labels,
-            None if pixel_weights is None else pixel_weights.contiguous(),
-            torch.empty_like(features) if needed[0] else None,
-            torch.zeros_like(weight) if linear else None,
-            torch.zeros_like(bias) if linear else None,
-        )
-
-    @property
-    def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """By features, weight and bias."""
-        return self.dL_dfeatures, self.dL_dweight, self.dL_dbias
 
 
 def l1_ssim(image: Tensor, target: Tensor, lambda_dssim: float) -> Tensor:

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fused_losses import _C, cuda
+from fused_losses.tensors import CrossEntropyTensors, pointer
 
 # Labels on a GPU that were found good, and what they were checked against: a look at them is a wait.
 _good_labels = WeakIdKeyDictionary()
@@ -113,7 +114,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         pixel_weights: Tensor | None,
         scale: float,
     ) -> Tensor:
-        t = cuda.CrossEntropyTensors.of(features, weight, bias, labels, pixel_weights, ctx.needs_input_grad)
+        t = CrossEntropyTensors.of(features, weight, bias, labels, pixel_weights, ctx.needs_input_grad)
         (classes, channels), pixels, threads = weight.shape, labels.numel(), torch.get_num_threads()
         scratch_bytes = _C.cross_entropy_scratch(channels, classes, pixels, threads, features.element_size())
         scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=features.device)
@@ -124,10 +125,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             t.bias.data_ptr(),
             t.labels.data_ptr(),
             cuda.LABEL_TYPES[labels.dtype],
-            cuda.pointer(t.pixel_weights),
-            cuda.pointer(t.dL_dfeatures),
-            cuda.pointer(t.dL_dweight),
-            cuda.pointer(t.dL_dbias),
+            pointer(t.pixel_weights),
+            pointer(t.dL_dfeatures),
+            pointer(t.dL_dweight),
+            pointer(t.dL_dbias),
             scratch.data_ptr(),
             scale,
             channels,
@@ -160,7 +161,7 @@ def _run_l1_ssim(
         image.data_ptr(),
         target.data_ptr(),
         target.dtype == torch.uint8,
-        cuda.pointer(dL_dimage),
+        pointer(dL_dimage),
         scratch.data_ptr(),
         channels,
         height,
