@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TRAIN_FLAGS="--train_split --schedule_scale 0.13 --densify_grad_threshold 6e-4 --max_gaussians 50000"
-SMOKE_FLAGS="--train_split --schedule_scale 0.01 --densify_grad_threshold 6e-4 --max_gaussians 50000"
+SMOKE_FLAGS="--train_split --schedule_scale 0.02 --densify_grad_threshold 6e-4 --max_gaussians 50000"
 
 scene=data/demo
 out=output/demo
