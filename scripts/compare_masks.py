@@ -49,11 +49,11 @@ def most_different(truth: Sequence[TruthMask], runs: Sequence[Path], rows: int) 
 
 
 def crop_of(mask: BoolArray) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a square around a mask, within the picture as far as it fits."""
-    rows, columns = np.nonzero(mask)
-    extent = max(int(np.ptp(rows)), int(np.ptp(columns)), 8)
-    size = round(extent * (1 + 2 * MARGIN))
-    left, top = int(columns.mean()) - size // 2, int(rows.mean()) - size // 2
+    """Left, top, right, bottom of a square around a mask, inside the picture."""
+    places = np.argwhere(mask)  # (P, 2) row, column
+    extent = max(int(np.ptp(places, axis=0).max()), 8)
+    size = min(round(extent * (1 + 2 * MARGIN)), *mask.shape)
+    top, left = np.clip(places.mean(0).astype(int) - size // 2, 0, np.array(mask.shape) - size).tolist()
     return left, top, left + size, top + size
 
 
