@@ -162,21 +162,21 @@ class Census:
 
     def aliases(self) -> Tensor:
         """The label that each counts as, (K,) int64: itself, or the larger one that it is an alias of."""
-        alias = np.arange(len(self.pixels))
+        labels = np.arange(len(self.pixels))
+        other = self.leak.argmax(1)  # (K,)
         mass = self.probability.sum(0)  # (K,) of p(c) over all pixels
         leaked = self.leak.sum(1)  # (K,)
-        for label in np.argsort(self.pixels, kind="stable"):
-            other = int(self.leak[label].argmax())
-            if (
-                self.together[label, other] == 0
-                and self.pixels[label] < self.pixels[other]
-                and self.leak[label, other] > ALIAS_SHARE * leaked[label]
-                and leaked[label] > ALIAS_EVIDENCE * mass[label]
-            ):
-                alias[label] = other
-        for label in range(len(alias)):  # an alias of an alias: pixels grow along the chain, so that it ends
-            while alias[alias[label]] != alias[label]:
-                alias[label] = alias[alias[label]]
+        is_alias = (
+            (self.together[labels, other] == 0)
+            & (self.pixels < self.pixels[other])
+            & (self.leak[labels, other] > ALIAS_SHARE * leaked)
+            & (leaked > ALIAS_EVIDENCE * mass)
+        )
+        alias = np.where(is_alias, other, labels)
+        while (
+            alias[alias] != alias
+        ).any():  # an alias of an alias; pixels grow along the chain, so that it ends
+            alias = alias[alias]
         return torch.from_numpy(alias)
 
     def agreement(self, alias: Tensor) -> Tensor:
