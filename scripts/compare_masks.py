@@ -75,11 +75,12 @@ def _square(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> Image.
     return Image.fromarray(pixels).crop(box).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
-def photograph_of(scene: Path, view: int, size: tuple[int, int]) -> Image.Image:
-    """The k-th test photograph, at a mask's size: those of images/ that images_train/ does not have."""
-    train = {path.stem for path in (scene / "images_train").iterdir()}
-    test = sorted(path for path in (scene / "images").iterdir() if path.stem not in train)
-    with Image.open(test[view]) as image:
+def photograph_of(run: Path, view: int, size: tuple[int, int]) -> Image.Image:
+    """The photograph of a test view as render.py kept it beside the run's pictures, at a mask's size."""
+    path = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}" / "gt" / f"{view:05d}.png"
+    if not path.is_file():
+        raise SceneError(f"{path}: not there. Run render.py -m {run} first.")
+    with Image.open(path) as image:
         return image.convert("RGB").resize(size)
 
 
@@ -93,15 +94,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("crops.png"))
     parser.add_argument("--rows", type=int, default=4)
     args = parser.parse_args(argv)
-    if not (args.scene / "images_train").is_dir():
-        raise SceneError(
-            f"{args.scene / 'images_train'}: not there. Scenes with --train_split's layout only."
-        )
     chosen = most_different(list_truth(args.scene / "test_mask"), args.runs, args.rows)
     sheet = Image.new("RGB", (CELL * (1 + len(args.runs)), CELL * len(chosen)))
     for row, mask in enumerate(chosen):
         true = read_mask(mask.path)
-        photograph = photograph_of(args.scene, mask.view, (true.shape[1], true.shape[0]))
+        photograph = photograph_of(args.runs[0], mask.view, (true.shape[1], true.shape[0]))
         masks = [predicted(run, mask) for run in args.runs]
         for column, panel in enumerate(panels(photograph, true, masks)):
             sheet.paste(panel, (CELL * column, CELL * row))

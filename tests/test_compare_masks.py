@@ -22,13 +22,12 @@ def square(left: int) -> np.ndarray:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """One training and two test views; the cup is easy, run `b` misses half of the ball in view 1."""
-    for folder, names in (("images", "xyz"), ("images_train", "y")):
-        (tmp_path / folder).mkdir()
-        for name in names:
-            Image.new("RGB", (SIZE, SIZE), (10 * ord(name) % 256, 0, 0)).save(
-                tmp_path / folder / f"{name}.png"
-            )
+    """Two test views; the cup is easy, run `b` misses half of the ball in view 1."""
+    (tmp_path / "a/test/ours_7/gt").mkdir(parents=True)
+    for view in range(2):
+        Image.new("RGB", (SIZE, SIZE), (100 * view, 0, 0)).save(
+            tmp_path / f"a/test/ours_7/gt/{view:05d}.png"
+        )
     for run, moved in (("a", 0), ("b", 6)):
         (tmp_path / run / "point_cloud/iteration_7").mkdir(parents=True)
         (tmp_path / run / "point_cloud/iteration_7/point_cloud.ply").touch()
@@ -79,6 +78,8 @@ def test_a_missing_mask_counts_as_empty_and_an_unscored_run_is_named(scene: Path
         compare_masks.predicted(scene / "c", mask)
 
 
-def test_photographs_are_the_held_out_ones_in_name_order(scene: Path) -> None:
-    colors = [np.asarray(compare_masks.photograph_of(scene, k, (SIZE, SIZE)))[0, 0, 0] for k in range(2)]
-    assert colors == [10 * ord("x") % 256, 10 * ord("z") % 256]
+def test_photographs_are_those_that_render_kept(scene: Path) -> None:
+    colors = [np.asarray(compare_masks.photograph_of(scene / "a", k, (8, 8)))[0, 0, 0] for k in range(2)]
+    assert colors == [0, 100]
+    with pytest.raises(SceneError, match=r"render\.py"):
+        compare_masks.photograph_of(scene / "b", 0, (8, 8))
