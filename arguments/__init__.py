@@ -172,6 +172,9 @@ class GradiSegParams:
     repair_margin: float = option(
         3.0, "how many times more probable than the mask's the new id must be", low=1
     )
+    correct_outlines: bool = option(
+        True, "before repairs, move the masks' outlines to where the photographs change"
+    )
 
 
 @dataclass

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
+from gradiseg.outlines import OutlineProfiles, move_outlines
 from scene.cameras import Camera
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
@@ -39,6 +40,7 @@ ALIAS_SHARE = 0.5  # of what a label's pixels carry in views without it: so much
 ALIAS_EVIDENCE = 0.02  # of all that the model takes for a label: so much must lie in views without it
 UNLABELLED = 0  # the id of pixels without an object
 UNLABELLED_CONFIDENCE = 0.5  # below it they are gaps in and between objects, not a region of the scene
+GOLDEN_RATIO = 0.618034
 STRIDE = 2  # the mean probabilities are taken over every second row and column
 
 IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
@@ -50,6 +52,7 @@ class TrainingLabels:
     def __init__(self, classifier: IdentityClassifier) -> None:
         self.classifier = classifier
         self._of_masks = WeakTensorKeyDictionary()  # labels by id map, while the map is in memory
+        self._corrected: dict[int, Tensor] = {}  # by `uid`: the masks with their outlines corrected
         self._repaired: dict[int, Tensor] = {}  # by `uid`
 
     def __call__(self, camera: Camera) -> Tensor:
@@ -58,8 +61,27 @@ class TrainingLabels:
         return self._of_mask(camera) if repaired is None else repaired
 
     @torch.no_grad()
+    def correct_outlines(self, cameras: Sequence[Camera]) -> None:
+        """Move the masks' outlines to where the photographs change; see `gradiseg.outlines`.
+
+        Once, before training, and by offsets from the masks: offsets from the outlines that a model
+        learned would add up from repair to repair, their errors as well.
+        """
+        cameras = [camera for camera in cameras if camera.is_masked]
+        profiles = OutlineProfiles(self.classifier.class_ids.numel())
+        for camera in cameras:
+            profiles.add_view(self._of_mask(camera), camera.original_image)
+        offsets = profiles.offsets().to(self.classifier.weight.device)
+        for index, camera in enumerate(cameras):
+            dither = index * GOLDEN_RATIO % 1 - 0.5  # evenly spread, whatever the number of views
+            self._corrected[camera.uid] = move_outlines(self._of_mask(camera), offsets, dither)
+
+    @torch.no_grad()
     def repair(
-        self, cameras: Sequence[Camera], render_identity: IdentityRenderer, margin: float
+        self,
+        cameras: Sequence[Camera],
+        render_identity: IdentityRenderer,
+        margin: float,
     ) -> dict[str, float]:
         """Replace labels that the model contradicts by `margin`; IGNORED pixels stay ignored.
 
@@ -77,27 +99,34 @@ class TrainingLabels:
         unlabelled = self.classifier.class_ids == UNLABELLED
         is_region = weight * UNLABELLED_CONFIDENCE <= 1
         weight = torch.where(unlabelled, torch.where(is_region, weight.clamp_max(1.0), 0.0), weight)
-        changed = total = 0
         for camera in cameras:
-            mask = self._of_mask(camera)  # (H, W)
-            parts = []
-            for own, probabilities in self._chunks(mask, render_identity(camera)):
-                joined = torch.zeros_like(probabilities).index_add_(1, alias, probabilities)
-                scores = joined * weight  # (P, K)
-                best, label = scores.max(1)  # (P,) each
-                trains = own != IGNORED
-                meant = alias[own.clamp_min(0).long()]  # (P,)
-                wrong = best > margin * scores.gather(1, meant[:, None])[:, 0]
-                parts.append(torch.where(trains, torch.where(wrong, label, meant).to(own.dtype), own))
-            self._repaired[camera.uid] = torch.cat(parts).view_as(mask)
-            changed += int((self._repaired[camera.uid] != mask).sum())
-            total += mask.numel()
+            self._repaired[camera.uid] = self._relabelled(
+                camera, render_identity(camera), alias, weight, margin
+            )
+        changed = sum(int((self(camera) != self._of_mask(camera)).sum()) for camera in cameras)
+        total = sum(self(camera).numel() for camera in cameras)
         own = torch.arange(len(alias), device=device)
         return {
             "changed": changed / max(total, 1),
             "aliases": float((alias != own).sum()),
             "unsupported": float(((weight == 0) & (alias == own)).sum()),
         }
+
+    def _relabelled(
+        self, camera: Camera, identity_map: Tensor, alias: Tensor, weight: Tensor, margin: float
+    ) -> Tensor:
+        """The labels (H, W) of a view where those that the model contradicts are replaced."""
+        mask = self._of_mask(camera)  # (H, W)
+        parts = []
+        for own, probabilities in self._chunks(mask, identity_map):
+            joined = torch.zeros_like(probabilities).index_add_(1, alias, probabilities)
+            scores = joined * weight  # (P, K)
+            best, label = scores.max(1)  # (P,) each
+            trains = own != IGNORED
+            meant = alias[own.clamp_min(0).long()]  # (P,)
+            wrong = best > margin * scores.gather(1, meant[:, None])[:, 0]
+            parts.append(torch.where(trains, torch.where(wrong, label, meant).to(own.dtype), own))
+        return torch.cat(parts).view_as(mask)
 
     def state_dict(self) -> dict[int, Tensor]:
         """The repaired labels by `uid`; the others follow from the masks."""
@@ -109,6 +138,9 @@ class TrainingLabels:
         self._repaired = {uid: labels.to(device) for uid, labels in state.items()}
 
     def _of_mask(self, camera: Camera) -> Tensor:
+        corrected = self._corrected.get(camera.uid)
+        if corrected is not None:
+            return corrected
         objects = camera.objects
         labels = self._of_masks.get(objects)
         if labels is None:  # looked up once a view

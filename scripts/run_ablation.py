@@ -39,6 +39,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_la_knn": ("no_la_knn", ""),
     "gradiseg": ("train", ""),
     "no_repair": ("train", "--no_repair_masks"),  # the paper's method
+    "no_outlines": ("train", "--no_correct_outlines"),
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),
     "la_knn_from_12000": ("train", "--la_knn_from_iter 12000"),

@@ -25,9 +25,7 @@ def scene(tmp_path: Path) -> Path:
     """Two test views; the cup is easy, run `b` misses half of the ball in view 1."""
     (tmp_path / "a/test/ours_7/gt").mkdir(parents=True)
     for view in range(2):
-        Image.new("RGB", (SIZE, SIZE), (100 * view, 0, 0)).save(
-            tmp_path / f"a/test/ours_7/gt/{view:05d}.png"
-        )
+        Image.new("RGB", (SIZE, SIZE), (100 * view, 0, 0)).save(tmp_path / f"a/test/ours_7/gt/{view:05d}.png")
     for run, moved in (("a", 0), ("b", 6)):
         (tmp_path / run / "point_cloud/iteration_7").mkdir(parents=True)
         (tmp_path / run / "point_cloud/iteration_7/point_cloud.ply").touch()

@@ -174,6 +174,31 @@ def test_bits_do_not_depend_on_threads_or_chunks(threads: int, monkeypatch: pyte
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_outlines_are_corrected_before_repairs_start_from_them() -> None:
+    size, true_radius = 48, 15
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    distance = torch.hypot(y - 23.5, x - 23.5)
+    photograph = torch.where(distance < true_radius, 220, 20).expand(3, size, size).to(torch.uint8)
+    small = torch.where(distance < true_radius - 1, CUP, TABLE).to(torch.uint8)
+    labels = TrainingLabels(one_hot_classifier())
+    cameras = [
+        Camera(uid, f"v{uid}", size, size, 20.0, 20.0, 24.0, 24.0, np.eye(3), np.zeros(3), photograph, small)
+        for uid in range(VIEWS)
+    ]
+    cameras.append(view(VIEWS, None))
+    masks = [labels(camera) for camera in cameras[:-1]]
+    labels.correct_outlines(cameras)
+    cup = labels.classifier.labels(torch.tensor(CUP))
+    true = distance < true_radius
+    for mask, camera in zip(masks, cameras, strict=False):
+        assert ((labels(camera) == cup) != true).sum() < 0.7 * ((mask == cup) != true).sum()
+
+    corrected = [labels(camera) for camera in cameras[:-1]]
+    undecided = torch.zeros(16, size, size)
+    labels.repair(cameras, lambda _: undecided, 1e9)
+    assert all(torch.equal(labels(c), before) for c, before in zip(cameras, corrected, strict=False))
+
+
 def test_state_survives_a_round_trip() -> None:
     labels, copy = TrainingLabels(one_hot_classifier()), TrainingLabels(one_hot_classifier())
     cameras = [view(uid, truth()) for uid in range(2)]

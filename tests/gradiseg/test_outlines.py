@@ -1,0 +1,130 @@
+"""Outlines that follow the photographs: offsets are measured right, and moved by right."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gradiseg.outlines import FEWEST_PROFILES, GAMMA, LARGEST_OFFSET, OutlineProfiles, move_outlines
+
+SIZE, RADIUS, VIEWS = 64, 20.0, 6
+TABLE, BALL, BOX = 0, 1, 2
+BRIGHT, DARK = (0.9, 0.8, 0.7), (0.1, 0.05, 0.2)
+
+
+def distance(view: int) -> Tensor:
+    """Of every pixel's centre from the ball's centre, another one in each view: (H, W)."""
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    return torch.hypot(y - 31.3 - 0.37 * view, x - 30.6 + 0.29 * view)
+
+
+def ball(view: int, radius: float) -> Tensor:
+    """Labels of a ball on a table."""
+    return torch.where(distance(view) < radius, BALL, TABLE)
+
+
+def photograph(view: int, ball_colour: tuple[float, ...], table_colour: tuple[float, ...]) -> Tensor:
+    """A ball of RADIUS, its edge blurred over one pixel in linear light: (3, H, W) sRGB."""
+    cover = (RADIUS - distance(view) + 0.5).clamp(0, 1)
+    of_ball, of_table = (torch.tensor(c).pow(GAMMA)[:, None, None] for c in (ball_colour, table_colour))
+    return (cover * of_ball + (1 - cover) * of_table).pow(1 / GAMMA)
+
+
+def measured(radius: float, colours: tuple[tuple[float, ...], tuple[float, ...]] = (BRIGHT, DARK)) -> Tensor:
+    """Offsets (2, 2) by labels whose ball has another radius than the photographs'."""
+    profiles = OutlineProfiles(2)
+    for view in range(VIEWS):
+        profiles.add_view(ball(view, radius), photograph(view, *colours))
+    return profiles.offsets()
+
+
+@pytest.mark.parametrize("colours", [(BRIGHT, DARK), (DARK, BRIGHT)])
+@pytest.mark.parametrize("error", [-1.4, -0.8, 0.8, 1.4])
+def test_an_outline_is_found_where_the_photographs_change(
+    error: float, colours: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
+    offsets = measured(RADIUS + error, colours)
+    assert offsets[BALL, TABLE] == pytest.approx(error, abs=0.2)
+    assert torch.equal(offsets, -offsets.T)
+
+
+@pytest.mark.parametrize("colours", [(BRIGHT, DARK), (DARK, BRIGHT)])
+def test_right_outlines_stay(colours: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
+    assert measured(RADIUS, colours).abs().max() < 0.05
+
+
+def test_other_edges_and_photographs_without_edges_move_nothing() -> None:
+    assert not measured(RADIUS - LARGEST_OFFSET - 0.6).any()
+    assert not measured(RADIUS - 1, (DARK, DARK)).any()
+
+
+def test_few_profiles_move_nothing() -> None:
+    profiles = OutlineProfiles(2)
+    labels = ball(0, RADIUS - 1)
+    labels[31:] = labels[:, 31:] = -1  # a quarter of the outline
+    profiles.add_view(labels, photograph(0, BRIGHT, DARK))
+    assert 0 < profiles.profiles.sum() < FEWEST_PROFILES
+    assert not profiles.offsets().any()
+
+
+def test_profiles_across_a_third_label_do_not_count() -> None:
+    profiles = OutlineProfiles(3)
+    labels = ball(0, RADIUS - 1)
+    labels[distance(0) < RADIUS - 5] = BOX
+    profiles.add_view(labels, photograph(0, BRIGHT, DARK))
+    assert not profiles.profiles.any()
+
+
+@pytest.mark.parametrize("error", [-1.2, -0.5, 0.5, 1.2])
+def test_moved_outlines_lie_where_they_should_in_all_directions(error: float) -> None:
+    offsets = torch.tensor([[0.0, -error], [error, 0.0]])
+    dithers = (torch.arange(20) + 0.5) / 20 - 0.5
+    area = (
+        torch.stack([move_outlines(ball(0, RADIUS + error), offsets, float(d)) for d in dithers]).sum() / 20
+    )
+    assert math.sqrt(area / math.pi) == pytest.approx(RADIUS, abs=0.15)
+
+
+def test_no_offset_moves_nothing() -> None:
+    labels = ball(0, RADIUS)
+    assert torch.equal(move_outlines(labels, torch.zeros(2, 2), 0.4), labels)
+
+
+@pytest.mark.parametrize("offset", [-1.3, -0.3, 0.0, 0.25, 0.75])
+def test_dithered_views_move_by_fractions_in_the_mean(offset: float) -> None:
+    labels = torch.where(torch.arange(SIZE) < 30, BALL, TABLE).expand(8, SIZE)
+    offsets = torch.tensor([[0.0, -offset], [offset, 0.0]])  # what BALL gives way by
+    dithers = (torch.arange(100) + 0.5) / 100 - 0.5
+    widths = [(move_outlines(labels, offsets, float(d)) == BALL).sum(1).float().mean() for d in dithers]
+    assert sum(widths) / len(widths) == pytest.approx(30 - offset, abs=0.02)
+
+
+def test_every_pair_moves_by_its_own_offset_and_ignored_pixels_stay() -> None:
+    labels = torch.tensor([[TABLE] * 4 + [BALL] * 4 + [BOX] * 4 + [-1] * 4]).repeat(4, 1)
+    offsets = torch.zeros(3, 3)
+    offsets[TABLE, BALL], offsets[BALL, TABLE] = 1.0, -1.0
+    offsets[BALL, BOX], offsets[BOX, BALL] = -2.0, 2.0
+    expected = [TABLE] * 3 + [BALL] * 7 + [BOX] * 2 + [-1] * 4
+    assert move_outlines(labels, offsets, 0.0).tolist() == [expected] * 4
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    expected = measured(RADIUS - 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    found = measured(RADIUS - 1)
+    torch.set_num_threads(before)
+    assert torch.equal(found, expected)
+
+
+def test_ragged_outlines_are_measured_in_the_mean() -> None:
+    profiles = OutlineProfiles(2)
+    generator = torch.Generator().manual_seed(0)
+    for view in range(VIEWS):
+        y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+        angle = torch.atan2(y - 31.3, x - 30.6)
+        phase = 2 * math.pi * float(torch.rand(1, generator=generator))
+        labels = torch.where(distance(view) < RADIUS - 0.9 + 0.6 * torch.sin(7 * angle + phase), BALL, TABLE)
+        profiles.add_view(labels, photograph(view, BRIGHT, DARK))
+    assert profiles.offsets()[BALL, TABLE] == pytest.approx(-0.9, abs=0.2)
