@@ -26,14 +26,14 @@ from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 
-REACH = 6  # pixels that a profile follows the normal to either side
+REACH = 5  # pixels that a profile follows the normal to either side
 PLATEAU = 3  # pixels from the outline from which on a profile shows one object only
 GAMMA = 2.2  # linear light = sRGB value ** GAMMA, nearly
 NOISE = 0.001  # variance of colours that counts as none
 LARGEST_CONTRAST = 20.0  # squared contrast / variance that still adds weight to a profile
 FEWEST_PROFILES = 300  # of a pair of labels; with fewer, its outlines stay
 LARGEST_OFFSET = 1.5  # pixels; what lies further away is another edge
-UNCERTAINTY = 0.2  # pixels; offsets are shrunk by offset^2 / (offset^2 + UNCERTAINTY^2)
+UNCERTAINTY = 0.3  # pixels; offsets are shrunk by offset^2 / (offset^2 + UNCERTAINTY^2)
 BLUR = 0.6  # pixels, standard deviation: of the step in a profile
 RIDGE = 1.0  # on the slopes of the lines, else a shallow ramp could pass for a step
 STEPS = torch.arange(-REACH, REACH + 1)
