@@ -62,6 +62,8 @@ class OutlineProfiles:
     def add_view(self, labels: Tensor, photograph: Tensor) -> None:
         """The outlines of labels (H, W), negative = none, in a photograph (3, H, W), sRGB in [0, 1]."""
         outlines = _outline_points(labels)
+        if not len(outlines.first):
+            return
         profile, weight = _profiles(outlines, labels, photograph)
         shown = (weight > 0).nonzero()[:, 0]
         pair = (outlines.first * self.count + outlines.second)[shown].cpu().numpy()

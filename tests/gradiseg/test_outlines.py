@@ -128,3 +128,11 @@ def test_ragged_outlines_are_measured_in_the_mean() -> None:
         labels = torch.where(distance(view) < RADIUS - 0.9 + 0.6 * torch.sin(7 * angle + phase), BALL, TABLE)
         profiles.add_view(labels, photograph(view, BRIGHT, DARK))
     assert profiles.offsets()[BALL, TABLE] == pytest.approx(-0.9, abs=0.2)
+
+
+def test_a_view_without_outlines_changes_nothing() -> None:
+    profiles = OutlineProfiles(2)
+    for labels in (torch.zeros(SIZE, SIZE, dtype=torch.int16), torch.full((SIZE, SIZE), -1)):
+        profiles.add_view(labels, photograph(0, BRIGHT, DARK))
+        assert torch.equal(move_outlines(labels, torch.ones(2, 2), 0.3), labels)
+    assert not profiles.profiles.any()
