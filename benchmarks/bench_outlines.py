@@ -27,10 +27,10 @@ import torch
 from arguments import ModelParams
 from benchmarks.machine import environment
 from gradiseg.outlines import OutlineProfiles
+from gradiseg.records import write_json
 from scene import GaussianModel, Scene
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import run_command
-from utils.files import atomic_write
 
 KINDS = ("object_mask", "object_mask_exact")
 
@@ -65,15 +65,10 @@ def measure(scene: Path, kind: str, resolution: int) -> dict[str, Any]:
         "rms_before": rms(truth[first, second]),
         "rms_after": rms(truth[first, second] - applied[first, second]),
         "milliseconds_per_view": round(1000 * seconds / len(views), 1),
-        "pairs": [
-            {
-                "ids": [int(a), int(b)],
-                "points": int(n),
-                "applied": round(float(applied[a, b]), 2),
-                "true": round(float(truth[a, b]), 2),
-            }
+        "pairs": {  # ids: points, applied offset, true offset
+            f"{a} {b}": f"{int(n)} {applied[a, b]:+.2f} {truth[a, b]:+.2f}"
             for a, b, n in zip(first, second, points, strict=True)
-        ],
+        },
     }
 
 
@@ -87,17 +82,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args(argv)
     results = [measure(args.scene, kind, args.resolution) for kind in KINDS]
-    record = {
-        "scene": args.scene.name,
-        "resolution": args.resolution,
-        "environment": environment(),
-        "results": results,
-    }
     for result in results:
         print(json.dumps({key: value for key, value in result.items() if key != "pairs"}))
+    flags = f"--scene {args.scene.name}" + f" -r {args.resolution}" * (args.resolution > 0)
+    record = {
+        "command": f"python benchmarks/bench_outlines.py {flags}",
+        **environment(),
+        **{result.pop("masks"): result for result in results},
+    }
     if args.json:
-        with atomic_write(args.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, record)
 
 
 if __name__ == "__main__":

@@ -91,3 +91,11 @@ def test_a_model_of_any_size_comes_from_the_points_of_the_scene(demo: SceneInfo)
         found = {tuple(point) for point in model.get_xyz.detach().tolist()}
         assert told in origin and model.num_gaussians == count
         assert found <= whole if count <= n else whole < found
+
+
+def test_outlines_come_nearer_to_the_true_ones_and_true_ones_stay(tmp_path: Path) -> None:
+    figures = figures_of("bench_outlines.py", tmp_path, "--scene", DEMO)
+    noisy, exact = figures["object_mask"], figures["object_mask_exact"]
+    assert noisy["rms_after"] < 0.7 * noisy["rms_before"]
+    assert exact["rms_before"] < 0.05 and exact["rms_after"] < 0.15
+    assert noisy["pairs"] and exact["pairs"]
