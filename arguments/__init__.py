@@ -160,6 +160,9 @@ class GradiSegParams:
     igd_std_factor: float = option(2.0, "k of the rule mean + k std", low=0)
     igd_quantile: float = option(0.95, "quantile of the quantile rule", low=0, high=1)
     igd_split: str = option("directional", "how a Gaussian is split", choices=["directional", "random"])
+    igd_prune_large: bool = option(
+        False, "IGD also prunes what 3DGS prunes for its size, as Algorithm 1 of the paper does"
+    )
     la_knn: bool = option(True, "neighbours of the 3D loss along the negative position gradient")
     la_knn_from_iter: int = option(15_000, "LA-KNN replaces global neighbours after this iteration", low=0)
     la_knn_candidates: str = option(

@@ -49,6 +49,7 @@ from scene.densification import (
     mean_over_views,
     random_children,
     to_prune,
+    too_faint,
 )
 from scene.gaussian_model import GaussianModel
 from utils.general import inverse_sigmoid
@@ -64,8 +65,9 @@ class IdentityGradientDensification(DensificationStrategy):
     """IGD over the iterations (igd_from_iter, igd_until_iter], one round every igd_interval of them.
 
     Statistics: `identity_gradient_accum` (sum of |dL/de_i|) and `identity_gradient_denom` (views) in the
-    model's state. A round prunes the faint and the too large in world units (IsTooLarge(p, s) of Algorithm
-    1), then splits. Gaussians that were not split keep their accumulated gradient for the next round.
+    model's state. A round prunes the faint, then splits. With `igd_prune_large` it prunes the too large in world
+    units, too (IsTooLarge(p, s) of Algorithm 1): opaque ones of the background, whose holes no densification
+    by colour fills any more. Gaussians that were not split keep their accumulated gradient for the next round.
     """
 
     def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams) -> None:
@@ -95,7 +97,10 @@ class IdentityGradientDensification(DensificationStrategy):
         due = (iteration - self.gradiseg.igd_from_iter) % self.gradiseg.igd_interval == 0
         if not (due and self.active(iteration)):
             return {}
-        doomed = to_prune(model, self.opt, iteration, extent)
+        if self.gradiseg.igd_prune_large:
+            doomed = to_prune(model, self.opt, iteration, extent)
+        else:
+            doomed = too_faint(model, self.opt.min_opacity)
         ops.keep(model, ~doomed)
         return {"cloned": 0, "split": self._split(model), "pruned": int(doomed.sum())}
 
