@@ -65,9 +65,10 @@ class IdentityGradientDensification(DensificationStrategy):
     """IGD over the iterations (igd_from_iter, igd_until_iter], one round every igd_interval of them.
 
     Statistics: `identity_gradient_accum` (sum of |dL/de_i|) and `identity_gradient_denom` (views) in the
-    model's state. A round prunes the faint, then splits. With `igd_prune_large` it prunes the too large in world
-    units, too (IsTooLarge(p, s) of Algorithm 1): opaque ones of the background, whose holes no densification
-    by colour fills any more. Gaussians that were not split keep their accumulated gradient for the next round.
+    model's state. A round prunes the faint, then splits. With `igd_prune_large` it also prunes the too large
+    in world units (IsTooLarge(p, s) of Algorithm 1): opaque ones of the background, whose holes no
+    densification by colour fills any more. Gaussians that were not split keep their accumulated gradient for
+    the next round.
     """
 
     def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams) -> None:

@@ -149,15 +149,17 @@ def test_a_round_cuts_every_gaussian_across_its_own_running_gradient() -> None:
     torch.testing.assert_close(apart, (deviation.gather(1, index[:, None]) * direction)[parents])
 
 
-def test_a_round_prunes_the_faint_and_the_large() -> None:
+@pytest.mark.parametrize(("prune_large", "kept"), [(False, [0, 1, 3]), (True, [0, 3])])
+def test_a_round_prunes_the_faint_and_the_large_on_request(prune_large: bool, kept: list[int]) -> None:
     model = monitored_model([0.0] * 4)
     with torch.no_grad():
         model.params["scaling"].fill_(math.log(0.05))
         model.params["scaling"][1, 2] = math.log(1.5)
         model.params["opacity"].fill_(0.0)
         model.params["opacity"][2] = -6.0
-    survivors = model.params["xyz"].detach()[[0, 3]]
-    assert strategy().step(model, 12_100, 10.0) == {"cloned": 0, "split": 0, "pruned": 2}
+    survivors = model.params["xyz"].detach()[kept]
+    pruned = strategy(igd_prune_large=prune_large).step(model, 12_100, 10.0)
+    assert pruned == {"cloned": 0, "split": 0, "pruned": 4 - len(kept)}
     assert torch.equal(model.params["xyz"], survivors)
 
 
