@@ -73,7 +73,7 @@ class Training:
         self.classifier_optimizer = torch.optim.Adam(self.classifier.parameters(), lr=opt.classifier_lr)
         self.objective = Objective(opt, gradiseg, self.classifier)
         if gradiseg.repair_masks and gradiseg.correct_outlines:
-            self.objective.labels.correct_outlines(self.cameras)
+            self.objective.labels.correct_outlines(self.cameras, run.quiet)
         self.strategies: list[DensificationStrategy] = [
             DefaultDensification(opt, args.white_background),
             IdentityGradientDensification(opt, gradiseg),

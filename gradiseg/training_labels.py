@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+from tqdm import tqdm
 
 from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
 from gradiseg.outlines import OutlineProfiles, move_outlines
@@ -61,7 +62,7 @@ class TrainingLabels:
         return self._of_mask(camera) if repaired is None else repaired
 
     @torch.no_grad()
-    def correct_outlines(self, cameras: Sequence[Camera]) -> None:
+    def correct_outlines(self, cameras: Sequence[Camera], quiet: bool = True) -> None:
         """Move the masks' outlines to where the photographs change; see `gradiseg.outlines`.
 
         Once, before training, and by offsets from the masks: offsets from the outlines that a model
@@ -69,7 +70,7 @@ class TrainingLabels:
         """
         cameras = [camera for camera in cameras if camera.is_masked]
         profiles = OutlineProfiles(self.classifier.class_ids.numel())
-        for camera in cameras:
+        for camera in tqdm(cameras, desc="Outlines of masks", disable=quiet, leave=False):
             profiles.add_view(self._of_mask(camera), camera.original_image)
         offsets = profiles.offsets().to(self.classifier.weight.device)
         for index, camera in enumerate(cameras):
