@@ -28,7 +28,8 @@ from arguments import ModelParams
 from benchmarks.machine import environment
 from gradiseg.outlines import OutlineProfiles
 from gradiseg.records import write_json
-from scene import GaussianModel, Scene
+from scene.cameras import load_camera
+from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import run_command
 
@@ -38,7 +39,7 @@ KINDS = ("object_mask", "object_mask_exact")
 def measure(scene: Path, kind: str, resolution: int) -> dict[str, Any]:
     """The offsets of one kind of masks of a scene's training views."""
     params = ModelParams(str(scene), resolution=resolution, object_path=kind, train_split=True)
-    views = Scene(params, GaussianModel(0), quiet=True).getTrainCameras()
+    views = [load_camera(info, uid, params) for uid, info in enumerate(read_scene(params).train_cameras)]
     colors = torch.rand(params.num_classes, 3, generator=torch.Generator().manual_seed(0))
     found, true = OutlineProfiles(params.num_classes), OutlineProfiles(params.num_classes)
     seconds = 0.0

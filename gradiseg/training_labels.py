@@ -79,10 +79,7 @@ class TrainingLabels:
 
     @torch.no_grad()
     def repair(
-        self,
-        cameras: Sequence[Camera],
-        render_identity: IdentityRenderer,
-        margin: float,
+        self, cameras: Sequence[Camera], render_identity: IdentityRenderer, margin: float
     ) -> dict[str, float]:
         """Replace labels that the model contradicts by `margin`; IGNORED pixels stay ignored.
 
@@ -100,12 +97,13 @@ class TrainingLabels:
         unlabelled = self.classifier.class_ids == UNLABELLED
         is_region = weight * UNLABELLED_CONFIDENCE <= 1
         weight = torch.where(unlabelled, torch.where(is_region, weight.clamp_max(1.0), 0.0), weight)
+        changed = total = 0
         for camera in cameras:
-            self._repaired[camera.uid] = self._relabelled(
-                camera, render_identity(camera), alias, weight, margin
-            )
-        changed = sum(int((self(camera) != self._of_mask(camera)).sum()) for camera in cameras)
-        total = sum(self(camera).numel() for camera in cameras)
+            mask = self._of_mask(camera)  # (H, W)
+            repaired = self._relabelled(mask, render_identity(camera), alias, weight, margin)
+            self._repaired[camera.uid] = repaired
+            changed += int((repaired != mask).sum())
+            total += mask.numel()
         own = torch.arange(len(alias), device=device)
         return {
             "changed": changed / max(total, 1),
@@ -114,10 +112,9 @@ class TrainingLabels:
         }
 
     def _relabelled(
-        self, camera: Camera, identity_map: Tensor, alias: Tensor, weight: Tensor, margin: float
+        self, mask: Tensor, identity_map: Tensor, alias: Tensor, weight: Tensor, margin: float
     ) -> Tensor:
-        """The labels (H, W) of a view where those that the model contradicts are replaced."""
-        mask = self._of_mask(camera)  # (H, W)
+        """The labels (H, W) of a view's mask where those that the model contradicts are replaced."""
         parts = []
         for own, probabilities in self._chunks(mask, identity_map):
             joined = torch.zeros_like(probabilities).index_add_(1, alias, probabilities)
@@ -206,9 +203,7 @@ class Census:
             & (leaked > ALIAS_EVIDENCE * mass)
         )
         alias = np.where(is_alias, other, labels)
-        while (
-            alias[alias] != alias
-        ).any():  # an alias of an alias; pixels grow along the chain, so that it ends
+        while (alias[alias] != alias).any():  # an alias of an alias; pixels grow along it, so that it ends
             alias = alias[alias]
         return torch.from_numpy(alias)
 
