@@ -111,7 +111,7 @@ GS_HD void prefetch_gaussian(const Frame& frame, int64_t k) {
   __builtin_prefetch(&frame.first_row[far]);
   __builtin_prefetch(&frame.tile_count[far]);
   __builtin_prefetch(&frame.tile_rows[far]);
-  __builtin_prefetch(&frame.tile_of_row[frame.first_row[near]]);
+  __builtin_prefetch(&frame.place_of_row[frame.first_row[near]]);
 }
 
 /// Fills the tile lists, in depth order within each tile.
@@ -122,7 +122,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
   const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
   const int chunks = chunks_of(frame.num_visible, kBinGrain, in.threads);
   int64_t* histogram = frame.histogram.resize(tiles * chunks);
-  uint32_t* tile_of_row = frame.tile_of_row.resize(frame.num_instances);
+  uint32_t* place_of_row = frame.place_of_row.resize(frame.num_instances);  // until the lists are filled: the tile
   memset(histogram, 0, sizeof(int64_t) * tiles * chunks);
   parallel_chunks(chunks, frame.num_visible, [&](int chunk, int64_t begin, int64_t end) {
     int64_t* h = histogram + chunk * tiles;
@@ -130,7 +130,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
       const uint32_t g = frame.order[k];
       prefetch_gaussian(frame, k);
       if (frame.tile_count[g] == 0) continue;
-      uint32_t* to = tile_of_row + frame.first_row[g];
+      uint32_t* to = place_of_row + frame.first_row[g];
       const auto list = [&](int begin, int end, int y) {
         for (int x = begin; x < end; ++x) {
           const int64_t tile = int64_t(y) * frame.tiles_x + x;
@@ -157,7 +157,11 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
       const uint32_t g = frame.order[k];
       prefetch_gaussian(frame, k);
       const int64_t first = frame.first_row[g];
-      for (int64_t r = first; r < first + frame.tile_count[g]; ++r) instances[h[tile_of_row[r]]++] = {g, uint32_t(r)};
+      for (int64_t r = first; r < first + frame.tile_count[g]; ++r) {
+        const int64_t place = h[place_of_row[r]]++;
+        instances[place] = {g, uint32_t(r)};
+        place_of_row[r] = uint32_t(place);
+      }
     }
   });
 }

@@ -92,11 +92,11 @@ struct Frame {
   Buffer<int32_t> tile_count;              // tiles per Gaussian
   Buffer<TileRows> tile_rows;              // per visible Gaussian
   Buffer<int64_t> first_row;               // per Gaussian
-  Buffer<uint32_t> tile_of_row;            // tile of every gradient row
+  Buffer<uint32_t> place_of_row;           // per gradient row: its place among the instances
   Buffer<int64_t> histogram;
   Buffer<int64_t> tile_begin;              // tiles + 1
   Buffer<Instance> instances;              // by tile, then by depth
-  Buffer<uint16_t> hits;                   // per gradient row: the 4x4-pixel blocks of the tile that the Gaussian reached
+  Buffer<uint16_t> hits;                   // per instance: the 4x4-pixel blocks of the tile that the Gaussian reached
 };
 
 /// Bits of the input that held NaN or Inf.

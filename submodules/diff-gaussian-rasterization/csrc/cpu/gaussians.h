@@ -231,7 +231,7 @@ bool sum_rows(const Frame& frame, const Inputs& in, const InputGradients& grad, 
   const int count = frame.tile_count[i];
   const int64_t first = count > 0 ? frame.first_row[i] : 0;
   for (int64_t r = first; r < first + count; ++r) {
-    if (frame.hits[r] == 0) continue;
+    if (frame.hits[frame.place_of_row[r]] == 0) continue;
     touched = true;
     for (int k = 0; k < groups; ++k) sum[k] += rows[r * groups + k];
   }

@@ -263,7 +263,7 @@ struct ForwardTile {
       list_blocks(tile, count, open);
       for (int block = 0; block < kBlocks; ++block)
         if (lists.count[block]) blend(channels, block, weigh(tile, block));
-      for (int k = 0; k < count; ++k) frame.hits[frame.instances[begin + k].row] = hits[k];
+      memcpy(&frame.hits[begin], hits, sizeof(uint16_t) * count);
     }
     tile.whole() ? write<true>(tile, channels, out) : write<false>(tile, channels, out);
   }
@@ -427,9 +427,10 @@ struct BackwardTile {
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       uint16_t hits[kChunk + 16] = {};
+      memcpy(hits, &frame.hits[begin], sizeof(uint16_t) * count);
       for (int k = 0; k < count; ++k) {
         const uint32_t row = frame.instances[begin + k].row;
-        rows[k] = tile.row(begin + k), hits[k] = frame.hits[row];
+        rows[k] = tile.row(begin + k);
         tile.prefetch_row(begin + k + kAhead);
         for (int g = 0; g < num_groups; ++g) {
           gradients[k][g] = V{};
@@ -443,21 +444,23 @@ struct BackwardTile {
       }
       for (int k = 0; k < count; ++k) {
         const uint32_t row = frame.instances[begin + k].row;
-        if (frame.hits[row]) write_row(tile, k, gradient_rows + int64_t(row) * num_groups);
+        if (hits[k]) write_row(tile, k, gradient_rows + int64_t(row) * num_groups);
       }
     }
   }
 };
 
-/// Runs body(tile) over all tiles, a few neighbours at a time from a queue; every thread keeps one scratch object.
+/// Runs body(tile) over all tiles from a queue; every thread keeps one scratch object. Tiles that are neighbours share cache lines
+/// of the images, which threads must not hand to and fro: a thread takes several at a time, so few that all end together.
 template <class Scratch, class Body>
 void for_each_tile(const Frame& frame, int threads, Body body) {
-  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
+  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, share = tiles / (16 * threads);
+  const int64_t together = share < 1 ? 1 : share < 16 ? share : 16;
 #pragma omp parallel num_threads(threads)
   {
     Buffer<Scratch> memory;
     Scratch* scratch = new (memory.resize(1)) Scratch;
-#pragma omp for schedule(dynamic, 4)
+#pragma omp for schedule(dynamic, together)
     for (int64_t tile = 0; tile < tiles; ++tile) body(*scratch, tile);
   }
 }
