@@ -13,6 +13,9 @@ is far nearer to the bright one, which would make bright objects too large.
 
 Exact masks are found off by 0.2 pixels (RMS over the pairs of labels of rendered scenes), so that offsets of
 this size are shrunk towards none.
+
+Masks of large pictures err by more pixels, and the pictures' edges are wider. All lengths here hold for
+pictures of up to `LARGEST_DIAGONAL`; a larger one is measured at that size, its outlines move at its own.
 """
 
 import math
@@ -27,6 +30,7 @@ from torch import Tensor
 
 FloatArray = NDArray[np.float64]
 
+LARGEST_DIAGONAL = 800  # pixels
 REACH = 5  # pixels that a profile follows the normal to either side
 PLATEAU = 3  # pixels from the outline from which on a profile shows one object only
 GAMMA = 2.2  # linear light = sRGB value ** GAMMA, nearly
@@ -49,7 +53,11 @@ def _disc(radius: float) -> Tensor:
 
 
 NORMAL_DISC = _disc(3.2)  # pixels that give an outline its direction
-ACROSS = _disc(LARGEST_OFFSET + 0.5)  # pixels to which a moved outline can reach
+
+
+def pixels_per_step(labels: Tensor) -> float:
+    """Pixels of a view with these labels (H, W) for one pixel of the size at which it is measured."""
+    return max(1.0, math.hypot(*labels.shape) / LARGEST_DIAGONAL)
 
 
 class OutlineProfiles:
@@ -62,10 +70,11 @@ class OutlineProfiles:
 
     def add_view(self, labels: Tensor, photograph: Tensor) -> None:
         """The outlines of labels (H, W), negative = none, in a photograph (3, H, W), sRGB in [0, 1]."""
+        labels, linear = _measured(labels, photograph.float().pow(GAMMA))
         outlines = _outline_points(labels)
         if not len(outlines.first):
             return
-        profile, weight = _profiles(outlines, labels, photograph)
+        profile, weight = _profiles(outlines, labels, linear)
         shown = (weight > 0).nonzero()[:, 0]
         pair = (outlines.first * self.count + outlines.second)[shown].cpu().numpy()
         weighted = (profile * weight[:, None])[shown].double().cpu().numpy()
@@ -76,40 +85,63 @@ class OutlineProfiles:
         self.profiles += np.bincount(pair, minlength=length)
 
     def edges(self) -> FloatArray:
-        """[a, b], a < b: pixels to the side of a from their outline to the edge, NaN = unknown; (K, K)."""
+        """[a, b], a < b: steps to the side of a from their outline to the edge, NaN = unknown; (K, K)."""
         edges = np.full(self.count * self.count, np.nan)
         for pair in np.flatnonzero(self.profiles >= FEWEST_PROFILES):
             edges[pair] = _edge(self.sums[pair] / self.weights[pair])
         return edges.reshape(self.count, self.count)
 
     def offsets(self) -> Tensor:
-        """[a, b] = pixels by which label a should give way to b: (K, K) float32, antisymmetric."""
+        """[a, b] = steps by which label a should give way to b: (K, K) float32, antisymmetric."""
         edges = np.nan_to_num(self.edges())
         believed = torch.from_numpy(edges * edges**2 / (edges**2 + UNCERTAINTY**2)).float()
         return believed - believed.T
 
 
 def move_outlines(labels: Tensor, offsets: Tensor, dither: float) -> Tensor:
-    """Labels (H, W), negative = none, with the outlines of every pair of labels moved by `offsets` (K, K).
+    """Labels (H, W), negative = none, with the outlines of all pairs moved by `offsets` (K, K), pixels.
 
     Pixels are whole and offsets are not: a `dither` in [-0.5, 0.5), another one for each view, moves each
     outline by the right number of pixels in the mean over the views.
     """
-    height, width = labels.shape
-    reach = int(ACROSS.max())
+    across = _disc(float(offsets.abs().max()) + 1)  # no outline moves further, whatever the dither
+    reach = int(across.max())
     padded = F.pad(labels, (reach, reach, reach, reach), value=-1)
-    moved = labels.clone()
-    to_do = labels >= 0
-    for y, x in ACROSS.tolist():  # nearest first
-        across = padded[reach + y : reach + y + height, reach + x : reach + x + width]
-        meets = to_do & (across >= 0) & (across != labels)
-        own, other = labels[meets].long(), across[meets]
-        offset = offsets[own, other.long()]
+    y, x = _near_outlines(labels, reach).nonzero().unbind(1)
+    own = labels[y, x].long()
+    result, to_do = own.clone(), torch.ones_like(own, dtype=torch.bool)
+    for step_y, step_x in across.tolist():  # nearest first
+        other = padded[y + reach + step_y, x + reach + step_x].long()
+        meets = to_do & (other >= 0) & (other != own)
+        offset = offsets[own, other.clamp_min(0)]
         signed_dither = torch.where(own < other, dither, -dither)
-        gives_way = (offset != 0) & (math.hypot(y, x) - 0.5 < offset + signed_dither)
-        moved[meets] = torch.where(gives_way, other, labels[meets])
+        gives_way = (offset != 0) & (math.hypot(step_y, step_x) - 0.5 < offset + signed_dither)
+        result = torch.where(meets & gives_way, other, result)
         to_do &= ~meets
+    moved = labels.clone()
+    moved[y, x] = result.to(labels.dtype)
     return moved
+
+
+def _near_outlines(labels: Tensor, reach: int) -> Tensor:
+    """(H, W) bool: pixels with a label whose square of `reach` pixels to all sides holds another value."""
+    values = labels.float()[None]
+
+    def largest(values: Tensor) -> Tensor:
+        along_x = F.max_pool2d(values, (1, 2 * reach + 1), 1, (0, reach))
+        return F.max_pool2d(along_x, (2 * reach + 1, 1), 1, (reach, 0))
+
+    return (largest(values) != -largest(-values))[0] & (labels >= 0)
+
+
+def _measured(labels: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels (H, W) and colours (3, H, W) at the size at which they are measured."""
+    step = pixels_per_step(labels)
+    if step == 1:
+        return labels, linear
+    size = [round(length / step) for length in labels.shape]
+    shrunk = F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].to(labels.dtype)
+    return shrunk, F.interpolate(linear[None], size, mode="bilinear", antialias=True)[0]
 
 
 @dataclass
@@ -140,10 +172,10 @@ def _outline_points(labels: Tensor) -> _Outlines:
     return _Outlines(position, normal, first, second)
 
 
-def _profiles(outlines: _Outlines, labels: Tensor, photograph: Tensor) -> tuple[Tensor, Tensor]:
+def _profiles(outlines: _Outlines, labels: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
     """Profile (P, S) and weight (P,) of all points: the contrast of the two sides to their variance.
 
-    0 where a side has no contrast, or other labels than its own.
+    The weight is 0 where a side has no contrast, or other labels than its own. `linear`: colours (3, H, W).
     """
     steps = STEPS.to(labels.device)
     points = outlines.position[:, None] + steps[:, None] * outlines.normal[:, None]  # (P, S, 2)
@@ -154,8 +186,7 @@ def _profiles(outlines: _Outlines, labels: Tensor, photograph: Tensor) -> tuple[
 
     size = torch.tensor(labels.shape, device=labels.device)
     grid = ((points + 0.5) * 2 / size - 1).flip(-1)[None]  # x, y in [-1, 1]
-    linear = photograph.float().pow(GAMMA)[None]
-    colour = F.grid_sample(linear, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0)
+    colour = F.grid_sample(linear[None], grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0)
     of_first, of_second = colour[:, ahead], colour[:, behind]  # (P, n, 3)
     zero = of_second.mean(1, keepdim=True)
     difference = of_first.mean(1, keepdim=True) - zero

@@ -32,7 +32,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from tqdm import tqdm
 
 from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
-from gradiseg.outlines import OutlineProfiles, move_outlines
+from gradiseg.outlines import OutlineProfiles, move_outlines, pixels_per_step
 from scene.cameras import Camera
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
@@ -75,7 +75,8 @@ class TrainingLabels:
         offsets = profiles.offsets().to(self.classifier.weight.device)
         for index, camera in enumerate(cameras):
             dither = index * GOLDEN_RATIO % 1 - 0.5  # evenly spread, whatever the number of views
-            self._corrected[camera.uid] = move_outlines(self._of_mask(camera), offsets, dither)
+            labels = self._of_mask(camera)
+            self._corrected[camera.uid] = move_outlines(labels, offsets * pixels_per_step(labels), dither)
 
     @torch.no_grad()
     def repair(

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradiseg.outlines import FEWEST_PROFILES, GAMMA, LARGEST_OFFSET, OutlineProfiles, move_outlines
+from gradiseg.outlines import (
+    FEWEST_PROFILES,
+    GAMMA,
+    LARGEST_DIAGONAL,
+    LARGEST_OFFSET,
+    OutlineProfiles,
+    move_outlines,
+    pixels_per_step,
+)
 
 SIZE, RADIUS, VIEWS = 64, 20.0, 6
 TABLE, BALL, BOX = 0, 1, 2
@@ -136,3 +144,20 @@ def test_a_view_without_outlines_changes_nothing() -> None:
         profiles.add_view(labels, photograph(0, BRIGHT, DARK))
         assert torch.equal(move_outlines(labels, torch.ones(2, 2), 0.3), labels)
     assert not profiles.profiles.any()
+
+
+@pytest.mark.parametrize("enlarged", [2.0, 3.3])
+def test_in_a_large_picture_lengths_grow_with_it(enlarged: float) -> None:
+    side = round(enlarged * LARGEST_DIAGONAL / math.sqrt(2))
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    from_centre = torch.hypot(y - 0.51 * side, x - 0.47 * side)
+    radius, error = 0.3 * side, -enlarged  # beyond LARGEST_OFFSET in pixels
+    labels = torch.where(from_centre < radius + error, BALL, TABLE)
+    cover = ((radius - from_centre) / enlarged + 0.5).clamp(0, 1)  # an edge as wide as the picture is large
+    picture = (0.1 + 0.7 * cover).pow(1 / GAMMA).expand(3, side, side)
+    profiles = OutlineProfiles(2)
+    profiles.add_view(labels, picture)
+    offsets = profiles.offsets() * pixels_per_step(labels)
+    assert offsets[BALL, TABLE] == pytest.approx(error, abs=0.2 * enlarged)
+    moved = move_outlines(labels, offsets, 0.0)
+    assert math.sqrt(int(moved.sum()) / math.pi) == pytest.approx(radius, abs=0.2 * enlarged)
