@@ -7,7 +7,8 @@ that is applied, and the true one, measured the same way in pictures that show e
 own.
 `rms_before` and `rms_after` are the root mean squares of the true offset, and of what the applied one leaves,
 over the pairs, weighted by the square root of their points. Once for the noisy masks in `object_mask/`, once
-for the true ones in `object_mask_exact/`, which should stay.
+for the true ones in `object_mask_exact/`, which should stay. Offsets are in pixels of the size at which
+outlines are measured.
 """
 
 import argparse
