@@ -48,6 +48,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
         "train",
         "--densify_until_iter 15000 --igd_from_iter 15000 --igd_until_iter 18000 --la_knn_from_iter 18000",
     ),
+    "densify_to_15000": ("no_igd", "--densify_until_iter 15000"),  # 3DGS in the iterations of IGD
     "igd_prune_large": ("train", "--igd_prune_large"),
     "split_random": ("train", "--igd_split random"),
     "candidates_all": ("train", "--la_knn_candidates all"),
