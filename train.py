@@ -33,7 +33,7 @@ from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.progress import Progress
-from gradiseg.schedule import repair_is_due, scaled_schedule
+from gradiseg.schedule import identity_rate, repair_is_due, scaled_schedule
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.checks import check_output_folder, clear_output_folder
@@ -99,13 +99,13 @@ class Training:
 
         So a model is saved as it was optimised, not with opacities that were reset a moment ago.
         """
-        if repair_is_due(self.iteration, self.gradiseg):
+        if repair_is_due(self.iteration, self.opt, self.gradiseg):
             self.objective.labels.repair(self.cameras, self.render_identity, self.gradiseg.repair_margin)
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
         self.iteration += 1
-        self.model.update_learning_rate(self.iteration)
+        self.update_learning_rates()
         if self.iteration % self.opt.sh_interval == 0:
             self.model.oneupSHdegree()
         if not self.camera_order:
@@ -129,6 +129,13 @@ class Training:
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
             optimizer.zero_grad(set_to_none=True)
         return losses
+
+    def update_learning_rates(self) -> None:
+        """Those that change while training: of positions, and of the identity once masks are repaired."""
+        self.model.update_learning_rate(self.iteration)
+        factor = identity_rate(self.iteration, self.gradiseg)
+        self.model.optimizer_group("obj_dc")["lr"] = factor * self.opt.identity_lr
+        self.classifier_optimizer.param_groups[0]["lr"] = factor * self.opt.classifier_lr
 
     def render_identity(self, camera: Camera) -> torch.Tensor:
         """Identity map (16, H, W) of a view."""

@@ -27,10 +27,11 @@ GRADISEG_BOUNDARIES = (
     "igd_from_iter",
     "igd_until_iter",
     "la_knn_from_iter",
-    "repair_from_iter",
     "repair_until_iter",
     "repair_interval",
 )
+
+HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
 
 
 def scaled_schedule(
@@ -41,8 +42,9 @@ def scaled_schedule(
     Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
     learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait
     for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
-    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only repairs keep their
-    number: they follow what the model has learned. Rates and thresholds stay too.
+    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of repairs shrinks,
+    so that short runs have some. The first one stays where it is, since identities are learned no sooner, but
+    goes before IGD wherever it did. Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
     Raises: ValueError for a scale that is not positive.
@@ -55,6 +57,9 @@ def scaled_schedule(
 
     optimization: dict[str, Any] = {name: boundary(getattr(opt, name)) for name in OPTIMIZATION_BOUNDARIES}
     phases: dict[str, Any] = {name: boundary(getattr(gradiseg, name)) for name in GRADISEG_BOUNDARIES}
+    first = gradiseg.repair_from_iter
+    before_igd = first <= gradiseg.igd_from_iter
+    phases["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
     return replace(opt, **optimization, schedule_scale=1.0), replace(gradiseg, **phases)
 
 
@@ -82,8 +87,35 @@ def identity_neighbours_mode(
     return "global" if iteration <= gradiseg.igd_from_iter else None
 
 
-def repair_is_due(iteration: int, gradiseg: GradiSegParams) -> bool:
-    """Whether the training labels are repaired before `iteration + 1`."""
-    first, last = gradiseg.repair_from_iter, gradiseg.repair_until_iter
-    within = first <= iteration <= last and (iteration - first) % gradiseg.repair_interval == 0
-    return gradiseg.repair_masks and within
+def repair_is_due(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> bool:
+    """Whether the training labels are repaired before `iteration + 1`.
+
+    Repairs whose turn would come while opacities heal from a reset are done just before that reset.
+    """
+    turns = range(gradiseg.repair_from_iter, gradiseg.repair_until_iter + 1, gradiseg.repair_interval)
+    since_reset = iteration % opt.opacity_reset_interval
+    if _resets_opacity(iteration, opt):
+        healed = iteration + min(HEALING, opt.opacity_reset_interval)
+        due = any(turn in turns for turn in range(iteration, healed))
+    elif since_reset < HEALING and _resets_opacity(iteration - since_reset, opt):
+        due = False
+    else:
+        due = iteration in turns
+    return gradiseg.repair_masks and due
+
+
+def _resets_opacity(iteration: int, opt: OptimizationParams) -> bool:
+    """Whether 3DGS densification resets opacities after `iteration`."""
+    return 0 < iteration < opt.densify_until_iter and iteration % opt.opacity_reset_interval == 0
+
+
+def identity_rate(iteration: int, gradiseg: GradiSegParams) -> float:
+    """Factor of the learning rates of encodings and classifier at `iteration`.
+
+    1 until the labels are first repaired. They are then about as good as they get, and what is left to learn
+    is their noise: the factor falls exponentially to `repair_lr_factor` within `repair_lr_iters` iterations.
+    """
+    if not gradiseg.repair_masks:
+        return 1.0
+    passed = (iteration - gradiseg.repair_from_iter) / gradiseg.repair_lr_iters
+    return float(gradiseg.repair_lr_factor ** min(max(passed, 0.0), 1.0))

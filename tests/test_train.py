@@ -18,7 +18,8 @@ import torch
 from plyfile import PlyData
 
 import train
-from arguments import parse
+from arguments import OptimizationParams, parse
+from gradiseg import checkpoint
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.schedule import phase, scaled_schedule
 from utils.errors import SceneError
@@ -26,7 +27,7 @@ from utils.errors import SceneError
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo"
 LAST = 120
-# 3DGS until 50 with opacity resets, IGD in (50, 90], LA-KNN from 80.
+# 3DGS until 50 with opacity resets, repairs from 40, IGD in (50, 90], LA-KNN from 80.
 POINTS = 858  # of the demo
 SCHEDULE = {
     "iterations": LAST,
@@ -40,6 +41,11 @@ SCHEDULE = {
     "igd_until_iter": 90,
     "igd_interval": 10,
     "la_knn_from_iter": 80,
+    "repair_from_iter": 40,
+    "repair_until_iter": 100,
+    "repair_interval": 20,
+    "repair_lr_factor": 0.5,
+    "repair_lr_iters": 40,
     "reg3d_sample_size": 200,
 }
 PLY_COLUMNS = [
@@ -151,7 +157,7 @@ def test_the_run_passes_through_its_phases(finished: Path) -> None:
     assert terms == [10, 20, 30, 40, 50, 90, 100, 110, 120]  # none between the two kinds of neighbours
     assert log[30]["l_rgb"] > log[20]["l_rgb"]  # an opacity reset
     assert log[LAST]["l_rgb"] < log[10]["l_rgb"]
-    assert log[LAST]["l_2d"] < 0.8 * log[10]["l_2d"]
+    assert log[LAST]["l_2d"] < 0.9 * log[10]["l_2d"]
     for entry in log.values():
         terms = [entry[name] for name in ("l_rgb", "l_2d", "l_3d") if entry[name] is not None]
         assert entry["loss"] == pytest.approx(sum(terms), rel=1e-5)
@@ -159,6 +165,16 @@ def test_the_run_passes_through_its_phases(finished: Path) -> None:
     assert summary["iterations"] == LAST
     assert summary["num_gaussians"] == counts[LAST]
     assert summary["config"]["igd_interval"] == 10
+
+
+def test_masks_are_repaired_and_the_identity_then_learns_slowly(finished: Path) -> None:
+    contents = checkpoint.load(finished / "chkpnt60.pth")
+    assert len(contents["labels"]) == 36  # training views
+    half_way = 0.5**0.5
+    groups = {group["name"]: group["lr"] for group in contents["model"]["optimizer"]["param_groups"]}
+    assert groups["obj_dc"] == pytest.approx(half_way * OptimizationParams().identity_lr)
+    (group,) = contents["classifier_optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(half_way * OptimizationParams().classifier_lr)
 
 
 def test_the_shipped_schedule_can_be_compressed(tmp_path: Path) -> None:

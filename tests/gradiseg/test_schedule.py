@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from arguments import GradiSegParams, OptimizationParams, final_iteration
-from gradiseg.schedule import identity_neighbours_mode, phase, scaled_schedule
+from gradiseg.schedule import (
+    HEALING,
+    identity_neighbours_mode,
+    identity_rate,
+    phase,
+    repair_is_due,
+    scaled_schedule,
+)
 
 TABLE = [  # fraction of the run, phase, neighbours of L_3d
     (1e-4, 1, "global"),
@@ -79,3 +86,33 @@ def test_variants_of_the_neighbours() -> None:
 def test_without_igd_there_is_no_second_phase() -> None:
     opt, gradiseg = OptimizationParams(densify_until_iter=10_000), GradiSegParams(igd=False)
     assert [phase(i, opt, gradiseg) for i in (10_000, 10_001, 13_000)] == [1, 3, 3]
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.13, 0.26, 0.334, 0.5, 1.0, 2.0])
+def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(scale: float) -> None:
+    opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), scale)
+    due = [i for i in range(1, opt.iterations + 1) if repair_is_due(i, opt, gradiseg)]
+    assert due[0] == gradiseg.repair_from_iter == min(2000, gradiseg.igd_from_iter)
+    resets = range(opt.opacity_reset_interval, opt.densify_until_iter, opt.opacity_reset_interval)
+    assert not [(i, r) for i in due for r in resets if r < i < r + HEALING]
+    assert len(due) > 5
+
+
+def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
+    opt, gradiseg = OptimizationParams(), GradiSegParams(repair_from_iter=3000, repair_interval=500)
+    due = [i for i in range(2501, 6001) if repair_is_due(i, opt, gradiseg)]
+    assert due == [3000, 4000, 4500, 5000, 5500, 6000]
+    gradiseg = GradiSegParams(repair_from_iter=3500, repair_interval=3000)
+    assert [i for i in range(2501, 6001) if repair_is_due(i, opt, gradiseg)] == [3000, 6000]
+
+
+def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> None:
+    _, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(repair_from_iter=20_000), 0.1)
+    assert gradiseg.repair_from_iter == 2000
+
+
+def test_the_identity_learns_slowly_once_masks_are_repaired() -> None:
+    gradiseg = GradiSegParams()
+    rates = [identity_rate(i, gradiseg) for i in (1, 2000, 4000, 6000, 30_000)]
+    assert rates == pytest.approx([1, 1, 0.02**0.5, 0.02, 0.02])
+    assert identity_rate(30_000, GradiSegParams(repair_masks=False)) == 1
