@@ -131,9 +131,9 @@ class Training:
         return losses
 
     def update_learning_rates(self) -> None:
-        """Those that change while training: of positions, and of the identity once masks are repaired."""
+        """Those that change while training: of positions, and of the identity after densification."""
         self.model.update_learning_rate(self.iteration)
-        factor = identity_rate(self.iteration, self.gradiseg)
+        factor = identity_rate(self.iteration, self.opt, self.gradiseg)
         self.model.optimizer_group("obj_dc")["lr"] = factor * self.opt.identity_lr
         self.classifier_optimizer.param_groups[0]["lr"] = factor * self.opt.classifier_lr
 

@@ -109,13 +109,14 @@ def _resets_opacity(iteration: int, opt: OptimizationParams) -> bool:
     return 0 < iteration < opt.densify_until_iter and iteration % opt.opacity_reset_interval == 0
 
 
-def identity_rate(iteration: int, gradiseg: GradiSegParams) -> float:
+def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> float:
     """Factor of the learning rates of encodings and classifier at `iteration`.
 
-    1 until the labels are first repaired. They are then about as good as they get, and what is left to learn
-    is their noise: the factor falls exponentially to `repair_lr_factor` within `repair_lr_iters` iterations.
+    1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as good as
+    they get, and what is left to learn is their noise: the factor falls exponentially to `repair_lr_factor`
+    within `repair_lr_iters` iterations.
     """
     if not gradiseg.repair_masks:
         return 1.0
-    passed = (iteration - gradiseg.repair_from_iter) / gradiseg.repair_lr_iters
+    passed = (iteration - opt.densify_until_iter) / gradiseg.repair_lr_iters
     return float(gradiseg.repair_lr_factor ** min(max(passed, 0.0), 1.0))

@@ -111,8 +111,8 @@ def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> Non
     assert gradiseg.repair_from_iter == 2000
 
 
-def test_the_identity_learns_slowly_once_masks_are_repaired() -> None:
-    gradiseg = GradiSegParams()
-    rates = [identity_rate(i, gradiseg) for i in (1, 2000, 4000, 6000, 30_000)]
+def test_the_identity_learns_slowly_once_densification_has_ended() -> None:
+    opt, gradiseg = OptimizationParams(), GradiSegParams()
+    rates = [identity_rate(i, opt, gradiseg) for i in (1, 12_000, 14_000, 16_000, 30_000)]
     assert rates == pytest.approx([1, 1, 0.02**0.5, 0.02, 0.02])
-    assert identity_rate(30_000, GradiSegParams(repair_masks=False)) == 1
+    assert identity_rate(30_000, opt, GradiSegParams(repair_masks=False)) == 1
