@@ -210,10 +210,8 @@ class Census:
 
     def agreement(self, alias: Tensor) -> Tensor:
         """a(c, d) of the module's text, (K, K) float64, aliases joined; rows without pixels are zero."""
-        sums = torch.zeros(len(alias), len(alias), dtype=torch.float64)
-        pixels = torch.zeros(len(alias), dtype=torch.float64).index_add_(
-            0, alias, torch.from_numpy(self.pixels)
-        )
+        sums = torch.zeros(len(alias), len(alias), dtype=torch.float64, device=alias.device)
+        pixels = torch.zeros_like(sums[0]).index_add_(0, alias, torch.from_numpy(self.pixels))
         by_row = sums.index_add(0, alias, torch.from_numpy(self.probability))
         return sums.index_add(1, alias, by_row) / pixels.clamp_min(1.0)[:, None]
 
