@@ -170,7 +170,7 @@ class GradiSegParams:
     )
     repair_masks: bool = option(True, "correct training masks that the rendered identities contradict")
     repair_from_iter: int = option(
-        2000, "first repair, after this iteration (not compressed, but never after IGD's start)", low=1
+        12_000, "first repair, after this iteration (not compressed, but not after IGD's start)", low=1
     )
     repair_until_iter: int = option(27_000, "no repair after this iteration", low=0)
     repair_interval: int = option(3000, "iterations between repairs", low=1)
@@ -178,7 +178,7 @@ class GradiSegParams:
         3.0, "how many times more probable than the mask's the new id must be", low=1
     )
     repair_lr_factor: float = option(
-        0.02, "share to which the identity's learning rates fall after densify_until_iter", above=0, high=1
+        1.0, "share to which the identity's learning rates fall after densify_until_iter", above=0, high=1
     )
     repair_lr_iters: int = option(4000, "iterations within which they fall there (not compressed)", low=1)
     correct_outlines: bool = option(

@@ -44,7 +44,7 @@ def scaled_schedule(
     for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
     a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of repairs shrinks,
     so that short runs have some. The first one stays where it is, since identities are learned no sooner, but
-    goes before IGD wherever it did. Rates and thresholds stay too.
+    comes before IGD wherever it did. Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
     Raises: ValueError for a scale that is not positive.
@@ -113,8 +113,8 @@ def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegPar
     """Factor of the learning rates of encodings and classifier at `iteration`.
 
     1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as good as
-    they get, and what is left to learn is their noise: the factor falls exponentially to `repair_lr_factor`
-    within `repair_lr_iters` iterations.
+    they get, and what is left to learn is largely noise: the factor falls exponentially to `repair_lr_factor`
+    (1 by default, so that it does not) within `repair_lr_iters` iterations.
     """
     if not gradiseg.repair_masks:
         return 1.0
