@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from arguments import GradiSegParams, OptimizationParams
+from scene.densification import resets_opacity
 
 OPTIMIZATION_BOUNDARIES = (
     "iterations",
@@ -94,19 +95,14 @@ def repair_is_due(iteration: int, opt: OptimizationParams, gradiseg: GradiSegPar
     """
     turns = range(gradiseg.repair_from_iter, gradiseg.repair_until_iter + 1, gradiseg.repair_interval)
     since_reset = iteration % opt.opacity_reset_interval
-    if _resets_opacity(iteration, opt):
+    if resets_opacity(iteration, opt):
         healed = iteration + min(HEALING, opt.opacity_reset_interval)
         due = any(turn in turns for turn in range(iteration, healed))
-    elif since_reset < HEALING and _resets_opacity(iteration - since_reset, opt):
+    elif since_reset < HEALING and resets_opacity(iteration - since_reset, opt):
         due = False
     else:
         due = iteration in turns
     return gradiseg.repair_masks and due
-
-
-def _resets_opacity(iteration: int, opt: OptimizationParams) -> bool:
-    """Whether 3DGS densification resets opacities after `iteration`."""
-    return 0 < iteration < opt.densify_until_iter and iteration % opt.opacity_reset_interval == 0
 
 
 def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> float:

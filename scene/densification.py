@@ -37,6 +37,11 @@ class DensificationStrategy:
         return {}
 
 
+def resets_opacity(iteration: int, opt: OptimizationParams) -> bool:
+    """Whether 3DGS densification resets opacities after `iteration`, as it does at regular intervals."""
+    return 0 < iteration < opt.densify_until_iter and iteration % opt.opacity_reset_interval == 0
+
+
 class DefaultDensification(DensificationStrategy):
     """3DGS: clone or split where the screen-space position gradient is high, prune the faint and the large.
 
@@ -76,7 +81,7 @@ class DefaultDensification(DensificationStrategy):
             for name in ("xyz_gradient_accum", "denom", "max_radii2D"):
                 model.state[name].zero_()
         white_start = self.white_background and iteration == opt.densify_from_iter
-        if iteration % opt.opacity_reset_interval == 0 or white_start:
+        if resets_opacity(iteration, opt) or white_start:
             ops.reset_opacity(model, OPACITY_CEILING)
         return report
 
