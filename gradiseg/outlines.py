@@ -13,8 +13,8 @@ is far nearer to the bright one, which would make bright objects too large.
 
 A mask that is too small is so against all its neighbours: the outline of two labels is off by the difference
 of what either is. So much is fitted to all pairs at once, one number for each label, which finds the outlines
-of pairs, too, that the photographs do not show clearly. Exact masks are found off by 0.15 pixels (RMS over the
-pairs of labels of rendered scenes), so that the fit draws small numbers towards none.
+of pairs, too, that the photographs do not show clearly. Exact masks are found off by 0.15 pixels (RMS over
+the pairs of labels of rendered scenes), so that the fit draws small numbers towards none.
 
 Masks of large pictures err by more pixels, and the pictures' edges are wider. All lengths here hold for
 pictures of up to `LARGEST_DIAGONAL`; a larger one is measured at that size, its outlines move at its own.
