@@ -178,7 +178,7 @@ class GradiSegParams:
         3.0, "how many times more probable than the mask's the new id must be", low=1
     )
     repair_lr_factor: float = option(
-        0.02, "share to which the identity's learning rates fall after densify_until_iter", above=0, high=1
+        1.0, "share to which the identity's learning rates fall after densify_until_iter", above=0, high=1
     )
     repair_lr_iters: int = option(4000, "iterations within which they fall there (not compressed)", low=1)
     correct_outlines: bool = option(

@@ -11,10 +11,8 @@ truth: a step between two lines is fitted, too. As far as both agree, the outlin
 Colours are compared in linear light: of a pixel half covered by a bright and by a dark object, the sRGB value
 is far nearer to the bright one, which would make bright objects too large.
 
-A mask that is too small is so against all its neighbours: the outline of two labels is off by the difference
-of what either is. So much is fitted to all pairs at once, one number for each label, which finds the outlines
-of pairs, too, that the photographs do not show clearly. Exact masks are found off by 0.15 pixels (RMS over
-the pairs of labels of rendered scenes), so that the fit draws small numbers towards none.
+Exact masks are found off by 0.2 pixels (RMS over the pairs of labels of rendered scenes), so that offsets of
+this size are shrunk towards none.
 
 Masks of large pictures err by more pixels, and the pictures' edges are wider. All lengths here hold for
 pictures of up to `LARGEST_DIAGONAL`; a larger one is measured at that size, its outlines move at its own.
@@ -38,11 +36,9 @@ PLATEAU = 3  # pixels from the outline from which on a profile shows one object 
 GAMMA = 2.2  # linear light = sRGB value ** GAMMA, nearly
 NOISE = 0.001  # variance of colours that counts as none
 LARGEST_CONTRAST = 20.0  # squared contrast / variance that still adds weight to a profile
-FEWEST_PROFILES = 300  # of a pair of labels; with fewer, its own outlines show nothing
+FEWEST_PROFILES = 300  # of a pair of labels; with fewer, its outlines stay
 LARGEST_OFFSET = 1.5  # pixels; what lies further away is another edge
-MANY_PROFILES = 400  # a pair with n weighs n / (n + MANY_PROFILES) in the fit of the labels' numbers
-USUAL_ERROR = 0.2  # pixels; labels off by much more are drawn towards none by little
-FIT_STEPS = 10
+UNCERTAINTY = 0.2  # pixels; offsets are shrunk by offset^2 / (offset^2 + UNCERTAINTY^2)
 BLUR = 0.6  # pixels, standard deviation: of the step in a profile
 RIDGE = 1.0  # on the slopes of the lines, else a shallow ramp could pass for a step
 STEPS = torch.arange(-REACH, REACH + 1)
@@ -97,27 +93,9 @@ class OutlineProfiles:
 
     def offsets(self) -> Tensor:
         """[a, b] = steps by which label a should give way to b: (K, K) float32, antisymmetric."""
-        missing = torch.from_numpy(self._missing()).float()
-        return missing - missing[:, None]
-
-    def _missing(self) -> FloatArray:
-        """(K,) steps that a label's masks lack on all sides, fitted to the edges m of pairs that show one.
-
-        The minimum of sum_ab w_ab (m_ab - (x_b - x_a))^2 + sum_a U^2 log(1 + x_a^2 / U^2), U = USUAL_ERROR,
-        by reweighted least squares.
-        """
-        edges = self.edges()
-        first, second = np.isfinite(edges).nonzero()
-        pair = np.arange(len(first))
-        difference = np.zeros((len(first), self.count))
-        difference[pair, second], difference[pair, first] = 1, -1
-        profiles = self.profiles[first * self.count + second]
-        weighted = difference.T * (profiles / (profiles + MANY_PROFILES))
-        missing = np.zeros(self.count)
-        for _ in range(FIT_STEPS):
-            towards_none = np.diag(1 / (1 + (missing / USUAL_ERROR) ** 2))
-            missing = np.linalg.solve(weighted @ difference + towards_none, weighted @ edges[first, second])
-        return missing
+        edges = np.nan_to_num(self.edges())
+        believed = torch.from_numpy(edges * edges**2 / (edges**2 + UNCERTAINTY**2)).float()
+        return believed - believed.T
 
 
 def move_outlines(labels: Tensor, offsets: Tensor, dither: float) -> Tensor:

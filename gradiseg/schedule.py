@@ -110,7 +110,7 @@ def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegPar
 
     1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as good as
     they get, and what is left to learn is largely noise: the factor falls exponentially to `repair_lr_factor`
-    within `repair_lr_iters` iterations. Labels that are not repaired, as the paper's, keep constant rates.
+    (1 by default, so that it does not) within `repair_lr_iters` iterations.
     """
     if not gradiseg.repair_masks:
         return 1.0

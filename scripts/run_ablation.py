@@ -40,8 +40,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "gradiseg": ("train", ""),
     "no_repair": ("train", "--no_repair_masks"),  # the paper's method
     "no_outlines": ("train", "--no_correct_outlines"),
-    "early_repair": ("train", "--repair_from_iter 2000"),  # for long runs
-    "constant_rates": ("train", "--repair_lr_factor 1"),
+    "early_repair": ("train", "--repair_from_iter 2000 --repair_lr_factor 0.02"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),
     "la_knn_from_12000": ("train", "--la_knn_from_iter 12000"),

@@ -76,22 +76,6 @@ def test_few_profiles_move_nothing() -> None:
     assert not profiles.offsets().any()
 
 
-def test_an_outline_that_the_photographs_do_not_show_follows_from_others() -> None:
-    profiles = OutlineProfiles(3)
-    for view in range(3 * VIEWS):
-        behind = torch.where(torch.arange(SIZE) < 29, TABLE, BOX).expand(SIZE, SIZE)
-        labels = torch.where(distance(view) < RADIUS - 1, BALL, behind)
-        same_colours = torch.where(
-            behind == BOX, photograph(view, BRIGHT, BRIGHT), photograph(view, BRIGHT, DARK)
-        )
-        profiles.add_view(labels, same_colours)
-    assert math.isnan(profiles.edges()[BALL, BOX])
-    offsets = profiles.offsets()
-    assert offsets[TABLE, BALL] == pytest.approx(1, abs=0.2)
-    assert offsets[BOX, BALL] == pytest.approx(1, abs=0.3)
-    assert abs(offsets[TABLE, BOX]) < 0.2
-
-
 def test_profiles_across_a_third_label_do_not_count() -> None:
     profiles = OutlineProfiles(3)
     labels = ball(0, RADIUS - 1)
