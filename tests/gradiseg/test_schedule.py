@@ -88,9 +88,11 @@ def test_without_igd_there_is_no_second_phase() -> None:
     assert [phase(i, opt, gradiseg) for i in (10_000, 10_001, 13_000)] == [1, 3, 3]
 
 
-@pytest.mark.parametrize("first", [2000, 12_000])
+@pytest.mark.parametrize(("first", "fewest"), [(2000, 6), (12_000, 5)])
 @pytest.mark.parametrize("scale", [0.003, 0.13, 0.26, 0.334, 0.5, 1.0, 2.0])
-def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(scale: float, first: int) -> None:
+def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(
+    scale: float, first: int, fewest: int
+) -> None:
     opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(repair_from_iter=first), scale)
     due = [i for i in range(1, opt.iterations + 1) if repair_is_due(i, opt, gradiseg)]
     resets = range(opt.opacity_reset_interval, opt.densify_until_iter, opt.opacity_reset_interval)
@@ -99,7 +101,7 @@ def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(scal
         (r for r in resets if r < gradiseg.repair_from_iter < r + HEALING), gradiseg.repair_from_iter
     )
     assert not [(i, r) for i in due for r in resets if r < i < r + HEALING]
-    assert len(due) >= 5
+    assert len(due) >= fewest
 
 
 def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
