@@ -155,7 +155,10 @@ def check_output_folder(
     if not str(model_path):
         raise SceneError("-m (--model_path) is required: the folder that the run is written to.")
     if overwrite and resume:
-        raise SceneError("--overwrite and --resume exclude each other: replace the run or go on with it.")
+        raise SceneError(
+            "--overwrite and --resume exclude each other, --overwrite and --start_checkpoint too: "
+            "replace the run or go on with it."
+        )
     if folder.exists() and not folder.is_dir():
         raise SceneError(f"{folder}: a file, not a folder. Choose another -m (--model_path).")
     held = _results(folder) + ([folder / "cfg_args"] if (folder / "cfg_args").exists() else [])

@@ -324,6 +324,7 @@ def test_a_folder_with_a_run_is_refused_and_can_be_overwritten(config: Path, tmp
         (["--resume"], r"no chkpntN\.pth to resume from"),
         (["--device", "cuda"], r"--device cuda: .*"),
         (["--overwrite", "--resume"], r"--overwrite and --resume exclude each other"),
+        (["--overwrite", "--start_checkpoint", "x.pth"], r"--overwrite and --start_checkpoint too: replace"),
         (["--object_path", "nowhere"], r"no id to learn\. Check --object_path"),
     ],
 )
