@@ -36,7 +36,8 @@ class Objective:
 
     - L_rgb = (1 - lambda_dssim) L1 + lambda_dssim (1 - SSIM), as in 3DGS.
     - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so
-      that it lies in [0, 1] at the start; absent in views without a mask.
+      that it lies in [0, 1] at the start; absent in views without a mask. With `identity_lambda_by_rgb` alpha
+      follows the view's L_rgb.
     - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
     """
 
@@ -58,14 +59,25 @@ class Objective:
         photograph = photograph.to(rendered["render"].device, non_blocking=True)
         losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
         if camera.is_masked:
-            losses.identity_2d = self.identity_2d(rendered["render_object"], camera)
+            losses.identity_2d = self.weighted_identity_2d(rendered["render_object"], camera, losses.rgb)
         mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
         return losses
 
-    def identity_2d(self, identity_map: Tensor, camera: Camera) -> Tensor:
-        """L_2d of an identity map (16,H,W), with its weight in."""
+    def weighted_identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
+        """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
+
+        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that identities move Gaussians
+        about as much where photographs are explained badly as where they are explained well.
+        """
+        weight = self.opt.identity_lambda_val
+        if self.opt.identity_lambda_by_rgb:
+            return weight * rgb.detach() * self.identity_2d(identity_map, camera)
+        return self.identity_2d(identity_map, camera, weight)
+
+    def identity_2d(self, identity_map: Tensor, camera: Camera, weight: float = 1.0) -> Tensor:
+        """L_2d of an identity map (16,H,W), times `weight`, which costs nothing here."""
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
         return linear_cross_entropy(
             identity_map,
@@ -73,7 +85,7 @@ class Objective:
             self.classifier.bias,
             self.labels(camera),
             ignore_label=ignored,
-            scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
+            scale=weight / math.log(self.classifier.num_classes),
         )
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:

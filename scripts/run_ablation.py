@@ -40,6 +40,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "gradiseg": ("train", ""),
     "no_repair": ("train", "--no_repair_masks"),  # the paper's method
     "no_outlines": ("train", "--no_correct_outlines"),
+    "alpha_by_rgb": ("train", "--identity_lambda_val 25 --identity_lambda_by_rgb"),
     "early_repair": ("train", "--repair_from_iter 2000 --repair_lr_factor 0.02"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),

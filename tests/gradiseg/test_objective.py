@@ -162,6 +162,17 @@ def test_the_weights_multiply_their_terms() -> None:
     assert weighted.identity_3d.item() == pytest.approx(5 * plain.identity_3d.item(), rel=1e-6)
 
 
+def test_alpha_can_follow_the_colour_loss() -> None:
+    plain, _, _ = evaluate(1)
+    opt = replace(OPT, identity_lambda_val=40.0, identity_lambda_by_rgb=True)
+    followed, package, _ = evaluate(1, opt)
+    assert plain.identity_2d is not None and followed.identity_2d is not None
+    expected = 40 * plain.rgb.item() * plain.identity_2d.item()
+    assert followed.identity_2d.item() == pytest.approx(expected, rel=1e-6)
+    (gradient,) = torch.autograd.grad(followed.identity_2d, package["render"], allow_unused=True)
+    assert gradient is None  # alpha is a weight, not a way to lower the loss
+
+
 @pytest.mark.parametrize("iteration", [5, 40])
 def test_reg3d_normalize_divides_by_all_possible_classes(iteration: int) -> None:
     divided, _, _ = evaluate(iteration, replace(OPT, reg3d_normalize=True))
