@@ -68,8 +68,8 @@ class Objective:
     def weighted_identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
         """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
 
-        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that identities move Gaussians
-        about as much where photographs are explained badly as where they are explained well.
+        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that the balance of identities and
+        colours is the same in photographs that are explained badly and in those that are explained well.
         """
         weight = self.opt.identity_lambda_val
         if self.opt.identity_lambda_by_rgb:
