@@ -68,8 +68,8 @@ class Objective:
     def weighted_identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
         """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
 
-        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that the balance of identities and
-        colours is the same in photographs that are explained badly and in those that are explained well.
+        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that identities and colours keep
+        their balance where photographs are explained badly.
         """
         weight = self.opt.identity_lambda_val
         if self.opt.identity_lambda_by_rgb:
