@@ -16,6 +16,9 @@ from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
+# The colour loss at which alpha is `identity_lambda_val`; the benchmark scenes end at 0.02 to 0.05.
+RGB_REFERENCE = 0.04
+
 
 @dataclass
 class Losses:
@@ -36,8 +39,8 @@ class Objective:
 
     - L_rgb = (1 - lambda_dssim) L1 + lambda_dssim (1 - SSIM), as in 3DGS.
     - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so
-      that it lies in [0, 1] at the start; absent in views without a mask. With `identity_lambda_by_rgb` alpha
-      follows the view's L_rgb.
+      that it lies in [0, 1] at the start; absent in views without a mask. alpha is in proportion to the
+      view's L_rgb, or constant without `identity_lambda_by_rgb`.
     - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
     """
 
@@ -68,13 +71,14 @@ class Objective:
     def weighted_identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
         """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
 
-        With `identity_lambda_by_rgb` alpha is in proportion to that loss, so that identities and colours keep
-        their balance where photographs are explained badly.
+        alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
+        keep their balance where photographs are explained badly; without `identity_lambda_by_rgb` it is
+        `identity_lambda_val`, as in the paper.
         """
-        weight = self.opt.identity_lambda_val
+        alpha = self.opt.identity_lambda_val
         if self.opt.identity_lambda_by_rgb:
-            return weight * rgb.detach() * self.identity_2d(identity_map, camera)
-        return self.identity_2d(identity_map, camera, weight)
+            return alpha / RGB_REFERENCE * rgb.detach() * self.identity_2d(identity_map, camera)
+        return self.identity_2d(identity_map, camera, alpha)
 
     def identity_2d(self, identity_map: Tensor, camera: Camera, weight: float = 1.0) -> Tensor:
         """L_2d of an identity map (16,H,W), times `weight`, which costs nothing here."""

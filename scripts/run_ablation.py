@@ -35,12 +35,13 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS: dict[str, tuple[str, str]] = {
     "baseline": ("baseline", ""),
     "baseline_exact": ("baseline", "--object_path object_mask_exact"),  # what noise in the masks costs
+    "baseline_by_rgb": ("baseline", "--identity_lambda_by_rgb"),
     "no_igd": ("no_igd", ""),
     "no_la_knn": ("no_la_knn", ""),
     "gradiseg": ("train", ""),
-    "no_repair": ("train", "--no_repair_masks"),  # the paper's method
+    "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),  # the paper's method
     "no_outlines": ("train", "--no_correct_outlines"),
-    "alpha_by_rgb": ("train", "--identity_lambda_val 25 --identity_lambda_by_rgb"),
+    "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),
     "early_repair": ("train", "--repair_from_iter 2000 --repair_lr_factor 0.02"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),

@@ -20,7 +20,7 @@ from utils.errors import SceneError
 
 IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
-OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50)
+OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50, identity_lambda_by_rgb=False)
 GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=35, la_knn_candidates="8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -162,12 +162,11 @@ def test_the_weights_multiply_their_terms() -> None:
     assert weighted.identity_3d.item() == pytest.approx(5 * plain.identity_3d.item(), rel=1e-6)
 
 
-def test_alpha_can_follow_the_colour_loss() -> None:
-    plain, _, _ = evaluate(1)
-    opt = replace(OPT, identity_lambda_val=40.0, identity_lambda_by_rgb=True)
-    followed, package, _ = evaluate(1, opt)
-    assert plain.identity_2d is not None and followed.identity_2d is not None
-    expected = 40 * plain.rgb.item() * plain.identity_2d.item()
+def test_alpha_follows_the_colour_loss() -> None:
+    constant, _, _ = evaluate(1)
+    followed, package, _ = evaluate(1, replace(OPT, identity_lambda_val=2.0, identity_lambda_by_rgb=True))
+    assert constant.identity_2d is not None and followed.identity_2d is not None
+    expected = 2 * constant.rgb.item() / 0.04 * constant.identity_2d.item()
     assert followed.identity_2d.item() == pytest.approx(expected, rel=1e-6)
     (gradient,) = torch.autograd.grad(followed.identity_2d, package["render"], allow_unused=True)
     assert gradient is None  # alpha is a weight, not a way to lower the loss
