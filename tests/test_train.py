@@ -37,6 +37,7 @@ SCHEDULE = {
     "densify_until_iter": 50,
     "densification_interval": 10,
     "opacity_reset_interval": 20,
+    "min_opacity": 0,  # what is pruned after a reset would hide what IGD splits
     "igd_from_iter": 50,
     "igd_until_iter": 90,
     "igd_interval": 10,
