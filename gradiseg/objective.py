@@ -62,35 +62,29 @@ class Objective:
         photograph = photograph.to(rendered["render"].device, non_blocking=True)
         losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
         if camera.is_masked:
-            losses.identity_2d = self.weighted_identity_2d(rendered["render_object"], camera, losses.rgb)
+            losses.identity_2d = self.identity_2d(rendered["render_object"], camera, losses.rgb)
         mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
         return losses
 
-    def weighted_identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
+    def identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
         """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
 
         alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
         keep their balance where photographs are explained badly; without `identity_lambda_by_rgb` it is
         `identity_lambda_val`, as in the paper.
         """
-        alpha = self.opt.identity_lambda_val
-        if self.opt.identity_lambda_by_rgb:
-            return alpha / RGB_REFERENCE * rgb.detach() * self.identity_2d(identity_map, camera)
-        return self.identity_2d(identity_map, camera, alpha)
-
-    def identity_2d(self, identity_map: Tensor, camera: Camera, weight: float = 1.0) -> Tensor:
-        """L_2d of an identity map (16,H,W), times `weight`, which costs nothing here."""
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
-        return linear_cross_entropy(
+        loss = linear_cross_entropy(
             identity_map,
             self.classifier.weight,
             self.classifier.bias,
             self.labels(camera),
             ignore_label=ignored,
-            scale=weight / math.log(self.classifier.num_classes),
+            scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )
+        return 1 / RGB_REFERENCE * rgb.detach() * loss if self.opt.identity_lambda_by_rgb else loss
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""
