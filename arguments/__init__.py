@@ -128,7 +128,7 @@ class OptimizationParams:
     max_gaussians: int = option(0, "densification stops at this number of Gaussians; 0 = no cap", low=0)
     identity_lambda_val: float = option(1.0, "weight of the 2D identity loss (alpha)", low=0)
     identity_lambda_by_rgb: bool = option(
-        True, "alpha follows the view's colour loss L_rgb: identity_lambda_val x L_rgb / 0.04"
+        True, "alpha follows the view's colour loss L_rgb: identity_lambda_val x min(L_rgb / 0.04, 2)"
     )
     ignore_label: int = option(
         -1, "id whose pixels do not train the identity; -1 = none, 0 = unlabelled ones", low=-1

@@ -18,6 +18,8 @@ from scene.gaussian_model import GaussianModel
 
 # The colour loss at which alpha is `identity_lambda_val`; the benchmark scenes end at 0.02 to 0.05.
 RGB_REFERENCE = 0.04
+# ... and how many times that at most: at the start and after an opacity reset the loss rises to 0.3.
+MAX_ALPHA_FACTOR = 2.0
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Objective:
     - L_rgb = (1 - lambda_dssim) L1 + lambda_dssim (1 - SSIM), as in 3DGS.
     - L_2d: softmax cross-entropy of the classified identity map against the view's ids, divided by log C so
       that it lies in [0, 1] at the start; absent in views without a mask. alpha is in proportion to the
-      view's L_rgb, or constant without `identity_lambda_by_rgb`.
+      view's L_rgb up to a bound, or constant without `identity_lambda_by_rgb`.
     - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
     """
 
@@ -72,8 +74,8 @@ class Objective:
         """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
 
         alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
-        keep their balance where photographs are explained badly; without `identity_lambda_by_rgb` it is
-        `identity_lambda_val`, as in the paper.
+        keep their balance where photographs are explained badly, but `MAX_ALPHA_FACTOR` times at most;
+        without `identity_lambda_by_rgb` it is `identity_lambda_val`, as in the paper.
         """
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
         loss = linear_cross_entropy(
@@ -84,7 +86,9 @@ class Objective:
             ignore_label=ignored,
             scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )
-        return 1 / RGB_REFERENCE * rgb.detach() * loss if self.opt.identity_lambda_by_rgb else loss
+        if not self.opt.identity_lambda_by_rgb:
+            return loss
+        return (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR) * loss
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""

@@ -37,7 +37,6 @@ SCHEDULE = {
     "densify_until_iter": 50,
     "densification_interval": 10,
     "opacity_reset_interval": 20,
-    "identity_lambda_by_rgb": False,  # so soon after a reset it would have more pruned than IGD splits
     "igd_from_iter": 50,
     "igd_until_iter": 90,
     "igd_interval": 10,

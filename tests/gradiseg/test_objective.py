@@ -25,10 +25,13 @@ GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def camera(masked: bool = True, uid: int = 0, ids: list[int] | None = None) -> Camera:
-    """A view with random pixels and ids."""
+def camera(
+    masked: bool = True, uid: int = 0, ids: list[int] | None = None, image: Tensor | None = None
+) -> Camera:
+    """A view with random pixels, or `image` (3,H,W) uint8, and random ids."""
     generator = torch.Generator().manual_seed(uid)
-    image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
+    random = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
+    image = random if image is None else image
     chosen = torch.tensor(ids or IDS, dtype=torch.uint8)
     objects = chosen[torch.randint(0, len(chosen), (HEIGHT, WIDTH), generator=generator)] if masked else None
     intrinsics = (25.0, 25.0, WIDTH / 2, HEIGHT / 2)
@@ -162,11 +165,18 @@ def test_the_weights_multiply_their_terms() -> None:
     assert weighted.identity_3d.item() == pytest.approx(5 * plain.identity_3d.item(), rel=1e-6)
 
 
-def test_alpha_follows_the_colour_loss() -> None:
-    constant, _, _ = evaluate(1)
-    followed, package, _ = evaluate(1, replace(OPT, identity_lambda_val=2.0, identity_lambda_by_rgb=True))
+@pytest.mark.parametrize(("difference", "bounded"), [(0.02, False), (0.5, True)])
+def test_alpha_follows_the_colour_loss_up_to_twice_its_value(difference: float, bounded: bool) -> None:
+    pixels = render(camera(), trained(), None, torch.zeros(3))["render"].detach() + difference
+    view = camera(image=(255 * pixels.clamp(0, 1)).to(torch.uint8))
+    constant, _, _ = evaluate(1, view=view)
+    followed, package, _ = evaluate(
+        1, replace(OPT, identity_lambda_val=3.0, identity_lambda_by_rgb=True), view=view
+    )
     assert constant.identity_2d is not None and followed.identity_2d is not None
-    expected = 2 * constant.rgb.item() / 0.04 * constant.identity_2d.item()
+    factor = constant.rgb.item() / 0.04
+    assert (factor > 2) == bounded
+    expected = 3 * min(factor, 2) * constant.identity_2d.item()
     assert followed.identity_2d.item() == pytest.approx(expected, rel=1e-6)
     (gradient,) = torch.autograd.grad(followed.identity_2d, package["render"], allow_unused=True)
     assert gradient is None  # alpha is a weight, not a way to lower the loss
