@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from arguments import EditParams, ModelParams, PipelineParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.editing.selection import HullRule
-from gradiseg.evaluation.trained import TrainedRun, load_run
 from gradiseg.evaluation.views import write_renders
-from gradiseg.records import write_json
+from gradiseg.trained import TrainedRun, load_run
 from utils.errors import run_command
+from utils.json_files import write_json
 
 
 @dataclass

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradiseg.evaluation.images import image_metrics, score_run
-from gradiseg.evaluation.lpips import ARCHITECTURES, HINT, load_lpips
-from gradiseg.records import write_json
+from pretrained.lpips import ARCHITECTURES, HINT, load_lpips
 from utils.device import DEVICES, select_device
 from utils.errors import run_command
+from utils.json_files import write_json
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

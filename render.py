@@ -10,8 +10,8 @@ import numpy as np
 
 from arguments import ModelParams, PipelineParams, option, parse_with_run
 from gradiseg.evaluation.text import TextParams, choose_by_text, text_folder, write_text_views
-from gradiseg.evaluation.trained import TrainedRun, load_run
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
+from gradiseg.trained import TrainedRun, load_run
 from scene.cameras import Camera
 from utils.errors import run_command
 from utils.files import atomic_write

@@ -30,11 +30,11 @@ from torch import Tensor
 from arguments import OptimizationParams
 from benchmarks import common, machine
 from gaussian_renderer import render
-from gradiseg.records import write_json
 from scene import GaussianModel
 from scene.cameras import Camera
 from utils.device import select_device
 from utils.errors import SceneError, run_command
+from utils.json_files import write_json
 
 IDENTITY, CLASSES = 16, 256
 FIELD_OF_VIEW = 1.0  # width / focal length: a normal lens

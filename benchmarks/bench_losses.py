@@ -21,8 +21,8 @@ from fused_losses import Adam, l1_ssim, linear_cross_entropy, reference
 from torch import Tensor
 
 from benchmarks import machine
-from gradiseg.records import write_json
 from utils.errors import SceneError, run_command
+from utils.json_files import write_json
 
 CHANNELS, IDENTITY = 3, 16
 ADAM_COLUMNS = (3, 3, 45, 1, 3, 4, 16)  # numbers per Gaussian of the model's parameters

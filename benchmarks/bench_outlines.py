@@ -1,4 +1,4 @@
-"""Outlines of masks that `gradiseg.outlines` finds in the photographs, against the true ones.
+"""Outlines of masks that `gradiseg.repair.outlines` finds in the photographs, against the true ones.
 
     python benchmarks/bench_outlines.py --scene SCENE --json benchmarks/results/outlines_SCENE.json
 
@@ -27,12 +27,12 @@ import torch
 
 from arguments import ModelParams
 from benchmarks.machine import environment
-from gradiseg.outlines import OutlineProfiles
-from gradiseg.records import write_json
+from gradiseg.repair.outlines import OutlineProfiles
 from scene.cameras import load_camera
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import run_command
+from utils.json_files import write_json
 
 KINDS = ("object_mask", "object_mask_exact")
 

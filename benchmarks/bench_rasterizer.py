@@ -25,11 +25,11 @@ from diff_gaussian_rasterization import instruction_set
 from arguments import ModelParams
 from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
-from gradiseg.records import write_json
 from scene import GaussianModel
 from scene.cameras import Camera, target_size
 from scene.dataset_readers import SceneInfo, read_scene
 from utils.errors import run_command
+from utils.json_files import write_json
 from utils.memory import keep_freed_memory
 
 VIEWS, PASSES = 3, 3  # every time is the fastest of the passes, averaged over the views

@@ -31,9 +31,9 @@ import train
 from arguments import GradiSegParams, ModelParams, OptimizationParams, PipelineParams, RunParams
 from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
-from gradiseg.records import write_json
 from utils.errors import run_command
 from utils.general import seed_everything
+from utils.json_files import write_json
 from utils.memory import keep_freed_memory
 
 WARM_UP = 5  # steps that are not timed

@@ -18,7 +18,7 @@ import torch
 
 from arguments import OptimizationParams
 from gradiseg.classifier import IdentityClassifier
-from gradiseg.training_labels import TrainingLabels
+from gradiseg.repair.labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
 from utils.errors import SceneError
 from utils.files import atomic_write

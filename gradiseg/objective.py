@@ -10,8 +10,8 @@ from torch import Tensor
 from arguments import GradiSegParams, OptimizationParams
 from gradiseg import la_knn
 from gradiseg.classifier import IGNORED, IdentityClassifier
+from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import identity_neighbours_mode
-from gradiseg.training_labels import TrainingLabels
 from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel

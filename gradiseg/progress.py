@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gradiseg.objective import Losses
-from gradiseg.records import read_json, write_json
+from utils.json_files import read_json, write_json
 
 LOG_INTERVAL = 10  # iterations between entries of training_log.json and between updates of the bar
 TRAINING_LOG, TRAINING_SUMMARY = "training_log.json", "training_summary.json"

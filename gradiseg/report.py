@@ -25,9 +25,9 @@ from PIL import Image
 from arguments import read_cfg_args
 from gradiseg.charts import CHART_STYLE, Series, line_chart
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask, read_prediction
-from gradiseg.records import read_json, write_json, write_text
 from utils.errors import SceneError
 from utils.image import id_palette
+from utils.json_files import read_json, write_json, write_text
 
 TITLES = {"gradiseg": "GradiSeg", "baseline": "Baseline"}
 SUMMARY_KEYS = ("num_gaussians", "seconds_per_iteration", "iterations", "seconds", "peak_memory_mb")

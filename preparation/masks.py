@@ -17,11 +17,11 @@ import torch
 from arguments import ModelParams, option
 from preparation import association
 from preparation.association import SegmentedView
-from preparation.edge_segments import EdgeSegmenter
 from preparation.id_maps import Segments, find_masks, number_objects, take_census, write_masks
-from preparation.sam import automatic_segmenter, load_sam
 from preparation.segment_folder import Segmenter, SegmentFolder, disk_full_told, segment_views
 from preparation.video_masks import track_objects
+from pretrained.hed import EdgeSegmenter
+from pretrained.sam import load_sam, segment_everything
 from scene.colmap import read_model, read_observations, read_point_ids
 from scene.dataset_readers import CameraInfo, read_scene
 from scene.masks import read_id_map
@@ -178,7 +178,7 @@ def _segments(params: MaskParams, views: Sequence[CameraInfo]) -> dict[str, Path
 def _load_segmenter(kind: str, weights: str, device: torch.device) -> Segmenter:
     if kind == "hed":
         return EdgeSegmenter(weights, device)
-    return automatic_segmenter(load_sam(kind, weights, device))
+    return partial(segment_everything, load_sam(kind, weights, device))
 
 
 def _device(name: str) -> torch.device:

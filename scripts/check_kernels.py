@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from gradiseg.records import write_json
 from utils.errors import SceneError, run_command
+from utils.json_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = 75

@@ -18,12 +18,12 @@ import numpy as np
 from arguments import GradiSegParams, ModelParams, OptimizationParams, option, parse_with_run
 from gradiseg import checkpoint
 from gradiseg.diagnosis import anomalies, near_boundary, picture
-from gradiseg.records import write_json
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import SceneError, run_command
 from utils.files import atomic_write
+from utils.json_files import write_json
 
 REACH = 3.0  # pixels
 PICTURES = 4

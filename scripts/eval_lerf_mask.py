@@ -13,9 +13,9 @@ import utils.openmp  # noqa: F401  # isort: skip
 from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
 from gradiseg.evaluation.text import TextParams, choose_by_text
-from gradiseg.evaluation.trained import load_run
-from gradiseg.records import write_json, write_text
+from gradiseg.trained import load_run
 from utils.errors import SceneError, run_command
+from utils.json_files import write_json, write_text
 
 
 @dataclass

@@ -14,8 +14,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from gradiseg.records import read_json, write_json, write_text
 from utils.errors import SceneError, run_command
+from utils.json_files import read_json, write_json, write_text
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "benchmarks" / "published.json"
 LERF_SCENES = ("figurines", "ramen", "teatime")

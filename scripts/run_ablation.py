@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from gradiseg.records import read_json, write_json, write_text
 from utils.errors import SceneError, run_command
+from utils.json_files import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from utils.pretrained import require_transformers
+from pretrained.loading import require_transformers
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?")
 WORDS = (*SPECIAL, "a", "the", "green", "red", "blue", "bowl", "cup", "disc", "table")

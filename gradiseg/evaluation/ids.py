@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradiseg.evaluation.metrics import BoolArray
-from gradiseg.records import read_json
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import SceneError
+from utils.json_files import read_json
 
 Assignment = dict[str, list[int]]
 

@@ -28,7 +28,7 @@ from gradiseg.evaluation.masks import (
     write_predictions,
 )
 from gradiseg.evaluation.text import TextChoice
-from gradiseg.evaluation.trained import TrainedRun
+from gradiseg.trained import TrainedRun
 
 EXACT_FOLDER = "object_mask_exact"
 ORACLE = "oracle"

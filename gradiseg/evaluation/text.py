@@ -1,6 +1,6 @@
 """Open vocabulary: words choose ids, and the ids give the masks of every view.
 
-As in Gaussian Grouping, something marks the words in the rendered first test view (`text_models`, or files
+As in Gaussian Grouping, something marks the words in the rendered first test view (`pretrained.grounded_sam`, or files
 made beforehand); chosen are the ids of which over 0.7 of the predicted area lies inside the mark. From there
 on the words' masks are those of any other ids.
 
@@ -29,14 +29,14 @@ from gradiseg.evaluation.masks import (
     write_mask,
 )
 from gradiseg.evaluation.metrics import BoolArray
-from gradiseg.evaluation.text_models import DETECTOR, SEGMENTER, GroundedSam
-from gradiseg.evaluation.trained import TrainedRun
 from gradiseg.evaluation.views import clear_pictures
-from gradiseg.records import read_json, write_json
+from gradiseg.trained import TrainedRun
+from pretrained.grounded_sam import DETECTOR, SEGMENTER, GroundedSam
 from scene.cameras import Camera
 from scene.masks import resize_id_map
 from utils.errors import SceneError
 from utils.image import id_palette, save_png, to_uint8
+from utils.json_files import read_json, write_json
 
 SCENE_PROMPTS = "*"
 LERF_PROMPTS = Path(__file__).resolve().parents[2] / "config" / "lerf_prompts.json"

@@ -11,7 +11,7 @@ import torch
 from arguments import OptimizationParams
 from gradiseg import checkpoint
 from gradiseg.classifier import IdentityClassifier
-from gradiseg.training_labels import TrainingLabels
+from gradiseg.repair.labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import rows, step_randomly, trained_model
 from utils.errors import SceneError

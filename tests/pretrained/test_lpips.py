@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-import gradiseg.evaluation.lpips as module
-from gradiseg.evaluation.lpips import ARCHITECTURES, Lpips, load_lpips, packaged_weights, read_arrays
+import pretrained.lpips as module
+from pretrained.lpips import ARCHITECTURES, Lpips, load_lpips, packaged_weights, read_arrays
 from utils.errors import SceneError
 
 CHANNELS = {"vgg": (64, 64, 128, 128, *[256] * 3, *[512] * 6), "alex": (64, 192, 384, 256, 256)}

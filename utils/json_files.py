@@ -1,4 +1,4 @@
-"""Records of a run as JSON files, written whole or not at all."""
+"""JSON files, written whole or not at all."""
 
 import json
 from pathlib import Path

@@ -11,6 +11,7 @@ weights are pickles, which can run code, so the reader admits nothing but arrays
 
 import importlib.util
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradiseg.evaluation.images import PairMetric
 from utils.errors import SceneError
 
 HINT = (
@@ -128,7 +128,7 @@ def packaged_weights(network: str) -> Path | None:
 
 def load_lpips(
     network: str = "vgg", from_zero: bool = False, device: torch.device | str = "cpu"
-) -> PairMetric | None:
+) -> Callable[[Tensor, Tensor], float] | None:
     """LPIPS of a picture and its target (3, H, W) in [0, 1], None where there are no weights.
 
     The pictures are brought to [-1, 1], for which LPIPS was fitted. 3DGS's and Gaussian Grouping's metrics.py

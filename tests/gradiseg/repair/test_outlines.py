@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradiseg.outlines import (
+from gradiseg.repair.outlines import (
     FEWEST_PROFILES,
     GAMMA,
     LARGEST_DIAGONAL,

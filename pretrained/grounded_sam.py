@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradiseg.evaluation.metrics import BoolArray
-from utils.pretrained import load_pretrained, require_transformers
+from pretrained.loading import load_pretrained, require_transformers
 
 DETECTOR = "IDEA-Research/grounding-dino-base"  # Gaussian Grouping's: Swin-B
 SEGMENTER = "facebook/sam-vit-huge"  # Gaussian Grouping's: ViT-H
@@ -40,7 +39,7 @@ class GroundedSam:
         for model in (self.detector, self.segmenter):
             model.to(device).eval()
 
-    def mark(self, picture: NDArray[np.uint8], prompts: Sequence[str]) -> dict[str, BoolArray]:
+    def mark(self, picture: NDArray[np.uint8], prompts: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         """The mask (H, W) of every prompt in a picture (H, W, 3); empty where no box is found."""
         boxes = {prompt: self.find_boxes(picture, prompt) for prompt in prompts}
         found = [prompt for prompt in prompts if len(boxes[prompt])]
@@ -63,7 +62,7 @@ class GroundedSam:
         return boxes.cpu()
 
     @torch.no_grad()
-    def segment(self, picture: NDArray[np.uint8], boxes: dict[str, Tensor]) -> dict[str, BoolArray]:
+    def segment(self, picture: NDArray[np.uint8], boxes: dict[str, Tensor]) -> dict[str, NDArray[np.bool_]]:
         """For every prompt the union of the masks of its boxes. The picture is encoded once for all."""
         marks, embeddings = {}, None
         for prompt, found in boxes.items():

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from preparation.segment_folder import Segmenter
-from utils.pretrained import load_pretrained, require_transformers
+from pretrained.loading import load_pretrained, require_transformers
 
 HUB = {"sam": "facebook/sam-vit-base", "sam2": "facebook/sam2.1-hiera-small"}
 MODEL = {"sam": "SamModel", "sam2": "Sam2Model"}
@@ -134,11 +133,7 @@ def paint(masks: Sequence[np.ndarray] | np.ndarray, ids: Sequence[int], shape: t
     return canvas
 
 
-def automatic_segmenter(sam: PromptedModel) -> Segmenter:
-    """The segmenter that paints the automatic masks of `sam`."""
-
-    def segment(image: np.ndarray) -> np.ndarray:
-        masks = automatic_masks(sam, image)
-        return paint(masks, range(1, len(masks) + 1), image.shape)
-
-    return segment
+def segment_everything(sam: PromptedModel, image: np.ndarray) -> np.ndarray:
+    """Segments (H,W) int32 of an image (H,W,3) uint8: its automatic masks, painted; 0 = none."""
+    masks = automatic_masks(sam, image)
+    return paint(masks, range(1, len(masks) + 1), image.shape)

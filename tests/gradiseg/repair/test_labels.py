@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradiseg import training_labels
 from gradiseg.classifier import IGNORED, IdentityClassifier
-from gradiseg.training_labels import TrainingLabels, label_weights
+from gradiseg.repair import labels as training_labels
+from gradiseg.repair.labels import TrainingLabels, label_weights
 from scene.cameras import Camera
 
 SIZE, VIEWS = 24, 10

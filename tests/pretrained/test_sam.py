@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from preparation import sam, video_masks
-from preparation.sam import automatic_masks, distinct, load_sam, model_input, paint
+from preparation import video_masks
 from preparation.segment_folder import SegmentFolder
 from preparation.video_masks import match, track_objects
+from pretrained import sam
+from pretrained.sam import automatic_masks, distinct, load_sam, model_input, paint
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
 from tests.tiny_models import SAM_EDGE, write_segmenter, write_tracker

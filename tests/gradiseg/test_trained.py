@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from arguments import ModelParams, PipelineParams, parse_with_run
 from gradiseg.evaluation.masks import DEFAULT_RULE, list_truth, predict_masks, read_mask
 from gradiseg.evaluation.metrics import mask_iou
-from gradiseg.evaluation.trained import load_run
+from gradiseg.trained import load_run
 from tests.disc_scene import (
     DISCS,
     HEIGHT,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradiseg.evaluation.text_models import GroundedSam
+from pretrained.grounded_sam import GroundedSam
 from tests.tiny_models import write_detector, write_segmenter
 from utils.errors import SceneError
 
