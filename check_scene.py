@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from arguments import ModelParams, option, parse
 from preparation.contact_sheet import write_sheet
 from preparation.doctor import examine, lines, record
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.files import atomic_write
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         (ModelParams, CheckParams), argv, prog="check_scene.py", description=__doc__ or ""
     )
     if not params.source_path:
-        raise SceneError("-s (--source_path) is required: the folder of the scene.")
+        raise UserError("-s (--source_path) is required: the folder of the scene.")
     patient, findings = examine(params, options.min_views, options.quiet)
     report = record(patient, findings)
     if options.json:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arguments import EditParams, ModelParams, PipelineParams, option, parse_with_run
+from arguments import DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.editing.selection import HullRule
 from gradiseg.evaluation.views import write_renders
@@ -56,7 +56,7 @@ def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, o
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Edits the Gaussians of a run and writes the result beside it; the run itself stays as it is."""
-    groups = (ModelParams, PipelineParams, EditParams, EditRunParams)
+    groups = (ModelParams, DeviceParams, EditParams, EditRunParams)
     model, pipeline, edit, options = parse_with_run(
         groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
     )

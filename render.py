@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arguments import ModelParams, PipelineParams, option, parse_with_run
+from arguments import DeviceParams, ModelParams, option, parse_with_run
 from gradiseg.evaluation.text import TextParams, choose_by_text, text_folder, write_text_views
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
 from gradiseg.trained import TrainedRun, load_run
@@ -73,7 +73,7 @@ def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, optio
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Renders the views, or finds words in them."""
-    groups = (ModelParams, PipelineParams, RenderParams, TextParams)
+    groups = (ModelParams, DeviceParams, RenderParams, TextParams)
     model, pipeline, options, words = parse_with_run(
         groups, argv, prog="render.py", description=__doc__ or ""
     )

@@ -19,10 +19,10 @@ from types import FrameType
 import torch
 
 from arguments import (
+    DeviceParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
-    PipelineParams,
     RunParams,
     parse,
     write_cfg_args,
@@ -39,13 +39,13 @@ from scene.cameras import Camera
 from scene.checks import check_output_folder, clear_output_folder
 from scene.densification import DefaultDensification, DensificationStrategy
 from utils.device import select_device
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.files import atomic_write
 from utils.general import seed_everything
 from utils.image import psnr
 from utils.memory import keep_freed_memory
 
-GROUPS = (ModelParams, PipelineParams, OptimizationParams, GradiSegParams, RunParams)
+GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
 TEST_PICTURES = 3  # test views shown in TensorBoard
 
 
@@ -55,7 +55,7 @@ class Training:
     def __init__(
         self,
         args: ModelParams,
-        pipe: PipelineParams,
+        pipe: DeviceParams,
         opt: OptimizationParams,
         gradiseg: GradiSegParams,
         run: RunParams,
@@ -115,7 +115,10 @@ class Training:
             self.cameras[self.camera_order[-1]].prefetch()
 
         rendered = render(
-            camera, self.model, None, self.background, identity_geometry_grad=self.opt.identity_geometry_grad
+            camera,
+            self.model,
+            bg_color=self.background,
+            identity_geometry_grad=self.opt.identity_geometry_grad,
         )
         losses = self.objective(self.iteration, camera, rendered, self.model)
         losses.total.backward()
@@ -139,7 +142,7 @@ class Training:
 
     def render_identity(self, camera: Camera) -> torch.Tensor:
         """Identity map (16, H, W) of a view."""
-        return render(camera, self.model, None, self.background)["render_object"]
+        return render(camera, self.model, bg_color=self.background)["render_object"]
 
     @torch.no_grad()
     def test(self, progress: Progress) -> None:
@@ -150,7 +153,7 @@ class Training:
         scores: list[float] = []
         pictures: dict[str, torch.Tensor] = {}
         for camera in cameras:
-            image = render(camera, self.model, None, self.background)["render"].clamp(0, 1)
+            image = render(camera, self.model, bg_color=self.background)["render"].clamp(0, 1)
             scores.append(float(psnr(image, camera.original_image)))
             if len(pictures) < TEST_PICTURES:
                 pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
@@ -214,7 +217,7 @@ def train(training: Training) -> None:
     config = {**asdict(training.args), **asdict(training.opt), **asdict(training.gradiseg), **asdict(run)}
     progress.finish(training.iteration, training.model.num_gaussians, config)
     if training.iteration < last:
-        raise SceneError(
+        raise UserError(
             f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
         )
 

@@ -2,7 +2,7 @@
 
 A group is a dataclass whose fields are made by `option`. The precedence is explicit flag > JSON
 (`--config_file`) > `cfg_args` of a run (only `parse_with_run`) > default, and every value is held to its type
-and range whatever its source, so that a wrong one is reported before any work. All errors are `SceneError`.
+and range whatever its source, so that a wrong one is reported before any work. All errors are `UserError`.
 """
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 MAX_CLASSES = 65536  # ids are read from 16-bit masks
@@ -82,7 +82,7 @@ class ModelParams:
 
 
 @dataclass
-class PipelineParams:
+class DeviceParams:
     """What the computation runs on."""
 
     device: str = option("auto", "auto takes a GPU where there is one", choices=["auto", "cpu", "cuda"])
@@ -239,7 +239,7 @@ def parse(
 
     `save_iterations` and `test_iterations` always include the last iteration.
     Raises:
-        SceneError: unknown flag or key, wrong type, value out of range, unreadable file.
+        UserError: unknown flag or key, wrong type, value out of range, unreadable file.
     """
     given = _parse_flags(groups, argv, prog, description)
     return _fill(groups, {**_config_values(groups, given), **given})
@@ -256,7 +256,7 @@ def parse_with_run(
     given = _parse_flags(groups, argv, prog, description)
     model_path = given.get("model_path")
     if not model_path:
-        raise SceneError("-m (--model_path) is required: the folder that train.py wrote.")
+        raise UserError("-m (--model_path) is required: the folder that train.py wrote.")
     path = Path(model_path, CFG_ARGS)
     fields = {
         field.name: field for group in groups if group in RUN_GROUPS for field in dataclasses.fields(group)
@@ -280,13 +280,13 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
     """Options of a run, ours or Gaussian Grouping's. The text is parsed literal by literal, never evaluated.
 
     Raises:
-        SceneError: no such folder or file, or a text of another form.
+        UserError: no such folder or file, or a text of another form.
     """
     path = Path(model_path, CFG_ARGS)
     if not path.parent.is_dir():
-        raise SceneError(f"{path.parent}: no such folder. -m takes the folder that train.py wrote.")
+        raise UserError(f"{path.parent}: no such folder. -m takes the folder that train.py wrote.")
     if not path.is_file():
-        raise SceneError(
+        raise UserError(
             f"{path}: not there, so the folder holds no run. Train with train.py -m {path.parent} first."
         )
     try:
@@ -299,7 +299,7 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("arguments without a name")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (ValueError, SyntaxError, RecursionError, UnicodeDecodeError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read ({error}). "
             "It must be one line Namespace(key=value, ...) of plain values."
         ) from error
@@ -307,7 +307,7 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise SceneError(f"{self.prog}: {message}")
+        raise UserError(f"{self.prog}: {message}")
 
 
 def _fields(groups: Sequence[type]) -> Iterator[dataclasses.Field[Any]]:
@@ -367,11 +367,11 @@ def _underscored(argument: str) -> str:
 
 def _reject_argument(argument: str, parser: argparse.ArgumentParser) -> NoReturn:
     if not argument.startswith("-"):
-        raise SceneError(
+        raise UserError(
             f"{parser.prog}: unexpected argument {argument!r}. Options start with --; see --help."
         )
     name = argument.partition("=")[0]
-    raise SceneError(
+    raise UserError(
         f"{parser.prog}: unknown option {name}. Nearest: {_nearest(name, parser._option_string_actions)}."
     )
 
@@ -388,17 +388,17 @@ def _config_values(groups: Sequence[type], given: Mapping[str, Any]) -> dict[str
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read ({error.strerror}). --config_file takes a JSON file."
         ) from error
     except ValueError as error:
-        raise SceneError(f"{path}: not valid JSON ({error}).") from error
+        raise UserError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(values, dict):
-        raise SceneError(f"{path}: must hold one JSON object {{key: value}}, not {type(values).__name__}.")
+        raise UserError(f"{path}: must hold one JSON object {{key: value}}, not {type(values).__name__}.")
     known = {field.name: field for field in _fields(groups) if field.name != "config_file"}
     for key in values:
         if key not in known:
-            raise SceneError(f"{path}: unknown key {key!r}. Nearest: {_nearest(key, known)!r}.")
+            raise UserError(f"{path}: unknown key {key!r}. Nearest: {_nearest(key, known)!r}.")
     return {key: _checked(known[key], value, str(path)) for key, value in values.items()}
 
 
@@ -420,7 +420,7 @@ def _fill(groups: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _checked(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
-    """`value` in the field's type; SceneError naming `where` it came from if it does not fit."""
+    """`value` in the field's type; UserError naming `where` it came from if it does not fit."""
     if field.type == list[int]:
         if not isinstance(value, (list, tuple)):
             _reject(field, value, where, "a list of int")
@@ -453,4 +453,4 @@ def _checked_scalar(field: dataclasses.Field[Any], value: Any, where: str) -> An
 
 
 def _reject(field: dataclasses.Field[Any], value: Any, where: str, expected: str) -> NoReturn:
-    raise SceneError(f"{where}: {field.name} must be {expected}, not {value!r} ({type(value).__name__}).")
+    raise UserError(f"{where}: {field.name} must be {expected}, not {value!r} ({type(value).__name__}).")

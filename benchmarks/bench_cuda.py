@@ -33,7 +33,7 @@ from gaussian_renderer import render
 from scene import GaussianModel
 from scene.cameras import Camera
 from utils.device import select_device
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.json_files import write_json
 
 IDENTITY, CLASSES = 16, 256
@@ -111,7 +111,7 @@ def compare_with_cpu(size: tuple[int, int], device: torch.device) -> dict[str, f
     """Relative error of both images and of every gradient against the CPU core's.
 
     Raises:
-        SceneError: one is off by more than MAX_ERROR.
+        UserError: one is off by more than MAX_ERROR.
     """
     results = []
     for place in (torch.device("cpu"), device):
@@ -124,7 +124,7 @@ def compare_with_cpu(size: tuple[int, int], device: torch.device) -> dict[str, f
     }
     wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}
     if wrong:
-        raise SceneError(f"the GPU differs from the CPU core by {wrong} of the norm; nothing was timed.")
+        raise UserError(f"the GPU differs from the CPU core by {wrong} of the norm; nothing was timed.")
     return errors
 
 
@@ -164,7 +164,7 @@ def time_step(model: GaussianModel, camera: Camera, channels: int, clock: Clock)
     background = torch.zeros(3, device=device)
 
     def step() -> None:
-        drawn = render(camera, model, None, background)
+        drawn = render(camera, model, bg_color=background)
         loss = l1_ssim(drawn["render"], camera.original_image, 0.2)
         if channels:
             loss = loss + linear_cross_entropy(drawn["render_object"], weight, bias, labels)
@@ -202,7 +202,7 @@ def load_original(folder: Path) -> ModuleType:
     path = folder / "diff_gaussian_rasterization" / "__init__.py"
     spec = importlib.util.spec_from_file_location("original_rasterizer", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise SceneError(f"{path}: not there. --original takes the folder that holds that package.")
+        raise UserError(f"{path}: not there. --original takes the folder that holds that package.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -21,7 +21,7 @@ from fused_losses import Adam, l1_ssim, linear_cross_entropy, reference
 from torch import Tensor
 
 from benchmarks import machine
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.json_files import write_json
 
 CHANNELS, IDENTITY = 3, 16
@@ -56,12 +56,12 @@ class Case:
     def check(self) -> float:
         """The largest error beside the reference.
 
-        Raises: SceneError where it exceeds MAX_ERROR.
+        Raises: UserError where it exceeds MAX_ERROR.
         """
         pairs = zip(self.differentiate(self.ours), self.differentiate(self.theirs), strict=True)
         error = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
         if not error <= MAX_ERROR:
-            raise SceneError(f"the kernel is off by {error:.1e} of the reference; nothing was timed.")
+            raise UserError(f"the kernel is off by {error:.1e} of the reference; nothing was timed.")
         return error
 
 

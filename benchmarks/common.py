@@ -12,7 +12,7 @@ from benchmarks.machine import timed
 from scene import GaussianModel
 from scene.cameras import Camera
 from scene.dataset_readers import BasicPointCloud
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.sh import SH2RGB
 
 Arguments = dict[str, Tensor]
@@ -116,7 +116,7 @@ def compare(model: GaussianModel, camera: Camera, num_gaussians: int, pixels: in
     Of a larger model or view, random Gaussians and a smaller image are compared; the record says how many.
 
     Raises:
-        SceneError: an image or a gradient is off by more than MAX_ERROR.
+        UserError: an image or a gradient is off by more than MAX_ERROR.
     """
     width, height = camera.image_width, camera.image_height
     if (scale := (pixels / (width * height)) ** 0.5) < 1:
@@ -137,6 +137,6 @@ def compare(model: GaussianModel, camera: Camera, num_gaussians: int, pixels: in
         theirs, reference_ms = timed(partial(differentiate, by_reference, arguments, settings), 1)
         error = max(relative_errors(ours, theirs))
         if not error <= limit:
-            raise SceneError(f"the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
+            raise UserError(f"the {dtype} core is off by {error:.1e} of the norm; nothing was timed.")
         figures[f"error_{dtype}".replace("torch.", "")] = error
     return figures | {"ms": ms, "reference_ms": reference_ms, "ratio_to_reference": reference_ms / ms}

@@ -13,8 +13,8 @@ from scene.gaussian_model import GaussianModel
 def render(
     viewpoint_camera: Camera,
     pc: GaussianModel,
-    pipe: Any,
-    bg_color: Tensor,
+    pipe: Any = None,
+    bg_color: Tensor | None = None,
     scaling_modifier: float = 1.0,
     override_color: Tensor | None = None,
     identity_geometry_grad: bool = True,
@@ -22,8 +22,8 @@ def render(
     """Render colour (eq. 1) and identity encodings (eq. 2) of one view.
 
     Args:
-        pipe: Gaussian Grouping's third argument; not used.
-        bg_color: (3,) background; the identity map has none.
+        pipe: Gaussian Grouping's third argument, taken and not used.
+        bg_color: (3,) background, black by default; the identity map has none.
         override_color: (N,3) in place of the SH colours.
         identity_geometry_grad: whether the identity map's gradient reaches positions, shapes and opacities.
 
@@ -41,7 +41,7 @@ def render(
         image_width=viewpoint_camera.image_width,
         tanfovx=0.5 * viewpoint_camera.image_width / viewpoint_camera.fx,
         tanfovy=0.5 * viewpoint_camera.image_height / viewpoint_camera.fy,
-        bg=bg_color,
+        bg=pc.get_xyz.new_zeros(3) if bg_color is None else bg_color,
         scale_modifier=scaling_modifier,
         viewmatrix=viewpoint_camera.world_view_transform,
         projmatrix=viewpoint_camera.full_proj_transform,

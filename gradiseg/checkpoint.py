@@ -20,7 +20,7 @@ from arguments import OptimizationParams
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.repair.labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 FORMAT = "gradiseg-checkpoint"
@@ -60,37 +60,37 @@ def save(
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read and check a checkpoint; its tensors lie on the CPU.
 
-    Raises: SceneError for a file that is missing, truncated, of another kind or of another version.
+    Raises: UserError for a file that is missing, truncated, of another kind or of another version.
     """
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise SceneError(f"{path}: no such checkpoint. Name a chkpntN.pth that train.py wrote.") from error
+        raise UserError(f"{path}: no such checkpoint. Name a chkpntN.pth that train.py wrote.") from error
     except Exception as error:  # torch reports a damaged or foreign file by half a dozen types
-        raise SceneError(
+        raise UserError(
             f"{path}: not a readable checkpoint, it is truncated or a file of another kind. Use an older one."
         ) from error
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        raise SceneError(f"{path}: not a GradiSeg checkpoint. Name a chkpntN.pth that train.py wrote.")
+        raise UserError(f"{path}: not a GradiSeg checkpoint. Name a chkpntN.pth that train.py wrote.")
     if contents.get("version") != VERSION:
-        raise SceneError(
+        raise UserError(
             f"{path}: checkpoint version {contents.get('version')}, this program reads {VERSION}. "
             "Go on with the program that wrote it."
         )
     missing = [name for name in SECTIONS if name not in contents]
     if missing:
-        raise SceneError(f"{path}: the checkpoint lacks {', '.join(missing)}. Use an older one.")
+        raise UserError(f"{path}: the checkpoint lacks {', '.join(missing)}. Use an older one.")
     return contents
 
 
 def latest(model_path: str | os.PathLike[str]) -> Path:
     """The `chkpntN.pth` of the highest N in the folder of a run.
 
-    Raises: SceneError where there is none.
+    Raises: UserError where there is none.
     """
     numbered = {int(m[1]): p for p in Path(model_path).glob("chkpnt*.pth") if (m := NAME.fullmatch(p.name))}
     if not numbered:
-        raise SceneError(
+        raise UserError(
             f"{model_path}: no chkpntN.pth to resume from. "
             "Train with --checkpoint_interval, or anew with --overwrite."
         )
@@ -109,10 +109,10 @@ def restore(
 
     The classifier must have been made for the same class ids.
     Returns: the iteration that was completed and the camera order.
-    Raises: SceneError where the classifier has other classes than the checkpoint's.
+    Raises: UserError where the classifier has other classes than the checkpoint's.
     """
     if not torch.equal(contents["classifier"]["class_ids"], classifier.class_ids.cpu()):
-        raise SceneError(
+        raise UserError(
             "the checkpoint's classifier knows other ids than the scene's masks. "
             "Resume with the scene, --object_path and --ignore_label of that run."
         )

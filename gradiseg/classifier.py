@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from scene.ply import IDENTITY_DIM
-from utils.errors import SceneError
+from utils.errors import UserError
 
 ABSENT_BIAS = -100.0  # exp(-100) vanishes beside any trained logit in float32
 IGNORED = -1  # dense label of a pixel that does not train
@@ -30,7 +30,7 @@ class IdentityClassifier(nn.Module):
     `ignore_label` (an id, -1: none) is left out of them. `weight` (K, 16) and `bias` (K,) start as Conv2d's
     would.
 
-    Raises: SceneError where an id is outside the range or none is left.
+    Raises: UserError where an id is outside the range or none is left.
     """
 
     class_ids: Tensor
@@ -47,9 +47,9 @@ class IdentityClassifier(nn.Module):
         ids = torch.as_tensor(class_ids).to(torch.int64)
         ids = ids[ids != ignore_label].unique()  # (K,) ascending
         if ids.numel() == 0:
-            raise SceneError("the training masks: no id to learn. Check --object_path and --ignore_label.")
+            raise UserError("the training masks: no id to learn. Check --object_path and --ignore_label.")
         if int(ids[0]) < 0 or int(ids[-1]) >= num_classes:
-            raise SceneError(
+            raise UserError(
                 f"the training masks: ids {int(ids[0])} to {int(ids[-1])}, but num_classes is {num_classes}. "
                 f"Set --num_classes {int(ids[-1]) + 1} or more."
             )
@@ -72,7 +72,7 @@ class IdentityClassifier(nn.Module):
     def labels(self, id_map: Tensor) -> Tensor:
         """Dense labels (H, W) int16 or int32 of a map of ids (H, W); IGNORED where the id is `ignore_label`.
 
-        Raises: SceneError naming the smallest id that has no row.
+        Raises: UserError naming the smallest id that has no row.
         """
         ids = id_map.to(self.table.device, torch.int32)
         low, high = ids.aminmax()
@@ -82,7 +82,7 @@ class IdentityClassifier(nn.Module):
                 return labels
         known = (torch.arange(self.num_classes, device=ids.device)[self.table != _ABSENT]).to(ids.dtype)
         unknown = ids[~torch.isin(ids, known)]
-        raise SceneError(
+        raise UserError(
             f"id map: id {int(unknown.min())} is none of the classifier's {self.class_ids.numel()}. "
             "Make the classifier from all the masks it is trained on."
         )
@@ -98,11 +98,11 @@ class IdentityClassifier(nn.Module):
     def load_full(self, state: Mapping[str, Tensor]) -> None:
         """Take the rows of this classifier's ids from a `classifier.pth` state dict.
 
-        Raises: SceneError where it has too few classes or other channels.
+        Raises: UserError where it has too few classes or other channels.
         """
         classes, channels = state["weight"].shape[:2]
         if classes <= int(self.class_ids[-1]) or channels != self.weight.shape[1]:
-            raise SceneError(
+            raise UserError(
                 f"classifier: {classes} classes of {channels} channels, but the scene needs "
                 f"{int(self.class_ids[-1]) + 1} of {self.weight.shape[1]}. Use the classifier of this scene."
             )
@@ -128,7 +128,7 @@ def class_logits(encodings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Conv2d:
     """The classifier of a run, ours or Gaussian Grouping's, as a frozen 1x1 Conv2d; C is read from the file.
 
-    Raises: SceneError for a file that is missing or holds something else.
+    Raises: UserError for a file that is missing or holds something else.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
@@ -137,9 +137,9 @@ def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
         if kernel != [1, 1] or bias.shape != (classes,) or set(state) != {"weight", "bias"}:
             raise ValueError("shapes")
     except FileNotFoundError as error:
-        raise SceneError(f"{path}: no classifier there. Train with train.py first.") from error
+        raise UserError(f"{path}: no classifier there. Train with train.py first.") from error
     except Exception as error:  # torch reports a damaged or foreign file by half a dozen types
-        raise SceneError(
+        raise UserError(
             f"{path}: not the state dict of a 1x1 Conv2d classifier. Copy classifier.pth from its run again."
         ) from error
     conv = nn.utils.skip_init(

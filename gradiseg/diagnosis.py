@@ -69,7 +69,7 @@ def near_boundary(
     """Of the Gaussians that a view sees: how many within `reach` pixels of a boundary, how many in all; then
     the same of those chosen."""
     background = torch.zeros(3)
-    visible = render(camera, model, None, background)["visibility_filter"]
+    visible = render(camera, model, bg_color=background)["visibility_filter"]
     places = pixels_of(model.get_xyz, camera)
     height, width = ids.shape
     inside = (places >= 0).all(1) & (places < (width, height)).all(1) & visible.numpy()
@@ -86,7 +86,7 @@ def picture(model: GaussianModel, found: Anomalies, camera: Camera, ids: NDArray
     limit = found.score[found.chosen].min() if found.chosen.any() else found.score.max()
     heat = (found.score / (HEAT_LIMIT * limit)).clamp(0, 1)[:, None]  # (N, 1) black, red, yellow, white
     colors = torch.cat([3 * heat, 3 * heat - 1, 3 * heat - 2], 1).clamp(0, 1)
-    drawn = render(camera, model, None, background, override_color=colors)
+    drawn = render(camera, model, bg_color=background, override_color=colors)
     photograph = camera.original_image.cpu()
     outlined = photograph.clone()
     outlined[:, torch.from_numpy(boundary_distance(ids) == 0)] = 1.0

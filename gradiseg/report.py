@@ -25,9 +25,10 @@ from PIL import Image
 from arguments import read_cfg_args
 from gradiseg.charts import CHART_STYLE, Series, line_chart
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask, read_prediction
-from utils.errors import SceneError
+from utils.errors import UserError
+from utils.files import write_text
 from utils.image import id_palette
-from utils.json_files import read_json, write_json, write_text
+from utils.json_files import read_json, write_json
 
 TITLES = {"gradiseg": "GradiSeg", "baseline": "Baseline"}
 SUMMARY_KEYS = ("num_gaussians", "seconds_per_iteration", "iterations", "seconds", "peak_memory_mb")
@@ -86,7 +87,7 @@ def load_run(title: str, folder: Path) -> Run:
     """Reads the records of a run; a scene without true masks needs no scores of masks.
 
     Raises:
-        SceneError: a record is missing; says which command writes it.
+        UserError: a record is missing; says which command writes it.
     """
     makers = {
         "training_summary.json": "train.py",
@@ -98,7 +99,7 @@ def load_run(title: str, folder: Path) -> Run:
     for name, command in makers.items():
         needed = scores_masks or name != "eval_lerf_mask.json"
         if needed and not (folder / name).is_file():
-            raise SceneError(f"{folder / name}: missing. Run {command} on this run first.")
+            raise UserError(f"{folder / name}: missing. Run {command} on this run first.")
     records = (read_json(folder / name) if (folder / name).is_file() else {} for name in makers)
     return Run(title, folder, *records)
 

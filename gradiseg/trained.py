@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from arguments import ModelParams, PipelineParams
+from arguments import DeviceParams, ModelParams
 from gaussian_renderer import render
 from gradiseg.classifier import load_conv
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from utils.device import select_device
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import latest_iteration
 
 
@@ -36,7 +36,7 @@ class TrainedRun:
     @torch.no_grad()
     def draw(self, camera: Camera) -> dict[str, Tensor]:
         """Everything the renderer gives for a camera."""
-        return render(camera, self.gaussians, None, self.background)
+        return render(camera, self.gaussians, bg_color=self.background)
 
     def render_identity(self, camera: Camera) -> Tensor:
         """Identity map (16, H, W) of a camera."""
@@ -44,12 +44,12 @@ class TrainedRun:
 
 
 def load_run(
-    model: ModelParams, pipeline: PipelineParams, iteration: int = -1, quiet: bool = False
+    model: ModelParams, pipeline: DeviceParams, iteration: int = -1, quiet: bool = False
 ) -> TrainedRun:
     """Loads a saved iteration, the latest for -1, with the cameras of its scene.
 
     Raises:
-        SceneError: the run, the iteration or the scene is not there.
+        UserError: the run, the iteration or the scene is not there.
     """
     if pipeline.threads:
         torch.set_num_threads(pipeline.threads)
@@ -59,7 +59,7 @@ def load_run(
     saved = folder / "point_cloud" / f"iteration_{iteration}"
     for name in ("point_cloud.ply", "classifier.pth"):
         if not (saved / name).is_file():
-            raise SceneError(
+            raise UserError(
                 f"{saved / name}: not there. --iteration takes an iteration at which the run was saved."
             )
     classifier = load_conv(saved / "classifier.pth", device)

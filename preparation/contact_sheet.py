@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from preparation.doctor import Patient, id_table
 from scene.masks import read_id_map, resize_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 from utils.image import colorize_ids
 
@@ -49,11 +49,11 @@ def write_sheet(path: str | os.PathLike[str], patient: Patient, view_count: int)
     """Write the sheet of a scene with masks; views are evenly spaced.
 
     Raises:
-        SceneError: another suffix.
+        UserError: another suffix.
     """
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
-        raise SceneError(f"{target}: --sheet takes a name that ends in one of {' '.join(SUFFIXES)}.")
+        raise UserError(f"{target}: --sheet takes a name that ends in one of {' '.join(SUFFIXES)}.")
     objects, views = object_tiles(patient), view_tiles(patient, view_count)
     with atomic_write(target) as temporary:
         if target.suffix.lower() == ".html":

@@ -27,7 +27,7 @@ from preparation import photos, sfm
 from preparation.sfm import SfmParams, SfmReport
 from preparation.video import extract_frames
 from scene.checks import check_free_space
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write, replace_folder
 
 FACTORS = (2, 4, 8)  # --resize
@@ -61,18 +61,18 @@ class Stages:
         except FileNotFoundError:
             self.keys = {}
         except (OSError, ValueError) as error:
-            raise SceneError(f"{self.record}: cannot be read ({error}). Delete it.") from error
+            raise UserError(f"{self.record}: cannot be read ({error}). Delete it.") from error
 
     def run(self, products: Sequence[str], key: str, make: Callable[[], None]) -> None:
         """Call `make`, which writes `products` (paths in the scene), unless they are there under this key.
 
         Raises:
-            SceneError: a product is there that convert.py did not make.
+            UserError: a product is there that convert.py did not make.
         """
         there = [product for product in products if (self.scene / product).exists()]
         for product in there:
             if product not in self.keys:
-                raise SceneError(
+                raise UserError(
                     f"{self.scene / product}: there already, and not made by convert.py. Choose another -s "
                     "or move it; photographs belong into input/."
                 )
@@ -100,11 +100,11 @@ def convert(params: ConvertParams, options: SfmParams) -> SfmReport:
     """Make the scene; return what became of the photographs.
 
     Raises:
-        SceneError: with the file and what to do; what is done stays for the next call.
+        UserError: with the file and what to do; what is done stays for the next call.
     """
     sfm.require_pycolmap()
     if not params.source_path:
-        raise SceneError("-s (--source_path) is required: the folder of the scene to make.")
+        raise UserError("-s (--source_path) is required: the folder of the scene to make.")
     with _disk_full_told(Path(params.source_path)):
         return _Conversion(params, options).run()
 
@@ -154,7 +154,7 @@ class _Conversion:
         elif self.params.photos:
             return source
         elif not folder.is_dir():
-            raise SceneError(
+            raise UserError(
                 f"{folder}: not there. Put the photographs into it, or name their folder or a video with "
                 "--photos."
             )
@@ -252,6 +252,6 @@ def _disk_full_told(scene: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not (full or any(words in str(error) for words in DISK_FULL)):
             raise
-        raise SceneError(
+        raise UserError(
             f"{scene}: the disk is full. Free some space and run the same command again: what is done stays."
         ) from error

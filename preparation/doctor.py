@@ -24,7 +24,7 @@ from preparation.photos import SUFFIXES, THREADS, some, without_suffix
 from scene.checks import ASPECT_TOLERANCE
 from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 LEAST_AGREEMENT = 0.5  # measured: noisy masks 0.76 to 0.85, those of other scenes 0.37 at most
 FEW_POINTS = 20  # seen by a view: its pose rests on little
@@ -114,7 +114,7 @@ def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[P
     """
     try:
         info = read_scene(params)
-    except SceneError as error:
+    except UserError as error:
         return None, [Finding("error", str(error))]
     views = info.train_cameras + info.test_cameras
     with ThreadPoolExecutor(THREADS) as pool:
@@ -240,7 +240,7 @@ def _read_view(view: CameraInfo, points: np.ndarray) -> ViewFacts:
         return facts
     try:
         ids = read_id_map(view.mask_path)
-    except SceneError as error:
+    except UserError as error:
         return ViewFacts(seen, size, facts.image_hash, mask_problem=str(error))
     labels, pixels = np.unique(ids, return_counts=True)
     return ViewFacts(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from scene.checks import ASPECT_TOLERANCE, check_free_space, image_size
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_folder, atomic_write
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
@@ -42,19 +42,19 @@ def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
     """View name -> its mask `<folder>/<name>.png`, or that in DEVA's `Annotations/`, where there is one.
 
     Raises:
-        SceneError: no folder, no masks, or masks most of which belong to no view.
+        UserError: no folder, no masks, or masks most of which belong to no view.
     """
     if not folder.is_dir():
-        raise SceneError(f"{folder}: no such folder. --masks takes a folder of id maps, one PNG per image.")
+        raise UserError(f"{folder}: no such folder. --masks takes a folder of id maps, one PNG per image.")
     folder = folder / DEVA_FOLDER if (folder / DEVA_FOLDER).is_dir() else folder
     files = {
         path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))
     }
     if not files:
-        raise SceneError(f"{folder}: holds no PNG. --masks takes a folder of id maps, one PNG per image.")
+        raise UserError(f"{folder}: holds no PNG. --masks takes a folder of id maps, one PNG per image.")
     found = {view.image_name: files[view.image_name] for view in views if view.image_name in files}
     if 2 * len(found) < len(files):
-        raise SceneError(
+        raise UserError(
             f"{folder}: {len(files) - len(found)} of its {len(files)} masks ({_some(list(files))}) carry the "
             f"name of no image of the scene ({_some([view.image_name for view in views])}). Are they those "
             "of another scene?"
@@ -68,7 +68,7 @@ def take_census(
     """Reads every mask once: its ids, its size against its image's.
 
     Raises:
-        SceneError: a mask that cannot be read, has other proportions than its image, or holds too many ids.
+        UserError: a mask that cannot be read, has other proportions than its image, or holds too many ids.
     """
     images = {view.image_name: view.image_path for view in views}
     census = {}
@@ -76,13 +76,13 @@ def take_census(
         ids = read_id_map(path)
         width, height = image_size(images[name])
         if abs(ids.shape[1] / width * height - ids.shape[0]) > ASPECT_TOLERANCE:
-            raise SceneError(
+            raise UserError(
                 f"{path}: {ids.shape[1]}x{ids.shape[0]}, but {images[name]} is {width}x{height}. Use masks "
                 "of these images: scaled is fine, cropped is not, nor are masks of distorted images."
             )
         present, pixels = np.unique(ids[ids != 0], return_counts=True)
         if len(present) > MAX_IDS:
-            raise SceneError(
+            raise UserError(
                 f"{path}: holds {len(present):,} ids. Is it a coloured picture of a mask, not an id map?"
             )
         census[name] = Segments(path, present, pixels)
@@ -95,7 +95,7 @@ def number_objects(
     """Dense ids (K,) per view of the objects seen in `min_views` or more, 0 for the others, and the table.
 
     Raises:
-        SceneError: more objects than a 16-bit mask can tell apart.
+        UserError: more objects than a 16-bit mask can tell apart.
     """
     names = list(census)
     keys = np.concatenate([objects[name] for name in names])
@@ -107,7 +107,7 @@ def number_objects(
     area = np.bincount(index.ravel(), pixels, minlength=len(present)).astype(int)
     kept = views >= min_views
     if kept.sum() > MAX_IDS:
-        raise SceneError(
+        raise UserError(
             f"the masks hold {kept.sum():,} ids, a 16-bit mask at most {MAX_IDS:,}. Are they coloured "
             "pictures, not id maps? --min_views 3 drops ids that fewer views show."
         )

@@ -25,7 +25,7 @@ from pretrained.sam import load_sam, segment_everything
 from scene.colmap import read_model, read_observations, read_point_ids
 from scene.dataset_readers import CameraInfo, read_scene
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
 MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3}
@@ -56,7 +56,7 @@ def prepare_masks(params: MaskParams) -> dict[str, Any]:
     """Makes `<scene>/<object_path>/` and returns the table of its ids.
 
     Raises:
-        SceneError: scene, masks or weights cannot be used, masks are there already, or the disk is full.
+        UserError: scene, masks or weights cannot be used, masks are there already, or the disk is full.
             What was in the folder stays.
     """
     check_options(params)
@@ -86,15 +86,15 @@ def check_options(params: MaskParams) -> None:
     """Raises before any work where the options do not fit together or masks would be overwritten."""
     target = Path(params.source_path, params.object_path)
     if target.exists() and not params.overwrite:
-        raise SceneError(
+        raise UserError(
             f"{target}: is there already. Write elsewhere with --object_path, or replace it with --overwrite."
         )
     if params.backend == "external" and not params.masks:
-        raise SceneError("--backend external needs --masks: the folder of the id maps.")
+        raise UserError("--backend external needs --masks: the folder of the id maps.")
     if params.backend == "sam2" and params.masks:
-        raise SceneError("--masks: the sam2 backend makes its own. Use it with external or associate3d.")
+        raise UserError("--masks: the sam2 backend makes its own. Use it with external or associate3d.")
     if params.masks and Path(params.masks).absolute() == target.absolute():
-        raise SceneError(f"--masks and --object_path are both {target}. Write to another --object_path.")
+        raise UserError(f"--masks and --object_path are both {target}. Write to another --object_path.")
 
 
 def associate_views(
@@ -103,15 +103,15 @@ def associate_views(
     """View name -> object (K,) of each of its segments, larger objects first, by the tracks of the model.
 
     Raises:
-        SceneError: the model cannot be read or holds no tracks.
+        UserError: the model cannot be read or holds no tracks.
     """
     if not model.is_dir():
-        raise SceneError(
+        raise UserError(
             f"{model}: not there. --backend associate3d joins masks by the tracks of a COLMAP model."
         )
     segmented = _segmented_views(model, views, census)
     if not any(len(view.points) for view in segmented):
-        raise SceneError(
+        raise UserError(
             f"{model}: images.bin/.txt holds no tracks, by which --backend associate3d joins masks. Copy "
             "COLMAP's own files into it."
         )
@@ -183,5 +183,5 @@ def _load_segmenter(kind: str, weights: str, device: torch.device) -> Segmenter:
 
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
-        raise SceneError("--device cuda: no GPU here. Use --device cpu.")
+        raise UserError("--device cuda: no GPU here. Use --device cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic")
@@ -32,24 +32,24 @@ def list_photos(folder: Path) -> list[str]:
     """Names of all photographs below `folder`, sorted.
 
     Raises:
-        SceneError: no folder, fewer than three, or two that would share a mask.
+        UserError: no folder, fewer than three, or two that would share a mask.
     """
     if not folder.is_dir():
-        raise SceneError(f"{folder}: no such folder. --photos takes a folder of photographs or a video.")
+        raise UserError(f"{folder}: no such folder. --photos takes a folder of photographs or a video.")
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
     if len(names) < MIN_PHOTOS:
-        raise SceneError(
+        raise UserError(
             f"{folder}: {len(names)} photographs ({' '.join(SUFFIXES)}), at least {MIN_PHOTOS} are needed. "
             "Some tens that overlap make a scene."
         )
     stems = Counter(without_suffix(_safe(name)) for name in names)
     double = [name for name in names if stems[without_suffix(_safe(name))] > 1]
     if double:
-        raise SceneError(
+        raise UserError(
             f"{folder}: {some(double)} differ in suffix or spaces alone and would share a mask. Rename one."
         )
     return names
@@ -62,14 +62,14 @@ def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int,
     becomes `_`, because COLMAP's lists of pairs are split at it.
 
     Raises:
-        SceneError: photos that cannot be read, all of them named.
+        UserError: photos that cannot be read, all of them named.
     """
     with atomic_folder(target) as temporary:
         _for_each(names, partial(_copy_photo, source, temporary, max_size), source, "Photographs", quiet)
 
 
 def check_photos(source: Path, names: Sequence[str], quiet: bool) -> None:
-    """Decode every photo; raise SceneError naming all that cannot be read."""
+    """Decode every photo; raise UserError naming all that cannot be read."""
     _for_each(names, partial(_decode, source), source, "Photographs", quiet)
 
 
@@ -96,7 +96,7 @@ def _for_each(names: Sequence[str], work: Callable[[str], str], source: Path, wh
         problems = list(tqdm(pool.map(work, names), what, len(names), leave=False, disable=quiet or None))
     bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
     if bad:
-        raise SceneError(
+        raise UserError(
             f"{source}: cannot be read: {some(bad)}. Copy them again or move them out of the folder; HEIC "
             "must be exported as JPEG."
         )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from preparation.id_maps import write_id_map
 from scene.dataset_readers import CameraInfo
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 SETTINGS = "settings.json"
@@ -29,7 +29,7 @@ class SegmentFolder:
         self.folder = folder
         absent = [view.image_path for view in views if not view.image_path.is_file()]
         if absent:
-            raise SceneError(
+            raise UserError(
                 f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "
                 "name their folder with -i (--images)."
             )
@@ -41,7 +41,7 @@ class SegmentFolder:
             return
         if folder.is_dir() and any(folder.iterdir()):
             if not record.is_file():
-                raise SceneError(
+                raise UserError(
                     f"{folder}: holds files that prepare_masks.py did not make, in the place of its "
                     "segments. Move them elsewhere."
                 )
@@ -74,13 +74,13 @@ def read_photograph(path: Path) -> np.ndarray:
     """A photograph (H,W,3) uint8.
 
     Raises:
-        SceneError: it is missing, truncated or no image.
+        UserError: it is missing, truncated or no image.
     """
     try:
         with Image.open(path) as file:
             return np.array(file.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def disk_full_told(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (ENOSPC, EDQUOT):
             raise
-        raise SceneError(
+        raise UserError(
             f"{folder}: the disk is full. Free some space and run the same command again: masks that were "
             "there are as before, segments that were done stay."
         ) from error

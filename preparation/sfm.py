@@ -18,7 +18,7 @@ from tqdm import tqdm
 from arguments import option
 from preparation.photos import JPEG_QUALITY, some
 from scene.checks import check_free_space
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_folder
 
 CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
@@ -95,12 +95,12 @@ def require_pycolmap() -> Any:
     """The package pycolmap.
 
     Raises:
-        SceneError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         import pycolmap
     except ImportError as error:
-        raise SceneError(
+        raise UserError(
             "convert.py needs the package pycolmap. Install it: pip install -e '.[sfm]'"
         ) from error
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value  # else several lines per photo
@@ -183,7 +183,7 @@ def build_models(database: Path, photos: Path, models: Path, options: SfmParams,
     """Make the folder `models` of sparse models `0`, `1`, ..., those with more photographs first.
 
     Raises:
-        SceneError: no three photographs could be joined.
+        UserError: no three photographs could be joined.
     """
     colmap = require_pycolmap()
     colmap.set_random_seed(options.seed)
@@ -203,7 +203,7 @@ def build_models(database: Path, photos: Path, models: Path, options: SfmParams,
         )
         order = sorted(found, key=lambda key: -found[key].num_reg_images())
         if not order or found[order[0]].num_reg_images() < MIN_MODEL:
-            raise SceneError(
+            raise UserError(
                 f"{photos}: no camera poses. {pair_count} pairs of the {photo_count} photographs show the "
                 f"same things, and none gives a start. {ADVICE}"
             )
@@ -217,7 +217,7 @@ def undistort(model: Path, photos: Path, target: Path, max_size: int) -> None:
     """Fill `target` with `images/` and `sparse/` of pinhole cameras; no edge exceeds `max_size` (0 = any).
 
     Raises:
-        SceneError: photographs of the model are missing or of another size than its cameras.
+        UserError: photographs of the model are missing or of another size than its cameras.
     """
     colmap = require_pycolmap()
     reconstruction = read_reconstruction(model)
@@ -233,13 +233,13 @@ def read_reconstruction(model: Path) -> Any:
     """COLMAP's model of any camera, with tracks.
 
     Raises:
-        SceneError: it is not there or not whole.
+        UserError: it is not there or not whole.
     """
     colmap = require_pycolmap()
     try:
         return colmap.Reconstruction(model)
     except (OSError, RuntimeError, ValueError) as error:
-        raise SceneError(
+        raise UserError(
             f"{model}: no COLMAP model (cameras, images, points3D as .bin or .txt). --model names its folder."
         ) from error
 
@@ -277,7 +277,7 @@ def _open(database: Path) -> Any:
     try:
         return require_pycolmap().Database.open(str(database))
     except RuntimeError as error:
-        raise SceneError(
+        raise UserError(
             f"{database}: cannot be opened. Is the disk full? If not, delete the file: it is made again."
         ) from error
 
@@ -289,11 +289,11 @@ def _device(options: SfmParams) -> Any:
 
 def _check_photo(path: Path, model: Path, camera: Any) -> None:
     if not path.is_file():
-        raise SceneError(f"{path}: in the model {model} but not there. Name the folder with --photos.")
+        raise UserError(f"{path}: in the model {model} but not there. Name the folder with --photos.")
     with Image.open(path) as file:
         width, height = file.size
     if (width, height) != (camera.width, camera.height):
-        raise SceneError(
+        raise UserError(
             f"{path}: {width}x{height}, but its camera in {model} is {camera.width}x{camera.height}. Use the "
             "photographs from which the model was made."
         )

@@ -8,7 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from preparation.photos import JPEG_QUALITY
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_folder
 
 SHARPNESS_EDGE = 800  # pixels; larger frames cost time and judge their noise
@@ -20,7 +20,7 @@ def extract_frames(video: Path, folder: Path, count: int, max_size: int, quiet: 
     The video is cut into `count` stretches of equal length, and the sharpest frame of each is kept.
 
     Raises:
-        SceneError: imageio-ffmpeg is missing, or the file is no video or has no frames.
+        UserError: imageio-ffmpeg is missing, or the file is no video or has no frames.
     """
     total = _frames_in(video)
     stretches = min(count, total)
@@ -37,7 +37,7 @@ def extract_frames(video: Path, folder: Path, count: int, max_size: int, quiet: 
                 best[stretch] = score
                 frame.save(temporary / f"frame_{stretch + 1:05d}.jpg", quality=JPEG_QUALITY)
         if not best:
-            raise SceneError(f"{video}: no frames could be decoded. Play it to see whether it is whole.")
+            raise UserError(f"{video}: no frames could be decoded. Play it to see whether it is whole.")
 
 
 def sharpness(frame: Image.Image) -> float:
@@ -53,17 +53,17 @@ def _frames_in(video: Path) -> int:
     try:
         from imageio_ffmpeg import count_frames_and_secs
     except ImportError as error:
-        raise SceneError(
+        raise UserError(
             f"{video}: a video needs the package imageio-ffmpeg. Install it: pip install -e '.[video]'"
         ) from error
     try:
         total, _ = count_frames_and_secs(str(video))
     except (OSError, RuntimeError) as error:
-        raise SceneError(
+        raise UserError(
             f"{video}: no video that ffmpeg can read. --photos takes a video or a folder of photographs."
         ) from error
     if not total:
-        raise SceneError(f"{video}: holds no frames. Record or copy it again.")
+        raise UserError(f"{video}: holds no frames. Record or copy it again.")
     return int(total)
 
 

@@ -42,7 +42,7 @@ def load_tracker(weights: str, device: torch.device) -> Tracker:
     """SAM 2 from a local folder or the hub.
 
     Raises:
-        SceneError: transformers or the weights are missing; the message says what to fetch.
+        UserError: transformers or the weights are missing; the message says what to fetch.
     """
     loader = require_transformers().Sam2VideoModel
     video = load_pretrained(loader, weights or HUB["sam2"], "--weights", HUB["sam2"])

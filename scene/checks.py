@@ -1,6 +1,6 @@
 """The data check: what would otherwise fail hours later, or silently train on the wrong thing.
 
-Errors are `SceneError` and name file, field and remedy. What one can live with is told once through the
+Errors are `UserError` and name file, field and remedy. What one can live with is told once through the
 logger "gradiseg" and returned as a list of notes.
 """
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from scene.colmap import PARTS, part_path
-from utils.errors import SceneError
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from scene.dataset_readers import CameraInfo
@@ -40,18 +40,18 @@ RESULTS = (
 def check_source(source: Path) -> None:
     """Raise unless `source` is a folder with a COLMAP model in `sparse/0` or `transforms_train.json`."""
     if not source.name or not source.is_dir():
-        raise SceneError(f"{source}: no such folder. -s (--source_path) takes the folder of a scene.")
+        raise UserError(f"{source}: no such folder. -s (--source_path) takes the folder of a scene.")
     if (source / "transforms_train.json").is_file() and not (source / "sparse").is_dir():
         return
     model = source / "sparse" / "0"
     if not model.is_dir():
-        raise SceneError(
+        raise UserError(
             f"{model}: not there, nor {source / 'transforms_train.json'}. Run COLMAP and put cameras, images "
             "and points3D (.bin or .txt) into it."
         )
     missing = [part for part in PARTS if part_path(model, part) is None]
     if missing:
-        raise SceneError(
+        raise UserError(
             f"{model}: {' and '.join(missing)} (.bin or .txt) missing. Copy COLMAP's undistorted sparse "
             "model into it."
         )
@@ -60,22 +60,22 @@ def check_source(source: Path) -> None:
 def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> None:
     """Raise unless there is something to train on and every pose and focal length is usable."""
     if not train:
-        raise SceneError(
+        raise UserError(
             f"no training views ({len(test)} test views). With --train_split, images_train/ must hold names "
             "of images in the model; otherwise check sparse/0/images."
         )
     for view in (*train, *test):
         intrinsics = np.array([view.fx, view.fy, view.cx, view.cy])
         if not (np.isfinite(view.R).all() and np.isfinite(view.T).all() and np.isfinite(intrinsics).all()):
-            raise SceneError(
+            raise UserError(
                 f"{view.image_name}: its pose or camera holds NaN or Inf. Leave it out of the model."
             )
         if abs(np.linalg.det(view.R) - 1.0) > 1e-3:
-            raise SceneError(
+            raise UserError(
                 f"{view.image_name}: its pose is no rotation. Export the model again or leave it out."
             )
         if min(view.fx, view.fy, view.width, view.height) <= 0:
-            raise SceneError(
+            raise UserError(
                 f"{view.image_name}: its camera has a focal length or size of 0 or less. Check cameras."
             )
 
@@ -83,12 +83,10 @@ def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> 
 def check_points(points: np.ndarray) -> None:
     """Raise unless `points` (N,3) are finite and not empty."""
     if len(points) == 0:
-        raise SceneError(
-            "points3D: the point cloud is empty. Triangulate points (colmap point_triangulator)."
-        )
+        raise UserError("points3D: the point cloud is empty. Triangulate points (colmap point_triangulator).")
     bad = int((~np.isfinite(points).all(axis=1)).sum())
     if bad:
-        raise SceneError(
+        raise UserError(
             f"points3D: {bad} of {len(points)} points hold NaN or Inf. Remove them or export again."
         )
 
@@ -97,7 +95,7 @@ def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mas
     """Check image files against the model and masks against images, by their headers; return the notes."""
     absent = [view.image_path for view in (*train, *test) if not view.image_path.is_file()]
     if absent:
-        raise SceneError(
+        raise UserError(
             f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "
             "name their folder with -i (--images)."
         )
@@ -105,7 +103,7 @@ def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mas
     for view in (*train, *test):
         width, height = image_size(view.image_path)
         if abs(width / view.width * view.height - height) > ASPECT_TOLERANCE:
-            raise SceneError(
+            raise UserError(
                 f"{view.image_path}: {width}x{height}, but its camera is {view.width}x{view.height}. Use the "
                 "images that belong to the model (undistorted ones to an undistorted model)."
             )
@@ -133,7 +131,7 @@ def check_ids(path: Path, ids: np.ndarray, num_classes: int) -> None:
     """Raise if an id of the mask `path` has no class."""
     largest = int(ids.max(initial=0))
     if largest >= num_classes:
-        raise SceneError(
+        raise UserError(
             f"{path}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} "
             "or more, if the file is a mask of ids."
         )
@@ -153,17 +151,17 @@ def check_output_folder(
     """Raise unless a run can be written to `model_path`: named, free of another run, space on the disk."""
     folder = Path(model_path)
     if not str(model_path):
-        raise SceneError("-m (--model_path) is required: the folder that the run is written to.")
+        raise UserError("-m (--model_path) is required: the folder that the run is written to.")
     if overwrite and resume:
-        raise SceneError(
+        raise UserError(
             "--overwrite and --resume exclude each other, --overwrite and --start_checkpoint too: "
             "replace the run or go on with it."
         )
     if folder.exists() and not folder.is_dir():
-        raise SceneError(f"{folder}: a file, not a folder. Choose another -m (--model_path).")
+        raise UserError(f"{folder}: a file, not a folder. Choose another -m (--model_path).")
     held = _results(folder) + ([folder / "cfg_args"] if (folder / "cfg_args").exists() else [])
     if held and not (overwrite or resume):
-        raise SceneError(
+        raise UserError(
             f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, "
             "replace the run with --overwrite or go on with --resume."
         )
@@ -174,10 +172,10 @@ def check_free_space(folder: Path, needed: int, flag: str) -> None:
     """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        raise SceneError(f"{existing}: cannot be written to. Choose another {flag}.")
+        raise UserError(f"{existing}: cannot be written to. Choose another {flag}.")
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise SceneError(
+        raise UserError(
             f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
             f"choose another {flag}."
         )
@@ -196,13 +194,13 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image file from its header.
 
     Raises:
-        SceneError: the file is missing or no image.
+        UserError: the file is missing or no image.
     """
     try:
         with Image.open(path) as file:
             return file.size
     except (OSError, SyntaxError, ValueError) as error:
-        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
 
 
 def _results(folder: Path) -> list[Path]:

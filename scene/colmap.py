@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 PINHOLE_MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4)}  # COLMAP's number: name, number of parameters
@@ -59,14 +59,14 @@ def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
     """Read `cameras`, `images` and `points3D` (.bin, else .txt) of `folder`.
 
     Raises:
-        SceneError: a file is missing, truncated or malformed, or a camera is no pinhole.
+        UserError: a file is missing, truncated or malformed, or a camera is no pinhole.
     """
     cameras = _read_part(Path(folder), "cameras")
     images = _read_part(Path(folder), "images")
     points, colors = _read_part(Path(folder), "points3D")
     for image in images.values():
         if image.camera_id not in cameras:
-            raise SceneError(
+            raise UserError(
                 f"{folder}: image {image.name} uses camera {image.camera_id}, which cameras.bin/.txt does "
                 "not hold. Export the three files from one model."
             )
@@ -79,7 +79,7 @@ def read_observations(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     x, y are pixels, the first pixel's centre at (0.5, 0.5). Models that hold no tracks give empty arrays.
 
     Raises:
-        SceneError: as `read_model`.
+        UserError: as `read_model`.
     """
     keypoints: dict[str, np.ndarray] = _read_part(Path(folder), "images", _KEYPOINT_READERS)
     return {name: found[found["point"] >= 0] for name, found in keypoints.items()}
@@ -107,15 +107,15 @@ def part_path(folder: Path, part: str) -> Path | None:
 def _read_part(folder: Path, part: str, readers: Mapping[str, Callable[[Path], Any]] | None = None) -> Any:
     path = part_path(folder, part)
     if path is None:
-        raise SceneError(
+        raise UserError(
             f"{folder}: neither {part}.bin nor {part}.txt is there. Copy COLMAP's sparse model into it."
         )
     try:
         return (readers or _READERS[part])[path.suffix](path)
-    except SceneError:
+    except UserError:
         raise
     except (struct.error, ValueError, IndexError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: truncated or malformed ({error}). Export the model from COLMAP again."
         ) from error
 
@@ -125,7 +125,7 @@ def _camera(
 ) -> ColmapCamera:
     counts = dict(PINHOLE_MODELS.values())
     if model not in counts:
-        raise SceneError(
+        raise UserError(
             f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be "
             "used. Undistort the images first: convert.py --model, or colmap image_undistorter."
         )

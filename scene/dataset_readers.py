@@ -15,7 +15,7 @@ import numpy as np
 from arguments import ModelParams
 from scene import checks, colmap
 from scene.ply import read_point_cloud
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.graphics import fov2focal, quaternion_to_matrix
 
 TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
@@ -63,7 +63,7 @@ def read_scene(args: ModelParams) -> SceneInfo:
     """Read the scene at `args.source_path`.
 
     Raises:
-        SceneError: it is not there or not complete; the message names file and remedy.
+        UserError: it is not there or not complete; the message names file and remedy.
     """
     source = Path(args.source_path)
     checks.check_source(source)
@@ -112,7 +112,7 @@ def _split(infos: list[CameraInfo], args: ModelParams) -> tuple[list[CameraInfo]
     if args.train_split:
         folder = Path(args.source_path, "images_train")
         if not folder.is_dir():
-            raise SceneError(
+            raise UserError(
                 f"{folder}: not there, but --train_split trains on its names. Make it or drop --train_split."
             )
         names = {
@@ -164,7 +164,7 @@ def _read_transforms(path: Path, mask_folder: Path) -> list[CameraInfo]:
             for f in content["frames"]
         ]
     except (ValueError, TypeError, KeyError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: malformed ({type(error).__name__}: {error}). It must hold camera_angle_x and frames of "
             "file_path and transform_matrix."
         ) from error
@@ -178,7 +178,7 @@ def _blender_view(
     path: Path, mask_folder: Path, name: str, camera_to_world: np.ndarray, fov: float
 ) -> CameraInfo:
     if camera_to_world.shape != (4, 4):
-        raise SceneError(f"{path}: transform_matrix of {name} must be 4x4, not {camera_to_world.shape}.")
+        raise UserError(f"{path}: transform_matrix of {name} must be 4x4, not {camera_to_world.shape}.")
     image_path = path.parent / name
     if image_path.suffix.lower() not in (".png", ".jpg", ".jpeg"):  # the synthetic scenes leave .png out
         image_path = image_path.with_name(image_path.name + ".png")

@@ -10,7 +10,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 TIE = 1e-6  # shares this close to one half are ties
 BAYER = (
@@ -23,7 +23,7 @@ def read_id_map(path: str | os.PathLike[str]) -> np.ndarray:
 
     An RGB file whose three channels agree everywhere is a grey map saved in colour, and read as one.
     Raises:
-        SceneError: the file is missing, truncated, no image or of another pixel format.
+        UserError: the file is missing, truncated, no image or of another pixel format.
     """
     try:
         with Image.open(path) as file:
@@ -31,7 +31,7 @@ def read_id_map(path: str | os.PathLike[str]) -> np.ndarray:
                 raise ValueError(f"pixel format {file.mode}")
             has_palette, pixels = file.mode == "P", np.array(file)
     except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read as a mask ({error}). Write it again as an 8- or 16-bit PNG."
         ) from error
     if pixels.ndim == 2 or has_palette:

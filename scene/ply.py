@@ -14,7 +14,7 @@ import numpy as np
 import plyfile
 import torch
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 logger = logging.getLogger("gradiseg")
@@ -39,15 +39,13 @@ def read_ply(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
     A file without `obj_dc` gives identity encodings of zero, and the log says so.
     Raises:
-        SceneError: not a PLY file, or columns are missing.
+        UserError: not a PLY file, or columns are missing.
     """
     vertices = _read_vertices(path)
     names = vertices.dtype.names or ()
     rest = sum(name.startswith(_REST) for name in names)
     if rest not in SH_REST_COUNTS:
-        raise SceneError(
-            f"{path}: {rest} columns {_REST}*; spherical harmonics have one of {SH_REST_COUNTS}."
-        )
+        raise UserError(f"{path}: {rest} columns {_REST}*; spherical harmonics have one of {SH_REST_COUNTS}.")
     n = len(vertices)
     params = {
         "xyz": _stack(path, vertices, ["x", "y", "z"]),
@@ -124,11 +122,11 @@ def _save(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
 
 def _read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     if not Path(path).is_file():
-        raise SceneError(f"{path}: not there. Check the folder, or train first.")
+        raise UserError(f"{path}: not there. Check the folder, or train first.")
     try:
         vertices: np.ndarray = plyfile.PlyData.read(str(path))["vertex"].data
     except (plyfile.PlyParseError, KeyError, ValueError, OSError) as error:
-        raise SceneError(
+        raise UserError(
             f"{path}: cannot be read as a PLY file of vertices ({error}). Write or copy it again."
         ) from error
     return vertices
@@ -138,7 +136,7 @@ def _stack(path: str | os.PathLike[str], vertices: np.ndarray, names: list[str])
     """Columns `names` as (N, len(names)) float32."""
     missing = [name for name in names if name not in (vertices.dtype.names or ())]
     if missing:
-        raise SceneError(
+        raise UserError(
             f"{path}: no column {', '.join(missing)}. It is not the file of a Gaussian model or point cloud."
         )
     table = np.empty((len(vertices), len(names)), dtype=np.float32)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.json_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,14 +95,14 @@ def compile_source(nvcc: Path, source: Path, architecture: int) -> list[Kernel]:
     """The kernels of a file.
 
     Raises:
-        SceneError: it does not compile.
+        UserError: it does not compile.
     """
     flags = [*setting(r"set\(NVCC_FLAGS (.*)\)").split(), f"-arch=sm_{architecture}", "-Xptxas=-v", "-cubin"]
     with tempfile.TemporaryDirectory() as folder:
         paths = ["-I", str(source.parents[1]), "-o", f"{folder}/kernels.cubin", str(source)]
         done = subprocess.run([nvcc, *flags, *paths], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SceneError(f"{source.relative_to(ROOT)} for sm_{architecture}: {done.stderr.strip()}")
+        raise UserError(f"{source.relative_to(ROOT)} for sm_{architecture}: {done.stderr.strip()}")
     return parse(done.stderr)
 
 
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     nvcc = find_nvcc()
     if nvcc is None:
-        raise SceneError("no nvcc found. Put it on the path, set CUDA_HOME, or see docs/gpu.md.")
+        raise UserError("no nvcc found. Put it on the path, set CUDA_HOME, or see docs/gpu.md.")
     wanted = options.architectures or setting(r'GRADISEG_CUDA_ARCHITECTURES "([^"]+)" architectures')
     kernels = check(nvcc, architectures(nvcc, wanted))
     print(table(kernels))
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(options.json, [asdict(kernel) | {"warps": kernel.warps} for kernel in kernels])
     spilling = {kernel.name for kernel in kernels if kernel.spilled}
     if spilling:
-        raise SceneError(
+        raise UserError(
             f"registers spill in {', '.join(sorted(spilling))}. Keep less alive in these kernels."
         )
 

@@ -21,7 +21,7 @@ from PIL import Image
 from gradiseg.diagnosis import boundary_distance
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.files import atomic_write, latest_iteration
 
 MARGIN = 0.25  # of an object's size, shown around it
@@ -33,7 +33,7 @@ def predicted(run: Path, mask: TruthMask) -> BoolArray:
     """The mask (H, W) of a run; empty where it has none, as it is scored."""
     folder = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}_text" / "test_mask"
     if not folder.is_dir():
-        raise SceneError(f"{folder}: no masks there. Run scripts/eval_lerf_mask.py -m {run} first.")
+        raise UserError(f"{folder}: no masks there. Run scripts/eval_lerf_mask.py -m {run} first.")
     path = folder / str(mask.view) / f"{mask.prompt}.png"
     return read_mask(path) if path.is_file() else np.zeros_like(read_mask(mask.path))
 
@@ -79,7 +79,7 @@ def photograph_of(run: Path, view: int, size: tuple[int, int]) -> Image.Image:
     """The photograph of a test view as render.py kept it beside the run's pictures, at a mask's size."""
     path = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}" / "gt" / f"{view:05d}.png"
     if not path.is_file():
-        raise SceneError(f"{path}: not there. Run render.py -m {run} first.")
+        raise UserError(f"{path}: not there. Run render.py -m {run} first.")
     with Image.open(path) as image:
         return image.convert("RGB").resize(size)
 

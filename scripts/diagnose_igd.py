@@ -21,7 +21,7 @@ from gradiseg.diagnosis import anomalies, near_boundary, picture
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map
-from utils.errors import SceneError, run_command
+from utils.errors import UserError, run_command
 from utils.files import atomic_write
 from utils.json_files import write_json
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = GaussianModel(args.sh_degree)
     model.restore(contents["model"], opt)
     if not bool(model.state["identity_gradient_denom"].any()):
-        raise SceneError(f"{options.checkpoint}: holds no identity gradients. Save one inside IGD's window.")
+        raise UserError(f"{options.checkpoint}: holds no identity gradients. Save one inside IGD's window.")
     found = anomalies(model, gradiseg)
     cameras = [camera for camera in Scene(args, None).getTrainCameras() if camera.is_masked]
     maps = [id_map(camera, options.truth) for camera in cameras]

@@ -10,12 +10,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-from arguments import ModelParams, PipelineParams, option, parse, parse_with_run
+from arguments import DeviceParams, ModelParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
 from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.trained import load_run
-from utils.errors import SceneError, run_command
-from utils.json_files import write_json, write_text
+from utils.errors import UserError, run_command
+from utils.files import write_text
+from utils.json_files import write_json
 
 
 @dataclass
@@ -37,26 +38,26 @@ class EvaluationParams:
 
 def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams, Path]:
     """The record, its title, the options and the file it goes to."""
-    groups = (ModelParams, PipelineParams, EvaluationParams, TextParams)
+    groups = (ModelParams, DeviceParams, EvaluationParams, TextParams)
     about = {"prog": "eval_lerf_mask.py", "description": __doc__ or ""}
     model, pipeline, options, words = parse(groups, argv, **about)
     if model.model_path:
         model, pipeline, options, words = parse_with_run(groups, argv, **about)
     if words.text and (options.pred or options.ids != ORACLE):
-        raise SceneError("--text chooses the ids itself. Leave out --ids and --pred.")
+        raise UserError("--text chooses the ids itself. Leave out --ids and --pred.")
     if not options.pred:
         if not model.model_path:
-            raise SceneError("-m (the folder of a run) or --pred (a folder of predicted masks) is required.")
+            raise UserError("-m (the folder of a run) or --pred (a folder of predicted masks) is required.")
         run = load_run(model, pipeline, options.iteration, options.quiet)
         source = Path(model.source_path)
         ids = choose_by_text(run, source, words, options.quiet) if words.text else options.ids
         record = evaluate_run(run, source, model.object_path, ids)
         return record, run.folder.name, options, Path(options.json or run.folder / "eval_lerf_mask.json")
     if not model.source_path:
-        raise SceneError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")
+        raise UserError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")
     folder = Path(options.pred)
     if not folder.is_dir():
-        raise SceneError(f"{folder}: no such folder. --pred takes a folder of <k>/<prompt>.png.")
+        raise UserError(f"{folder}: no such folder. --pred takes a folder of <k>/<prompt>.png.")
     record = evaluate_folder(folder, Path(model.source_path))
     return record, folder.name, options, Path(options.json or folder / "eval_lerf_mask.json")
 

@@ -14,8 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from utils.errors import SceneError, run_command
-from utils.json_files import read_json, write_json, write_text
+from utils.errors import UserError, run_command
+from utils.files import write_text
+from utils.json_files import read_json, write_json
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "benchmarks" / "published.json"
 LERF_SCENES = ("figurines", "ramen", "teatime")
@@ -248,9 +249,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     for folder in (arguments.lerf, arguments.mipnerf360):
         if folder and not folder.is_dir():
-            raise SceneError(f"{folder}: no such folder. Give the OUT of the script that fills it.")
+            raise UserError(f"{folder}: no such folder. Give the OUT of the script that fills it.")
     if not (arguments.lerf or arguments.mipnerf360):
-        raise SceneError("Nothing to tabulate: give --lerf, --mipnerf360 or both.")
+        raise UserError("Nothing to tabulate: give --lerf, --mipnerf360 or both.")
     tables = list(build(arguments.lerf, arguments.mipnerf360))
     text = "\n".join(line for _, _, lines in tables for line in lines)
     write_text(arguments.out / "tables.md", text)

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from utils.errors import SceneError, run_command
-from utils.json_files import read_json, write_json, write_text
+from utils.errors import UserError, run_command
+from utils.files import write_text
+from utils.json_files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,7 +107,7 @@ class Run:
     def execute(self, threads: int) -> dict[str, Any]:
         """Run the commands, their output in `log.txt`, and keep the scores.
 
-        Raises: SceneError with the last line of a command that failed.
+        Raises: UserError with the last line of a command that failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder.with_suffix(".log")  # outside the run, which train.py clears
@@ -118,7 +119,7 @@ class Run:
                 )
             if code:
                 lines = log.read_text(encoding="utf-8").splitlines() or ["no output"]
-                raise SceneError(f"{shlex.join(command)}: {lines[-1]}")
+                raise UserError(f"{shlex.join(command)}: {lines[-1]}")
         log.unlink()
         record = self._collect()
         write_json(self.folder / "scores.json", record)
@@ -207,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     for config in args.configs:
         if config not in CONFIGS and not Path(config).is_file():
-            raise SceneError(f"--configs {config}: neither a JSON file nor one of {', '.join(CONFIGS)}.")
+            raise UserError(f"--configs {config}: neither a JSON file nor one of {', '.join(CONFIGS)}.")
     flags = ("--train_split", *shlex.split(args.train))
     out = args.out.resolve()
     runs = [

@@ -13,7 +13,7 @@ from diff_gaussian_rasterization import instruction_set
 from arguments import ModelParams
 from benchmarks import bench_rasterizer, common
 from scene.dataset_readers import SceneInfo, read_scene
-from utils.errors import SceneError
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = str(ROOT / "data" / "demo")
@@ -79,7 +79,7 @@ def test_a_wrong_result_is_not_timed(demo: SceneInfo, monkeypatch: pytest.Monkey
     assert figures["num_gaussians"] == 50 and figures["image"] == [14, 11]
     core = common.core
     monkeypatch.setattr(common, "core", lambda *args: (1.1 * core(*args)[0], core(*args)[1]))
-    with pytest.raises(SceneError, match="nothing was timed"):
+    with pytest.raises(UserError, match="nothing was timed"):
         common.compare(model, camera, **sample)
 
 

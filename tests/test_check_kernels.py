@@ -33,7 +33,7 @@ def test_registers_bound_the_warps_of_a_multiprocessor(registers: int, warps: in
 def test_a_spill_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_kernels, "find_nvcc", lambda: "nvcc")
     monkeypatch.setattr(check_kernels, "check", lambda *_: check_kernels.parse(PRINTED))
-    with pytest.raises(check_kernels.SceneError, match=r"spill in .*blend"):
+    with pytest.raises(check_kernels.UserError, match=r"spill in .*blend"):
         check_kernels.main(["--architectures", "90"])
 
 

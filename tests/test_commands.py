@@ -14,7 +14,7 @@ import render
 from scene import GaussianModel
 from scripts import eval_lerf_mask, make_report
 from tests.disc_scene import DISCS, ITERATION, TEST_VIEWS, VIEWS, silhouette, write_run, write_scene
-from utils.errors import SceneError
+from utils.errors import UserError
 
 TRAIN_VIEWS = [name for name in VIEWS if name not in TEST_VIEWS]
 
@@ -164,15 +164,15 @@ def test_gaussian_groupings_json_chooses_the_objects(run: Path, tmp_path: Path) 
 
 
 def test_errors_name_the_remedy(run: Path, scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=r"3 \(.*5 \("):
+    with pytest.raises(UserError, match=r"3 \(.*5 \("):
         edit_object_removal.main(["-m", str(run)])
-    with pytest.raises(SceneError, match="cfg_args"):
+    with pytest.raises(UserError, match="cfg_args"):
         render.main(["-m", str(tmp_path)])
-    with pytest.raises(SceneError, match=r"render\.py"):
+    with pytest.raises(UserError, match=r"render\.py"):
         metrics.main(["-m", str(tmp_path)])
-    with pytest.raises(SceneError, match="--pred"):
+    with pytest.raises(UserError, match="--pred"):
         eval_lerf_mask.main([])
-    with pytest.raises(SceneError, match="-s"):
+    with pytest.raises(UserError, match="-s"):
         eval_lerf_mask.main(["--pred", str(tmp_path)])
-    with pytest.raises(SceneError, match=r"training_summary\.json"):
+    with pytest.raises(UserError, match=r"training_summary\.json"):
         make_report.main(["--gradiseg", str(run), "--baseline", str(run), "--out", str(tmp_path)])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from gradiseg.evaluation.masks import list_truth, write_mask
 from scripts import compare_masks
-from utils.errors import SceneError
+from utils.errors import UserError
 
 SIZE = 40
 
@@ -72,12 +72,12 @@ def test_a_missing_mask_counts_as_empty_and_an_unscored_run_is_named(scene: Path
     assert not compare_masks.predicted(scene / "a", mask).any()
     (scene / "c/point_cloud/iteration_7").mkdir(parents=True)
     (scene / "c/point_cloud/iteration_7/point_cloud.ply").touch()
-    with pytest.raises(SceneError, match=r"eval_lerf_mask\.py"):
+    with pytest.raises(UserError, match=r"eval_lerf_mask\.py"):
         compare_masks.predicted(scene / "c", mask)
 
 
 def test_photographs_are_those_that_render_kept(scene: Path) -> None:
     colors = [np.asarray(compare_masks.photograph_of(scene / "a", k, (8, 8)))[0, 0, 0] for k in range(2)]
     assert colors == [0, 100]
-    with pytest.raises(SceneError, match=r"render\.py"):
+    with pytest.raises(UserError, match=r"render\.py"):
         compare_masks.photograph_of(scene / "b", 0, (8, 8))

@@ -60,7 +60,7 @@ def centroid(image: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("view", list(VIEWS)[::2])
 def test_the_package_shows_the_scene_where_colmap_says(view: str) -> None:
     model = disc_model()
-    package = render(camera_of(view), model, None, BLACK)
+    package = render(camera_of(view), model, bg_color=BLACK)
     assert package["render"].shape == (3, HEIGHT, WIDTH)
     assert package["render_object"].shape == (16, HEIGHT, WIDTH)
     assert package["viewspace_points"].shape == (model.num_gaussians, 3)
@@ -83,8 +83,8 @@ def test_a_resized_camera_shows_the_same_scene() -> None:
     """Intrinsics scale about the image's corner, not about the centre of its first pixel."""
     camera = camera_of("view.2")
     with torch.no_grad():
-        large = render(camera, disc_model(), None, BLACK)["render_object"]
-        small = render(camera.at_resolution(WIDTH // 3, HEIGHT // 3), disc_model(), None, BLACK)[
+        large = render(camera, disc_model(), bg_color=BLACK)["render_object"]
+        small = render(camera.at_resolution(WIDTH // 3, HEIGHT // 3), disc_model(), bg_color=BLACK)[
             "render_object"
         ]
     for disc in DISCS.values():
@@ -97,12 +97,12 @@ def test_gaussian_groupings_positional_order() -> None:
     positional = render(camera, model, SimpleNamespace(debug=False), background, 0.5, None)
     named = render(viewpoint_camera=camera, pc=model, pipe=None, bg_color=background, scaling_modifier=0.5)
     assert torch.equal(positional["render"], named["render"])
-    assert not torch.equal(named["render"], render(camera, model, None, background)["render"])
+    assert not torch.equal(named["render"], render(camera, model, bg_color=background)["render"])
 
 
 def test_the_background_is_behind_the_colour_only() -> None:
     camera, model = camera_of("view.0"), random_model()
-    on_black, on_white = render(camera, model, None, BLACK), render(camera, model, None, torch.ones(3))
+    on_black, on_white = render(camera, model, bg_color=BLACK), render(camera, model, bg_color=torch.ones(3))
     behind = on_white["render"] - on_black["render"]  # (3, H, W) transmittance
     assert torch.allclose(behind[0], behind[2], atol=1e-6) and behind.min() >= 0 and behind.max() > 0.9
     assert torch.equal(on_black["render_object"], on_white["render_object"])
@@ -110,12 +110,13 @@ def test_the_background_is_behind_the_colour_only() -> None:
 
 def test_override_color_replaces_the_sh_colours_and_keeps_the_identities() -> None:
     camera, model = camera_of("view.0"), random_model()
-    package = render(camera, model, None, BLACK, override_color=torch.ones(60, 3))
+    package = render(camera, model, bg_color=BLACK, override_color=torch.ones(60, 3))
     alpha = 1 - (
-        render(camera, model, None, torch.ones(3))["render"] - render(camera, model, None, BLACK)["render"]
+        render(camera, model, bg_color=torch.ones(3))["render"]
+        - render(camera, model, bg_color=BLACK)["render"]
     )
     torch.testing.assert_close(package["render"], alpha, rtol=0, atol=1e-5)
-    assert torch.equal(package["render_object"], render(camera, model, None, BLACK)["render_object"])
+    assert torch.equal(package["render_object"], render(camera, model, bg_color=BLACK)["render_object"])
     weighted(package["render"]).backward()
     assert model.params["f_dc"].grad is None and model.params["xyz"].grad is not None
 
@@ -123,7 +124,7 @@ def test_override_color_replaces_the_sh_colours_and_keeps_the_identities() -> No
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_every_parameter_that_takes_part_learns(degree: int) -> None:
     model = random_model(sh_degree=degree)
-    package = render(camera_of("view.0"), model, None, BLACK)
+    package = render(camera_of("view.0"), model, bg_color=BLACK)
     (weighted(package["render"]) + weighted(package["render_object"])).backward()
     gradients = {name: parameter.grad for name, parameter in model.params.items()}
     active = (degree + 1) ** 2 - 1
@@ -140,7 +141,7 @@ def test_every_parameter_that_takes_part_learns(degree: int) -> None:
 def test_identity_geometry_grad_decides_what_the_identity_map_moves() -> None:
     for moves in (True, False):
         model = random_model()
-        package = render(camera_of("view.0"), model, None, BLACK, identity_geometry_grad=moves)
+        package = render(camera_of("view.0"), model, bg_color=BLACK, identity_geometry_grad=moves)
         weighted(package["render_object"]).backward()
         for name in ("xyz", "opacity", "scaling", "rotation"):
             gradient = model.params[name].grad
@@ -151,13 +152,13 @@ def test_identity_geometry_grad_decides_what_the_identity_map_moves() -> None:
 def test_identity_encodings_carry_the_gradient_of_the_rendered_map_alone() -> None:
     """IGD's monitor: other terms on the encodings (L_3d) do not enter it."""
     model = random_model()
-    package = render(camera_of("view.0"), model, None, BLACK)
+    package = render(camera_of("view.0"), model, bg_color=BLACK)
     weighted(package["render_object"]).backward()
     alone = model.params["obj_dc"].grad
     assert alone is not None
     torch.testing.assert_close(package["identity_encodings"].grad, alone, rtol=0, atol=0)
     model = random_model()
-    package = render(camera_of("view.0"), model, None, BLACK)
+    package = render(camera_of("view.0"), model, bg_color=BLACK)
     (weighted(package["render_object"]) + model.get_objects.square().sum()).backward()
     torch.testing.assert_close(package["identity_encodings"].grad, alone, rtol=0, atol=0)
     total = model.params["obj_dc"].grad
@@ -166,12 +167,12 @@ def test_identity_encodings_carry_the_gradient_of_the_rendered_map_alone() -> No
 
 def test_rendering_without_gradients() -> None:
     with torch.no_grad():
-        package = render(camera_of("view.0"), random_model(), None, BLACK)
+        package = render(camera_of("view.0"), random_model(), bg_color=BLACK)
     assert not package["render"].requires_grad and not package["render_object"].requires_grad
 
 
 def test_an_empty_model_shows_the_background() -> None:
-    package = render(camera_of("view.0"), GaussianModel(3), None, torch.tensor([0.1, 0.2, 0.3]))
+    package = render(camera_of("view.0"), GaussianModel(3), bg_color=torch.tensor([0.1, 0.2, 0.3]))
     assert package["render"].flatten(1).unique(dim=1).flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert not package["render_object"].any()
 
@@ -180,7 +181,7 @@ def test_black_points_of_a_reconstruction_can_learn_a_colour() -> None:
     points = np.random.default_rng(0).normal(0, 0.3, (20, 3)) + [0.0, 0.0, 4.0]
     model = GaussianModel(3)
     model.create_from_pcd(BasicPointCloud(points, np.zeros((20, 3))), 1.0)
-    package = render(camera_of("view.2"), model, None, BLACK)
+    package = render(camera_of("view.2"), model, bg_color=BLACK)
     package["render"].sum().backward()
     gradient = model.params["f_dc"].grad
     assert gradient is not None and (gradient[package["visibility_filter"]] > 0).all()

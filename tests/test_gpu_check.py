@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import bench_cuda, common
-from utils.errors import SceneError
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_a_difference_from_the_cpu_core_stops_the_benchmark(monkeypatch: pytest.
     monkeypatch.setattr(
         common, "differentiate", lambda *call: [t * factor for factor in [next(calls)] for t in exact(*call)]
     )
-    with pytest.raises(SceneError, match="nothing was timed"):
+    with pytest.raises(UserError, match="nothing was timed"):
         bench_cuda.compare_with_cpu(SIZE, CPU)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from scripts import make_tables
 from scripts.make_tables import LERF_SCENES, LERF_TABLES, MIPNERF360_SCENES, MIPNERF360_TABLES
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def write_run(folder: Path, name: str, **record: float) -> None:
@@ -85,7 +85,7 @@ def test_names_of_tables_are_those_of_the_published_numbers() -> None:
 
 
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match="--lerf"):
+    with pytest.raises(UserError, match="--lerf"):
         make_tables.main(["--out", str(tmp_path)])
-    with pytest.raises(SceneError, match="nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         make_tables.main(["--lerf", str(tmp_path / "nowhere"), "--out", str(tmp_path)])

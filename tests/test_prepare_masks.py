@@ -16,7 +16,7 @@ from preparation.id_maps import find_masks
 from scene.colmap import read_model, write_model
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 
@@ -71,7 +71,7 @@ def test_masks_are_replaced_only_on_request(scene: Path) -> None:
     flags = ("--backend", "external", "--masks")
     run(scene, *flags, str(DEMO / "object_mask"))
     (scene / "object_mask" / "mine.txt").write_text("mine")
-    with pytest.raises(SceneError, match="--overwrite"):
+    with pytest.raises(UserError, match="--overwrite"):
         run(scene, *flags, str(DEMO / "object_mask_exact"))
     assert (scene / "object_mask" / "mine.txt").is_file()
     assert len(run(scene, *flags, str(DEMO / "object_mask_exact"), "--overwrite")) == 42
@@ -87,7 +87,7 @@ def test_an_interrupted_segmentation_goes_on(scene: Path, monkeypatch: pytest.Mo
         return np.where(np.arange(image.shape[1]) < 80, 1, 2) * np.ones(image.shape[:2], int)
 
     monkeypatch.setattr(backends, "EdgeSegmenter", lambda weights, device: segment)
-    with pytest.raises(SceneError, match="the disk is full"):
+    with pytest.raises(UserError, match="the disk is full"):
         run(scene)
     assert not (scene / "object_mask").exists()
     assert len(run(scene)) == 42
@@ -101,7 +101,7 @@ def test_an_interrupted_segmentation_goes_on(scene: Path, monkeypatch: pytest.Mo
 def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
     (scene / "segments" / "hed").mkdir(parents=True)
     (scene / "segments" / "hed" / "mine.txt").write_text("mine")
-    with pytest.raises(SceneError, match="did not make"):
+    with pytest.raises(UserError, match="did not make"):
         run(scene)
     assert (scene / "segments" / "hed" / "mine.txt").read_text() == "mine"
 
@@ -122,7 +122,7 @@ def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
 def test_what_cannot_be_done_is_said(scene: Path, flags: list[str], message: str) -> None:
     if "hf download" in message:
         pytest.importorskip("transformers")
-    with pytest.raises(SceneError, match=message):
+    with pytest.raises(UserError, match=message):
         run(scene, *(flag.format(scene=scene) for flag in flags))
     assert not (scene / "object_mask").exists()
 
@@ -130,16 +130,16 @@ def test_what_cannot_be_done_is_said(scene: Path, flags: list[str], message: str
 def test_a_photograph_that_is_none_is_named(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "EdgeSegmenter", lambda weights, device: lambda image: np.ones((120, 160)))
     (scene / "images" / "frame_00003.jpg").write_text("text")
-    with pytest.raises(SceneError, match=r"frame_00003\.jpg: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"frame_00003\.jpg: cannot be read as an image"):
         run(scene)
     (scene / "images" / "frame_00003.jpg").unlink()
-    with pytest.raises(SceneError, match=r"frame_00003\.jpg: in the model but not on disk"):
+    with pytest.raises(UserError, match=r"frame_00003\.jpg: in the model but not on disk"):
         run(scene)
 
 
 def test_a_model_without_tracks_cannot_associate(scene: Path) -> None:
     write_model(scene / "sparse" / "0", read_model(scene / "sparse" / "0"))
-    with pytest.raises(SceneError, match="holds no tracks"):
+    with pytest.raises(UserError, match="holds no tracks"):
         run(scene, "--masks", str(DEMO / "object_mask"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import run_ablation
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def scores(**changes):
@@ -70,7 +70,7 @@ def test_a_failed_command_stops_with_its_last_line_and_keeps_what_is_done(tmp_pa
         return 2
 
     monkeypatch.setattr(run_ablation.subprocess, "call", fail)
-    with pytest.raises(SceneError, match="the disk is full"):
+    with pytest.raises(UserError, match="the disk is full"):
         ablate(tmp_path, "--seeds", "0", "1")
     assert len(json.loads((tmp_path / "results.json").read_text())) == 2
 
@@ -84,7 +84,7 @@ def test_every_configuration_names_a_file_and_flags_that_train_understands():
 
 
 def test_unknown_configuration_is_refused_before_anything_runs(tmp_path, train_calls):
-    with pytest.raises(SceneError, match="neither a JSON file nor one of"):
+    with pytest.raises(UserError, match="neither a JSON file nor one of"):
         run_ablation.main(["--scenes", "data/demo", "--out", str(tmp_path), "--configs", "baselin"])
     assert not train_calls
 

@@ -22,7 +22,7 @@ from arguments import OptimizationParams, parse
 from gradiseg import checkpoint
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.schedule import phase, scaled_schedule
-from utils.errors import SceneError
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo"
@@ -234,7 +234,7 @@ def test_a_stopped_and_resumed_run_has_the_same_bits(
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_during(stop, patch)
-        with pytest.raises(SceneError, match=rf"stopped at iteration {stop} of {LAST}\. Add --resume"):
+        with pytest.raises(UserError, match=rf"stopped at iteration {stop} of {LAST}\. Add --resume"):
             train.main(arguments(tmp_path, config))
     assert (tmp_path / f"chkpnt{stop}.pth").is_file()
     assert not (tmp_path / "point_cloud").exists()
@@ -300,9 +300,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(config: Path, tmp_path: Path) -> Non
 def test_a_folder_with_a_run_is_refused_and_can_be_overwritten(config: Path, tmp_path: Path) -> None:
     train.main(arguments(tmp_path, config, "--iterations", 12, "--checkpoint_iterations", 10))
     before = result(tmp_path, 12)
-    with pytest.raises(SceneError, match=r"holds another run.*--overwrite.*--resume"):
+    with pytest.raises(UserError, match=r"holds another run.*--overwrite.*--resume"):
         train.main(arguments(tmp_path, config, "--iterations", 11))
-    with pytest.raises(SceneError, match="num_classes is 3"):
+    with pytest.raises(UserError, match="num_classes is 3"):
         train.main(arguments(tmp_path, config, "--overwrite", "--num_classes", 3))
     assert result(tmp_path, 12) == before, "a refused command changed the run"
     train.main(arguments(tmp_path, config, "--iterations", 11, "--overwrite"))

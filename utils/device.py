@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 logger = logging.getLogger("gradiseg")
 
@@ -26,13 +26,13 @@ def select_device(name: str) -> torch.device:
     Where it cannot, the log says why; as a warning if the machine has a GPU after all.
 
     Raises:
-        SceneError: `cuda` where no GPU can be used, or another project's package in the place of ours.
+        UserError: `cuda` where no GPU can be used, or another project's package in the place of ours.
     """
     for package, ours in PACKAGES.items():
         _check_origin(package, ours)
     problem = None if name == "cpu" else gpu_problem()
     if name == "cuda" and problem is not None:
-        raise SceneError(f"--device cuda: {problem}")
+        raise UserError(f"--device cuda: {problem}")
     if name != "cpu" and problem is None:
         return torch.device("cuda", torch.cuda.current_device())
     if problem is not None:
@@ -55,7 +55,7 @@ def gpu_problem() -> str | None:
 def _check_origin(package: str, ours: str) -> None:
     module = importlib.import_module(package)
     if not hasattr(module, ours):
-        raise SceneError(
+        raise UserError(
             f"{module.__file__}: another project's {package}, which comes before ours on Python's path. "
             "Uninstall it, or run in the environment that scripts/setup_env.sh makes."
         )

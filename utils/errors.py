@@ -4,14 +4,14 @@ import sys
 from collections.abc import Callable
 
 
-class SceneError(ValueError):
+class UserError(ValueError):
     """A problem with data, options or a run folder; the message names the file, the field and the remedy."""
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run an entry point; a SceneError becomes one line on stderr and exit status 2."""
+    """Run an entry point; a UserError becomes one line on stderr and exit status 2."""
     try:
         main()
-    except SceneError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

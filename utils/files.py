@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import SceneError
+from utils.errors import UserError
 
 _ITERATION = re.compile(r"iteration_(\d+)")
 
@@ -30,6 +30,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 text file, making its folder."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def latest_iteration(folder: str | os.PathLike[str]) -> int:
     """Largest N among the non-empty `iteration_N` folders of `folder` (`point_cloud/` of a run).
 
     Raises:
-        SceneError: there is none.
+        UserError: there is none.
     """
     root = Path(folder)
     found = [
@@ -68,7 +74,7 @@ def latest_iteration(folder: str | os.PathLike[str]) -> int:
         if (match := _ITERATION.fullmatch(entry.name)) and entry.is_dir() and any(entry.iterdir())
     ]
     if not found:
-        raise SceneError(
+        raise UserError(
             f"{root}: no iteration_N folder with a model in it. Train first (train.py -m {root.parent})."
         )
     return max(found)

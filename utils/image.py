@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 PCA_SAMPLES = 100_000  # pixels per feature map that enter the fit: enough for three directions
@@ -45,13 +45,13 @@ def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
     """Image file as (3,H,W) float32 in [0,1].
 
     Raises:
-        SceneError: the file is missing, truncated or no image.
+        UserError: the file is missing, truncated or no image.
     """
     try:
         with Image.open(path) as file:
             pixels = np.array(file.convert("RGB"))  # (H, W, 3)
     except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise SceneError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255.0
 
 

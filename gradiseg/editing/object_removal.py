@@ -6,7 +6,7 @@ from arguments import EditParams
 from gradiseg.editing.selection import HullRule, count_ids, select_objects
 from scene.gaussian_model import GaussianModel
 from scene.gaussian_ops import keep
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def edit_objects(
@@ -18,7 +18,7 @@ def edit_objects(
         how many Gaussians the threshold and the hulls selected, `selected` together, and how many are `left`.
 
     Raises:
-        SceneError: no ids given, an id that the classifier lacks, nothing selected or nothing left; lists
+        UserError: no ids given, an id that the classifier lacks, nothing selected or nothing left; lists
             the ids that occur.
     """
     identity = model.get_objects.detach()
@@ -28,12 +28,12 @@ def edit_objects(
     )
     kept = ~selection if edit.mode == "remove" else selection
     if not selection.any():
-        raise SceneError(
+        raise UserError(
             f"no Gaussian has a probability above {edit.removal_thresh} of {_listed(edit.select_obj_id)}. "
             f"Lower --removal_thresh or choose from {_inventory(identity, classifier)}."
         )
     if not kept.any():
-        raise SceneError(f"{_listed(edit.select_obj_id)} select every Gaussian: nothing would be left.")
+        raise UserError(f"{_listed(edit.select_obj_id)} select every Gaussian: nothing would be left.")
     keep(model, kept)
     return counts | {"selected": int(selection.sum()), "left": model.num_gaussians}
 
@@ -47,7 +47,7 @@ def _check_ids(ids: list[int], identity: Tensor, classifier: nn.Conv2d) -> None:
         if unknown
         else "--ids (or select_obj_id in the JSON) is required"
     )
-    raise SceneError(f"{problem}. Choose from {_inventory(identity, classifier)}.")
+    raise UserError(f"{problem}. Choose from {_inventory(identity, classifier)}.")
 
 
 def _listed(ids: list[int]) -> str:

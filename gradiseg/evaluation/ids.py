@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gradiseg.evaluation.metrics import BoolArray
 from scene.masks import read_id_map, resize_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.json_files import read_json
 
 Assignment = dict[str, list[int]]
@@ -88,7 +88,7 @@ def read_ids(path: Path) -> Assignment:
     """Reads `{prompt: id or [ids]}`, alone or under `ids` (our results) or `prompts` (prompts.json).
 
     Raises:
-        SceneError: no such file, not JSON, or a value that is neither an id nor a list of ids.
+        UserError: no such file, not JSON, or a value that is neither an id nor a list of ids.
     """
     table = read_json(path)
     for key in ("ids", "prompts"):
@@ -96,14 +96,14 @@ def read_ids(path: Path) -> Assignment:
             table = table[key]
             break
     if not isinstance(table, dict):
-        raise SceneError(f"{path}: holds no table of prompts. Write {{prompt: id or [ids]}} into it.")
+        raise UserError(f"{path}: holds no table of prompts. Write {{prompt: id or [ids]}} into it.")
     return {prompt: _id_list(path, prompt, value) for prompt, value in table.items()}
 
 
 def _id_list(path: Path, prompt: str, value: object) -> list[int]:
     values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in values):
-        raise SceneError(
+        raise UserError(
             f"{path}: prompt '{prompt}' has {value!r}. Give it an id or a list of ids, 0 or above."
         )
     return values

@@ -13,7 +13,7 @@ import torch
 from fused_losses import ssim
 from torch import Tensor
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import psnr, read_image
 
 PairMetric = Callable[[Tensor, Tensor], float]
@@ -34,16 +34,16 @@ def score_folder(
     """Scores `folder/renders/*.png` against the same names in `folder/gt`: `{file name: {metric: value}}`.
 
     Raises:
-        SceneError: no renders, or a render without its photograph.
+        UserError: no renders, or a render without its photograph.
     """
     renders = sorted((folder / "renders").glob("*.png"))
     if not renders:
-        raise SceneError(f"{folder / 'renders'}: holds no renders. Run render.py on this model first.")
+        raise UserError(f"{folder / 'renders'}: holds no renders. Run render.py on this model first.")
     scores = {}
     for path in renders:
         truth = folder / "gt" / path.name
         if not truth.is_file():
-            raise SceneError(f"{truth}: missing beside its render. Run render.py on this model again.")
+            raise UserError(f"{truth}: missing beside its render. Run render.py on this model again.")
         image, target = read_image(path).to(device), read_image(truth).to(device)
         scores[path.name] = {name: metric(image, target) for name, metric in metrics.items()}
     return scores
@@ -55,7 +55,7 @@ def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, 
     Test views are what counts; a run without any is scored on its training views.
 
     Raises:
-        SceneError: nothing has been rendered.
+        UserError: nothing has been rendered.
     """
     for split in ("test", "train"):
         found = {
@@ -67,7 +67,7 @@ def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, 
         if wanted in found:
             return split, wanted, found[wanted]
     which = "any iteration" if iteration < 0 else f"iteration {iteration}"
-    raise SceneError(f"{model_path}: holds no renders of {which}. Run render.py -m {model_path} first.")
+    raise UserError(f"{model_path}: holds no renders of {which}. Run render.py -m {model_path} first.")
 
 
 def score_run(

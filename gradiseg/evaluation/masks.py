@@ -22,7 +22,7 @@ from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
 from scene.cameras import Camera
 from scene.masks import resize_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 
 # The rule is worth as much as a method (seven points of mIoU on noisy masks), so all three are reported.
@@ -57,7 +57,7 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
     every folder is a view's. Without `view_names` (no model), folders that are no numbers count in order.
 
     Raises:
-        SceneError: no masks, or a folder that stands for no test view.
+        UserError: no masks, or a folder that stands for no test view.
     """
     folders = (
         sorted(entry.name for entry in test_mask.iterdir() if entry.is_dir()) if test_mask.is_dir() else []
@@ -72,7 +72,7 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
         for path in sorted((test_mask / folder).glob("*.png"))
     ]
     if not truth:
-        raise SceneError(
+        raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
@@ -82,7 +82,7 @@ def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bo
     if by_name:
         return names.index(folder)
     if not folder.isdecimal() or (bounded and int(folder) >= len(names)):
-        raise SceneError(
+        raise UserError(
             f"{test_mask / folder}: neither the name of a test view nor its number; there are {len(names)}. "
             "Train with the split the masks belong to (--train_split or --eval)."
         )
@@ -93,13 +93,13 @@ def read_mask(path: Path) -> BoolArray:
     """Reads a 0/255 picture as a mask (H, W).
 
     Raises:
-        SceneError: the file is no readable picture.
+        UserError: the file is no readable picture.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L")) > MASK_THRESHOLD
     except OSError as error:
-        raise SceneError(f"{path}: cannot be read as a picture ({error}).") from error
+        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
 
 
 def write_mask(path: Path, mask: BoolArray) -> None:
@@ -194,12 +194,12 @@ def check_ids(ids: Assignment, classifier: nn.Conv2d) -> None:
     """Refuses ids that the classifier does not have.
 
     Raises:
-        SceneError: names the prompt, its id and the number of classes.
+        UserError: names the prompt, its id and the number of classes.
     """
     for prompt, chosen in ids.items():
         for identity in chosen:
             if identity >= classifier.out_channels:
-                raise SceneError(
+                raise UserError(
                     f"prompt '{prompt}': id {identity} is not in the model, whose classifier has "
                     f"{classifier.out_channels} classes (0 to {classifier.out_channels - 1})."
                 )

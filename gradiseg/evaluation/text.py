@@ -1,6 +1,6 @@
 """Open vocabulary: words choose ids, and the ids give the masks of every view.
 
-As in Gaussian Grouping, something marks the words in the rendered first test view (`pretrained.grounded_sam`, or files
+As in Gaussian Grouping, something marks the words in the rendered first test view (`grounded_sam`, or files
 made beforehand); chosen are the ids of which over 0.7 of the predicted area lies inside the mark. From there
 on the words' masks are those of any other ids.
 
@@ -34,7 +34,7 @@ from gradiseg.trained import TrainedRun
 from pretrained.grounded_sam import DETECTOR, SEGMENTER, GroundedSam
 from scene.cameras import Camera
 from scene.masks import resize_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import id_palette, save_png, to_uint8
 from utils.json_files import read_json, write_json
 
@@ -80,20 +80,20 @@ def prompts_of(text: str, source: Path) -> list[str]:
     """The prompts of `--text`, or the scene's own for `*`.
 
     Raises:
-        SceneError: none, or one that cannot name a file.
+        UserError: none, or one that cannot name a file.
     """
     prompts = [part.strip() for part in text.split(";") if part.strip()]
     if prompts == [SCENE_PROMPTS]:
         known = read_json(LERF_PROMPTS).get(source.name)
         prompts = known or sorted({path.stem for path in (source / "test_mask").glob("*/*.png")})
     if not prompts:
-        raise SceneError(
+        raise UserError(
             f"--text: no words given, and {LERF_PROMPTS.name} and test_mask/ have none for the scene "
             f"{source.name}. Give them, separated by ';'."
         )
     for prompt in prompts:
         if any(character in prompt for character in "/\\\0"):
-            raise SceneError(f"--text: {prompt!r} cannot name a file. Leave out slashes.")
+            raise UserError(f"--text: {prompt!r} cannot name a file. Leave out slashes.")
     return list(dict.fromkeys(prompts))
 
 
@@ -112,7 +112,7 @@ def marks_from_folder(folder: Path) -> Marker:
         for prompt in prompts:
             path = folder / f"{prompt}.png"
             if not path.is_file():
-                raise SceneError(f"{path}: not there. Where nothing was found, put a black picture.")
+                raise UserError(f"{path}: not there. Where nothing was found, put a black picture.")
             marks[prompt] = resize_id_map(read_mask(path).astype(np.uint8), width, height) == 1
         return marks
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from gradiseg.evaluation.masks import IdentityRenderer, identity_probabilities
 from scene.cameras import Camera
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_write
 from utils.image import PcaColors, colorize_ids, fit_pca, pca_colors, save_png, to_uint8
 
@@ -109,10 +109,10 @@ def write_ids(path: Path, ids: Tensor) -> None:
 
 def require_video() -> None:
     """Raises:
-    SceneError: the package that writes videos is not installed.
+    UserError: the package that writes videos is not installed.
     """
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise SceneError("--video needs the package imageio-ffmpeg. Install it: pip install '.[video]'")
+        raise UserError("--video needs the package imageio-ffmpeg. Install it: pip install '.[video]'")
 
 
 def write_video(path: Path, frames: Iterable[Path]) -> None:

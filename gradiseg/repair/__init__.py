@@ -1,1 +1,1 @@
-"""Ours, not the paper's: training masks are repaired, their outlines by the photographs, their labels by what views agree on."""
+"""Ours, not the paper's: training masks are repaired, outlines by the photographs, labels by all views."""

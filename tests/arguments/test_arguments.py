@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from arguments import (
+    DeviceParams,
     EditParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
-    PipelineParams,
     RunParams,
     parse,
     parse_with_run,
     read_cfg_args,
     write_cfg_args,
 )
-from utils.errors import SceneError
+from utils.errors import UserError
 
-TRAIN_GROUPS = (ModelParams, PipelineParams, OptimizationParams, GradiSegParams, RunParams)
-EDIT_GROUPS = (ModelParams, PipelineParams, EditParams)
+TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
+EDIT_GROUPS = (ModelParams, DeviceParams, EditParams)
 CONFIGS = sorted(Path(__file__).parents[2].glob("config/*/*.json"))
 GAUSSIAN_GROUPING_CFG = (
     "Namespace(data_device='cuda', eval=False, images='images', model_path='output/figurines', n_views=100, "
@@ -99,7 +99,7 @@ def test_the_last_iteration_is_always_saved_and_tested() -> None:
     ],
 )
 def test_bad_flags_are_named(argv: list[str], words: list[str]) -> None:
-    with pytest.raises(SceneError) as error:
+    with pytest.raises(UserError) as error:
         parse(TRAIN_GROUPS, argv)
     assert all(word in str(error.value) for word in words)
 
@@ -123,7 +123,7 @@ def test_bad_json_names_file_key_and_expectation(
     tmp_path: Path, values: dict[str, Any], words: list[str]
 ) -> None:
     path = config(tmp_path, **values)
-    with pytest.raises(SceneError) as error:
+    with pytest.raises(UserError) as error:
         parse(TRAIN_GROUPS, ["--config_file", path])
     assert all(word in str(error.value) for word in [path, *words])
 
@@ -132,9 +132,9 @@ def test_bad_json_names_file_key_and_expectation(
 def test_json_that_is_no_object_names_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(SceneError, match=r"broken\.json"):
+    with pytest.raises(UserError, match=r"broken\.json"):
         parse(TRAIN_GROUPS, ["--config_file", str(path)])
-    with pytest.raises(SceneError, match=r"absent\.json"):
+    with pytest.raises(UserError, match=r"absent\.json"):
         parse(TRAIN_GROUPS, ["--config_file", str(tmp_path / "absent.json")])
 
 
@@ -175,18 +175,18 @@ def test_gaussian_groupings_own_cfg_args_are_read(tmp_path: Path) -> None:
 )
 def test_cfg_args_are_never_evaluated(tmp_path: Path, text: str) -> None:
     (tmp_path / "cfg_args").write_text(text)
-    with pytest.raises(SceneError, match="cfg_args"):
+    with pytest.raises(UserError, match="cfg_args"):
         read_cfg_args(tmp_path)
 
 
 def test_a_run_gives_what_flag_and_json_leave_open(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_cfg_args(
-        run, ModelParams(source_path="/s", num_classes=9, resolution=4), PipelineParams(device="cuda")
+        run, ModelParams(source_path="/s", num_classes=9, resolution=4), DeviceParams(device="cuda")
     )
     path = config(tmp_path, num_classes=12, images="images_2")
     argv = ["-m", str(run), "--config_file", path, "--images", "images_8"]
-    model, pipeline, _ = parse_with_run((ModelParams, PipelineParams, RunParams), argv)
+    model, pipeline, _ = parse_with_run((ModelParams, DeviceParams, RunParams), argv)
     assert (model.images, model.num_classes, model.resolution) == ("images_8", 12, 4)
     assert model.source_path == "/s" and model.model_path == str(run)
     assert pipeline.device == "auto"  # a matter of the command, not of the run
@@ -198,7 +198,7 @@ def test_a_missing_run_is_named_with_a_remedy(tmp_path: Path) -> None:
         (["-m", str(tmp_path / "absent")], "absent"),
         (["-m", str(tmp_path)], "cfg_args"),
     ):
-        with pytest.raises(SceneError, match=word):
+        with pytest.raises(UserError, match=word):
             parse_with_run(EDIT_GROUPS, argv)
 
 

@@ -14,7 +14,7 @@ from gradiseg.classifier import IdentityClassifier
 from gradiseg.repair.labels import TrainingLabels
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import rows, step_randomly, trained_model
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def classifier_pair(ids: list[int], seed: int = 0) -> tuple[IdentityClassifier, torch.optim.Adam]:
@@ -72,7 +72,7 @@ def test_truncated_files_are_named(tmp_path: Path, kept: float) -> None:
     write(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(SceneError, match=r"chkpnt123\.pth: not a readable checkpoint"):
+    with pytest.raises(UserError, match=r"chkpnt123\.pth: not a readable checkpoint"):
         checkpoint.load(path)
 
 
@@ -87,12 +87,12 @@ def test_truncated_files_are_named(tmp_path: Path, kept: float) -> None:
 )
 def test_other_files_are_refused(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(SceneError, match=message):
+    with pytest.raises(UserError, match=message):
         checkpoint.load(tmp_path / "other.pth")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match="no such checkpoint"):
+    with pytest.raises(UserError, match="no such checkpoint"):
         checkpoint.load(tmp_path / "chkpnt1.pth")
 
 
@@ -102,7 +102,7 @@ def test_other_ids_are_refused_although_their_number_fits(tmp_path: Path) -> Non
         checkpoint.load(tmp_path / "chkpnt123.pth"),
         classifier_pair([0, 3, 8]),
     )
-    with pytest.raises(SceneError, match="other ids"):
+    with pytest.raises(UserError, match="other ids"):
         labels = TrainingLabels(classifier)
         checkpoint.restore(contents, GaussianModel(3), OptimizationParams(), classifier, optimizer, labels)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradiseg.classifier import IGNORED, IdentityClassifier, identity_of_gaussians, load_conv
-from utils.errors import SceneError
+from utils.errors import UserError
 
 IDS = [0, 3, 7, 200]
 
@@ -58,7 +58,7 @@ def test_labels_are_ranks_of_the_ids(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("unknown", [5, 255, 256, -1])
 def test_an_unknown_id_is_named(unknown: int) -> None:
-    with pytest.raises(SceneError, match=f"id {unknown} "):
+    with pytest.raises(UserError, match=f"id {unknown} "):
         classifier().labels(torch.tensor([[0, unknown]]))
 
 
@@ -70,21 +70,21 @@ def test_the_ignored_id_has_no_row() -> None:
 
 
 def test_ids_beyond_the_classes_are_refused() -> None:
-    with pytest.raises(SceneError, match="--num_classes 201"):
+    with pytest.raises(UserError, match="--num_classes 201"):
         IdentityClassifier(torch.tensor(IDS), num_classes=200)
-    with pytest.raises(SceneError, match="no id"):
+    with pytest.raises(UserError, match="no id"):
         IdentityClassifier(torch.tensor([0]), num_classes=10, ignore_label=0)
-    with pytest.raises(SceneError, match="100 classes"):
+    with pytest.raises(UserError, match="100 classes"):
         classifier().load_full(torch.nn.Conv2d(16, 100, 1).state_dict())
 
 
 @pytest.mark.parametrize("content", [{"weight": torch.zeros(4, 16)}, {"bias": torch.zeros(4)}, [1], None])
 def test_other_files_are_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "classifier.pth"
-    with pytest.raises(SceneError, match="no classifier"):
+    with pytest.raises(UserError, match="no classifier"):
         load_conv(path)
     torch.save(content, path)
-    with pytest.raises(SceneError, match="not the state dict"):
+    with pytest.raises(UserError, match="not the state dict"):
         load_conv(path)
 
 

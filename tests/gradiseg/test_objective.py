@@ -16,7 +16,7 @@ from gradiseg.objective import Losses, Objective
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, step_randomly
-from utils.errors import SceneError
+from utils.errors import UserError
 
 IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
@@ -63,7 +63,7 @@ def evaluate(
 ) -> tuple[Losses, dict[str, Tensor], IdentityClassifier]:
     """The losses of one iteration, the render they come from and the classifier."""
     view, model, weights = view or camera(), trained(), classifier(opt.ignore_label)
-    package = render(view, model, None, torch.zeros(3))
+    package = render(view, model, bg_color=torch.zeros(3))
     torch.manual_seed(2)  # the sample of L_3d
     return Objective(opt, gradiseg, weights)(iteration, view, package, model), package, weights
 
@@ -167,7 +167,7 @@ def test_the_weights_multiply_their_terms() -> None:
 
 @pytest.mark.parametrize(("difference", "bounded"), [(0.02, False), (0.5, True)])
 def test_alpha_follows_the_colour_loss_up_to_twice_its_value(difference: float, bounded: bool) -> None:
-    pixels = render(camera(), trained(), None, torch.zeros(3))["render"].detach() + difference
+    pixels = render(camera(), trained(), bg_color=torch.zeros(3))["render"].detach() + difference
     view = camera(image=(255 * pixels.clamp(0, 1)).to(torch.uint8))
     constant, _, _ = evaluate(1, view=view)
     followed, package, _ = evaluate(
@@ -209,7 +209,7 @@ def test_views_keep_their_own_labels() -> None:
     model, weights = trained(), classifier()
     objective = Objective(OPT, GRADISEG, weights)
     views = [camera(uid=0), camera(uid=1), camera(uid=0)]
-    package = render(views[0], model, None, torch.zeros(3))
+    package = render(views[0], model, bg_color=torch.zeros(3))
     values = [objective(1, view, package, model).identity_2d for view in views]
     for value, view in zip(values, views, strict=True):
         assert value is not None
@@ -218,5 +218,5 @@ def test_views_keep_their_own_labels() -> None:
 
 
 def test_an_id_without_a_class_is_named() -> None:
-    with pytest.raises(SceneError, match="id 9 is none of the classifier's 3"):
+    with pytest.raises(UserError, match="id 9 is none of the classifier's 3"):
         evaluate(1, view=camera(ids=[0, 3, 9]))

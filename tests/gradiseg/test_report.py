@@ -12,7 +12,7 @@ from PIL import Image
 
 from gradiseg.evaluation.masks import write_mask
 from gradiseg.report import BACKGROUND, environment, load_run, page, painted, write_report
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import save_png
 
 PROMPTS = ("red <mug>", "duck")
@@ -167,7 +167,7 @@ def test_a_run_alone_on_a_scene_without_true_masks(runs: dict[str, Path], tmp_pa
 
 def test_a_missing_record_names_the_command_that_writes_it(runs: dict[str, Path], tmp_path: Path) -> None:
     (runs["baseline"] / "eval_lerf_mask.json").unlink()
-    with pytest.raises(SceneError, match=r"baseline.*eval_lerf_mask\.py"):
+    with pytest.raises(UserError, match=r"baseline.*eval_lerf_mask\.py"):
         write_report(runs, tmp_path / "out")
 
 

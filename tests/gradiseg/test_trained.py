@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arguments import ModelParams, PipelineParams, parse_with_run
+from arguments import DeviceParams, ModelParams, parse_with_run
 from gradiseg.evaluation.masks import DEFAULT_RULE, list_truth, predict_masks, read_mask
 from gradiseg.evaluation.metrics import mask_iou
 from gradiseg.trained import load_run
@@ -20,7 +20,7 @@ from tests.disc_scene import (
     write_run,
     write_scene,
 )
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def centroid(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,7 +42,7 @@ def test_predicted_masks_lie_on_the_silhouettes_whatever_the_training_resolution
     scene: Path, tmp_path: Path, resolution: int
 ) -> None:
     write_run(tmp_path / "run", scene, resolution)
-    (model, pipeline) = parse_with_run((ModelParams, PipelineParams), ["-m", str(tmp_path / "run")])
+    (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
     run = load_run(model, pipeline, quiet=True)
     truth = list_truth(scene / "test_mask", [camera.image_name for camera in run.test_cameras])
     ids = {prompt: [disc.identity] for prompt, disc in DISCS.items()}
@@ -61,7 +61,7 @@ def test_coverage_is_centred_on_the_projection_at_any_rendering_size(
     scene: Path, tmp_path: Path, scale: float
 ) -> None:
     write_run(tmp_path / "run", scene)
-    (model, pipeline) = parse_with_run((ModelParams, PipelineParams), ["-m", str(tmp_path / "run")])
+    (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
     run = load_run(model, pipeline, quiet=True)
     for camera in run.test_cameras:
         view = camera.at_resolution(round(scale * WIDTH), round(scale * HEIGHT))
@@ -73,9 +73,9 @@ def test_coverage_is_centred_on_the_projection_at_any_rendering_size(
 
 def test_the_latest_iteration_is_loaded_and_a_missing_one_is_named(scene: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "run", scene)
-    (model, pipeline) = parse_with_run((ModelParams, PipelineParams), ["-m", str(tmp_path / "run")])
+    (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
     run = load_run(model, pipeline, quiet=True)
     assert run.iteration == ITERATION
     assert [camera.image_name for camera in run.test_cameras] == list(TEST_VIEWS)
-    with pytest.raises(SceneError, match="iteration_7"):
+    with pytest.raises(UserError, match="iteration_7"):
         load_run(model, pipeline, 7, quiet=True)

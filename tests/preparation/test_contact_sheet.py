@@ -9,7 +9,7 @@ from PIL import Image
 from arguments import ModelParams
 from preparation.contact_sheet import TILE, draw_ids, label_places, object_tiles, view_tiles, write_sheet
 from preparation.doctor import Patient, examine
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -65,5 +65,5 @@ def test_files(patient: Patient, tmp_path: Path, suffix: str) -> None:
 
 
 def test_another_suffix_is_refused(patient: Patient, tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=r"\.html"):
+    with pytest.raises(UserError, match=r"\.html"):
         write_sheet(tmp_path / "sheet.pdf", patient, 2)

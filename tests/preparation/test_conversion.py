@@ -16,7 +16,7 @@ from preparation.sfm import SfmParams, photo_pairs
 from scene.colmap import read_model, read_observations
 from scene.dataset_readers import read_scene
 from tests.preparation.conftest import SIZE, VIEWS, camera
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.graphics import quaternion_to_matrix
 
 pytest.importorskip("pycolmap", reason="convert.py needs the extra [sfm]")
@@ -30,7 +30,7 @@ def converted(corner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(*arguments: object) -> str:
-    with pytest.raises(SceneError) as error:
+    with pytest.raises(UserError) as error:
         convert.main([*map(str, arguments), "--quiet"])
     return str(error.value)
 

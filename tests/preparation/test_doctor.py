@@ -14,7 +14,7 @@ from preparation.consistency import Sighting, agreement, find_switches, see
 from preparation.doctor import Finding, Patient, examine
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 VIEW = "frame_00010"
@@ -138,7 +138,7 @@ def test_reports_for_people_and_for_scripts(
     with pytest.raises(SystemExit) as status:
         check_scene.main([*command, "--quiet"])
     assert status.value.code == 1 and "sparse" in capsys.readouterr().out
-    with pytest.raises(SceneError, match="-s"):
+    with pytest.raises(UserError, match="-s"):
         check_scene.main([])
 
 

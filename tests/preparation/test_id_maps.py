@@ -12,7 +12,7 @@ from preparation import id_maps
 from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_id_map, write_masks
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 NAMES = ("v.1", "v.2", "sub/v.3")
 SHAPE = (12, 20)
@@ -95,7 +95,7 @@ def test_ids_of_few_views_are_dropped_and_counted(views: list[CameraInfo], tmp_p
 def test_masks_of_another_scene_are_refused(masks: Path, views: list[CameraInfo]) -> None:
     (masks / "v.1.png").rename(masks / "w.1.png")
     (masks / "v.2.png").rename(masks / "w.2.png")
-    with pytest.raises(SceneError, match=r"2 of its 3 masks.*another scene"):
+    with pytest.raises(UserError, match=r"2 of its 3 masks.*another scene"):
         find_masks(masks, views)
 
 
@@ -107,7 +107,7 @@ def test_a_view_without_a_mask_is_left_out(masks: Path, views: list[CameraInfo])
 @pytest.mark.parametrize("folder", ["absent", "empty"])
 def test_no_masks_at_all(tmp_path: Path, views: list[CameraInfo], folder: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SceneError, match="--masks takes a folder of id maps"):
+    with pytest.raises(UserError, match="--masks takes a folder of id maps"):
         find_masks(tmp_path / folder, views)
 
 
@@ -129,7 +129,7 @@ def test_a_bad_mask_is_named(masks: Path, views: list[CameraInfo], damage: str) 
         ).save(path)
         Image.new("RGB", (350, 200)).save(views[1].image_path)
     reason = {"cropped": "12x12, but", "picture": "69,999 ids"}.get(damage, "cannot be read as a mask")
-    with pytest.raises(SceneError, match=rf"v\.2\.png.*{reason}"):
+    with pytest.raises(UserError, match=rf"v\.2\.png.*{reason}"):
         take_census(find_masks(masks, views), views, quiet=True)
 
 
@@ -138,7 +138,7 @@ def test_more_ids_than_a_mask_holds(
 ) -> None:
     census = take_census(find_masks(masks, views), views, quiet=True)
     monkeypatch.setattr(id_maps, "MAX_IDS", 2)
-    with pytest.raises(SceneError, match="the masks hold 3 ids"):
+    with pytest.raises(UserError, match="the masks hold 3 ids"):
         number_objects(census, {name: s.ids for name, s in census.items()}, 1)
 
 
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_the_old_masks(
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     if when == "before":
         monkeypatch.setattr(id_maps, "BYTES_PER_PIXEL", 1e18)
-        error: type[Exception] = SceneError
+        error: type[Exception] = UserError
     else:
 
         def fail(*args: object, **kwargs: object) -> None:

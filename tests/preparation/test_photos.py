@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from preparation.photos import check_photos, copy_photos, list_photos
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def photo(width: int = 40, height: int = 30) -> Image.Image:
@@ -29,7 +29,7 @@ def test_photos_are_listed_in_order_of_name_and_other_files_ignored(tmp_path: Pa
 
 
 def test_two_photos_that_would_share_a_mask(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=r"a b\.jpg, a_b\.png"):
+    with pytest.raises(UserError, match=r"a b\.jpg, a_b\.png"):
         list_photos(folder_of(tmp_path, "a b.jpg", "a_b.png", "c.jpg"))
 
 
@@ -42,7 +42,7 @@ def test_all_broken_files_are_named_and_nothing_is_left(tmp_path: Path) -> None:
         lambda: copy_photos(source, names, tmp_path / "out", 0, quiet=True),
         lambda: check_photos(source, names, quiet=True),
     ):
-        with pytest.raises(SceneError) as error:
+        with pytest.raises(UserError) as error:
             work()
         assert "cut.png" in str(error.value) and "text.jpg" in str(error.value)
         assert "good.jpg" not in str(error.value)

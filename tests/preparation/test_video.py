@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from preparation.video import extract_frames, sharpness
-from utils.errors import SceneError
+from utils.errors import UserError
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="videos need the extra [video]")
 
@@ -59,6 +59,6 @@ def test_no_more_frames_than_there_are_and_none_larger_than_asked(video: Path, t
 def test_a_video_without_frames(video: Path, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "empty.mp4"
     path.write_bytes(video.read_bytes()[:200] if content is None else content)
-    with pytest.raises(SceneError, match=r"empty\.mp4"):
+    with pytest.raises(UserError, match=r"empty\.mp4"):
         extract_frames(path, tmp_path / "input", 3, 0, quiet=True)
     assert not (tmp_path / "input").exists()

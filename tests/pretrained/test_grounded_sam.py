@@ -8,7 +8,7 @@ import torch
 
 from pretrained.grounded_sam import GroundedSam
 from tests.tiny_models import write_detector, write_segmenter
-from utils.errors import SceneError
+from utils.errors import UserError
 
 pytest.importorskip("transformers")
 CPU = torch.device("cpu")
@@ -96,8 +96,8 @@ def test_missing_weights_say_what_to_fetch_and_where_to_put_it(
 ) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        SceneError, match=r"hf download IDEA-Research/.* --detector models/grounding-dino-base"
+        UserError, match=r"hf download IDEA-Research/.* --detector models/grounding-dino-base"
     ):
         GroundedSam(str(tmp_path / "empty"), folders[1], 0.3, CPU)
-    with pytest.raises(SceneError, match=r"hf download facebook/sam-.* --segmenter models/sam-vit-huge"):
+    with pytest.raises(UserError, match=r"hf download facebook/sam-.* --segmenter models/sam-vit-huge"):
         GroundedSam(folders[0], str(tmp_path / "nothing"), 0.3, CPU)

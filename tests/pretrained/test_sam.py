@@ -15,7 +15,7 @@ from pretrained.sam import automatic_masks, distinct, load_sam, model_input, pai
 from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
 from tests.tiny_models import SAM_EDGE, write_segmenter, write_tracker
-from utils.errors import SceneError
+from utils.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_small_masks_lie_on_large_ones() -> None:
 
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
 def test_missing_weights_say_what_to_fetch(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=f"hf download {sam.HUB[kind]}"):
+    with pytest.raises(UserError, match=f"hf download {sam.HUB[kind]}"):
         load_sam(kind, str(tmp_path / "absent"), CPU)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from arguments import ModelParams
 from scene import Scene, checks
 from scene.colmap import ColmapModel, write_model
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def load(folder: Path, **options: object) -> Scene:
@@ -19,7 +19,7 @@ def load(folder: Path, **options: object) -> Scene:
 
 
 def refusal(folder: Path, **options: object) -> str:
-    with pytest.raises(SceneError) as error:
+    with pytest.raises(UserError) as error:
         load(folder, **options)
     return str(error.value)
 
@@ -139,11 +139,11 @@ def test_a_folder_with_another_run_is_refused_unless_told(tmp_path: Path) -> Non
     checks.check_output_folder(run)
     (run / "point_cloud" / "iteration_7").mkdir(parents=True)
     (run / "notes.txt").write_text("mine")
-    with pytest.raises(SceneError, match=r"--overwrite.*--resume"):
+    with pytest.raises(UserError, match=r"--overwrite.*--resume"):
         checks.check_output_folder(run)
     checks.check_output_folder(run, resume=True)
     checks.check_output_folder(run, overwrite=True)
-    with pytest.raises(SceneError, match="exclude"):
+    with pytest.raises(UserError, match="exclude"):
         checks.check_output_folder(run, overwrite=True, resume=True)
     checks.clear_output_folder(run)
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
@@ -152,11 +152,11 @@ def test_a_folder_with_another_run_is_refused_unless_told(tmp_path: Path) -> Non
 
 def test_an_output_path_that_cannot_hold_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SceneError, match="not a folder"):
+    with pytest.raises(UserError, match="not a folder"):
         checks.check_output_folder(tmp_path / "file")
-    with pytest.raises(SceneError, match="-m"):
+    with pytest.raises(UserError, match="-m"):
         checks.check_output_folder("")
     usage = SimpleNamespace(free=2**20)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(SceneError, match="1 MB free"):
+    with pytest.raises(UserError, match="1 MB free"):
         checks.check_output_folder(tmp_path / "new" / "run")

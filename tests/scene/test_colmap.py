@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scene.colmap import ColmapCamera, ColmapImage, ColmapModel, read_model, write_model
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo" / "sparse" / "0"
 
@@ -65,10 +65,10 @@ def test_truncated_files_are_named(tmp_path: Path, part: str) -> None:
     write_model(tmp_path, small_model())
     path = tmp_path / f"{part}.bin"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(SceneError, match=f"{part}.bin"):
+    with pytest.raises(UserError, match=f"{part}.bin"):
         read_model(tmp_path)
     path.unlink()
-    with pytest.raises(SceneError, match=part):
+    with pytest.raises(UserError, match=part):
         read_model(tmp_path)
 
 
@@ -81,12 +81,12 @@ def test_distorted_cameras_are_refused_with_the_remedy(tmp_path: Path, text: boo
         content = bytearray((tmp_path / "cameras.bin").read_bytes())
         content[12] = 4  # OPENCV
         (tmp_path / "cameras.bin").write_bytes(content)
-    with pytest.raises(SceneError, match=r"cameras\.(bin|txt).*image_undistorter"):
+    with pytest.raises(UserError, match=r"cameras\.(bin|txt).*image_undistorter"):
         read_model(tmp_path)
 
 
 def test_an_image_of_an_unknown_camera_is_named(tmp_path: Path) -> None:
     model = small_model()
     write_model(tmp_path, ColmapModel({9: model.cameras[3]}, model.images, model.points, model.colors))
-    with pytest.raises(SceneError, match="camera 3"):
+    with pytest.raises(UserError, match="camera 3"):
         read_model(tmp_path)

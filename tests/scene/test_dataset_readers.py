@@ -10,7 +10,7 @@ from PIL import Image
 from arguments import ModelParams
 from scene.colmap import read_model, write_model
 from scene.dataset_readers import read_scene
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -119,5 +119,5 @@ def test_a_malformed_transforms_file_is_named(tmp_path: Path) -> None:
         '{"camera_angle_x": 1, "frames": [{"file_path": "a", "transform_matrix": [1]}]}',
     ):
         (folder / "transforms_train.json").write_text(content)
-        with pytest.raises(SceneError, match=r"transforms_train\.json"):
+        with pytest.raises(UserError, match=r"transforms_train\.json"):
             read_scene(ModelParams(source_path=str(folder)))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from scene.cameras import resize_image
 from scene.masks import read_id_map, resize_id_map
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def random_ids(height: int, width: int, count: int) -> np.ndarray:
@@ -64,9 +64,9 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     Image.fromarray(random_ids(60, 50, 256).astype(np.uint8)).save(path)
     for content in (path.read_bytes()[:900], b"no image", b""):
         path.write_bytes(content)
-        with pytest.raises(SceneError, match=r"broken\.png"):
+        with pytest.raises(UserError, match=r"broken\.png"):
             read_id_map(path)
-    with pytest.raises(SceneError, match=r"absent\.png"):
+    with pytest.raises(UserError, match=r"absent\.png"):
         read_id_map(tmp_path / "absent.png")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scene.ply import export_3dgs_ply, read_ply, read_point_cloud, write_ply, write_point_cloud
-from utils.errors import SceneError
+from utils.errors import UserError
 
 CONTRACT = (
     ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
@@ -77,14 +77,14 @@ def test_a_3dgs_file_has_zero_identity_and_says_so(tmp_path: Path, caplog: pytes
 def test_files_that_are_no_model_are_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.ply"
     write_point_cloud(path, np.zeros((3, 3)), np.zeros((3, 3)))
-    with pytest.raises(SceneError, match=r"bad\.ply.*f_dc_0"):
+    with pytest.raises(UserError, match=r"bad\.ply.*f_dc_0"):
         read_ply(path)
     write_ply(path, model())
     for content in (path.read_bytes()[:-50], b"ply\nnonsense", b""):
         path.write_bytes(content)
-        with pytest.raises(SceneError, match=r"bad\.ply"):
+        with pytest.raises(UserError, match=r"bad\.ply"):
             read_ply(path)
-    with pytest.raises(SceneError, match=r"absent\.ply"):
+    with pytest.raises(UserError, match=r"absent\.ply"):
         read_ply(tmp_path / "absent.ply")
 
 

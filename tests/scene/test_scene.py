@@ -11,7 +11,7 @@ import pytest
 from arguments import ModelParams
 from scene import Scene
 from scene.ply import read_point_cloud
-from utils.errors import SceneError
+from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -76,7 +76,7 @@ def test_saved_models_are_found_again(tmp_path: Path) -> None:
     loaded = demo(tmp_path, model, load_iteration=-1)
     assert loaded.loaded_iter == 3000 and model.calls == [("load", path)]
     assert demo(tmp_path, model, load_iteration=900).loaded_iter == 900
-    with pytest.raises(SceneError, match="iteration_N"):
+    with pytest.raises(UserError, match="iteration_N"):
         demo(tmp_path / "other", model, load_iteration=-1)
 
 

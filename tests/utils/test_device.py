@@ -10,7 +10,7 @@ import torch
 
 from utils import device
 from utils.device import select_device
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_auto_says_why_it_takes_the_cpu(caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.usefixtures("unusable_gpu")
 def test_cuda_is_refused_with_the_reason_and_cpu_asks_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(SceneError, match="--device cuda: there is no driver"):
+    with pytest.raises(UserError, match="--device cuda: there is no driver"):
         select_device("cuda")
     with caplog.at_level(logging.INFO, "gradiseg"):
         assert select_device("cpu") == torch.device("cpu")
@@ -53,7 +53,7 @@ def test_a_foreign_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     foreign = types.ModuleType(package)
     foreign.__file__ = f"/opt/other/{package}/__init__.py"
     monkeypatch.setitem(sys.modules, package, foreign)
-    with pytest.raises(SceneError, match=f"/opt/other/{package}"):
+    with pytest.raises(UserError, match=f"/opt/other/{package}"):
         select_device("cpu")
 
 

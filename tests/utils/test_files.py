@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.files import atomic_folder, atomic_write, latest_iteration
 
 
@@ -48,5 +48,5 @@ def test_the_latest_iteration_is_the_largest_number_that_holds_something(tmp_pat
         (tmp_path / name / "point_cloud.ply").touch()
     (tmp_path / "iteration_40000").mkdir()  # a save that was cut off
     assert latest_iteration(tmp_path) == 30000
-    with pytest.raises(SceneError, match="absent"):
+    with pytest.raises(UserError, match="absent"):
         latest_iteration(tmp_path / "absent")

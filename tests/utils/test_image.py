@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import colorize_ids, fit_pca, id_palette, pca_colors, psnr, read_image, save_png, to_uint8
 
 
@@ -35,7 +35,7 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     save_png(path, noise(3, 40, 40))
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(SceneError, match=r"cut\.png"):
+    with pytest.raises(UserError, match=r"cut\.png"):
         read_image(path)
 
 

@@ -8,7 +8,7 @@ from arguments import EditParams
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.editing.selection import HullRule
 from scene.gaussian_model import GaussianModel, parameter_shapes
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def make_model(ids: torch.Tensor) -> tuple[GaussianModel, nn.Conv2d]:
@@ -66,7 +66,7 @@ def test_every_tensor_follows_and_other_rows_keep_their_bits() -> None:
 )
 def test_errors_list_the_ids_that_occur(edit: EditParams, words: str) -> None:
     model, classifier = make_model(IDS)
-    with pytest.raises(SceneError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         edit_objects(model, classifier, edit)
     assert "0 (15), 1 (15), 2 (15), 3 (15)" in str(caught.value)
     assert model.num_gaussians == 60
@@ -74,5 +74,5 @@ def test_errors_list_the_ids_that_occur(edit: EditParams, words: str) -> None:
 
 def test_an_empty_scene_is_refused() -> None:
     model, classifier = make_model(IDS)
-    with pytest.raises(SceneError, match="nothing would be left"):
+    with pytest.raises(UserError, match="nothing would be left"):
         edit_objects(model, classifier, EditParams(select_obj_id=[0, 1, 2, 3]))

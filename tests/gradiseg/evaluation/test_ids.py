@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gradiseg.evaluation.ids import Overlap, best_ids, ids_from_training_masks, read_ids
-from utils.errors import SceneError
+from utils.errors import UserError
 
 
 def random_views(seed: int, count: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -70,5 +70,5 @@ def test_ids_are_read_alone_or_under_a_key(tmp_path: Path, wrapper: str | None) 
 def test_other_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "ids.json"
     path.write_text(text)
-    with pytest.raises(SceneError, match=r"ids\.json"):
+    with pytest.raises(UserError, match=r"ids\.json"):
         read_ids(path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradiseg.evaluation.images import image_metrics, score_run
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import save_png
 
 
@@ -45,9 +45,9 @@ def test_the_latest_iteration_counts_as_a_number_and_training_views_stand_in(tmp
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=r"render\.py"):
+    with pytest.raises(UserError, match=r"render\.py"):
         score_run(tmp_path, image_metrics(None))
     write_pictures(tmp_path / "test" / "ours_30", 4)
     (tmp_path / "test" / "ours_30" / "gt" / "00001.png").unlink()
-    with pytest.raises(SceneError, match=r"gt/00001\.png"):
+    with pytest.raises(UserError, match=r"gt/00001\.png"):
         score_run(tmp_path, image_metrics(None))

@@ -24,7 +24,7 @@ from gradiseg.evaluation.masks import (
 )
 from gradiseg.evaluation.metrics import BoolArray, score_mask
 from scene.cameras import Camera
-from utils.errors import SceneError
+from utils.errors import UserError
 
 HEIGHT, WIDTH = 12, 16
 
@@ -164,14 +164,14 @@ def test_numbers_count_views_in_name_order_unless_all_are_names(tmp_path: Path) 
 
 
 def test_folders_that_are_no_view_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match="test_mask"):
+    with pytest.raises(UserError, match="test_mask"):
         list_truth(tmp_path / "test_mask", ["a"])
     write_truth(tmp_path, ["0", "1"])
-    with pytest.raises(SceneError, match="train_split"):
+    with pytest.raises(UserError, match="train_split"):
         list_truth(tmp_path, ["a"])
 
 
 def test_an_id_the_classifier_lacks_is_refused(tmp_path: Path) -> None:
     truth = write_truth(tmp_path, ["0"])
-    with pytest.raises(SceneError, match=r"red mug.*id 5"):
+    with pytest.raises(UserError, match=r"red mug.*id 5"):
         predict_masks([], truth, render_identity, one_hot_classifier(), {"red mug": [5]})

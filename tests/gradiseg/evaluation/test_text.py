@@ -25,7 +25,7 @@ from tests.disc_scene import (
     write_scene,
 )
 from tests.tiny_models import write_detector, write_segmenter
-from utils.errors import SceneError
+from utils.errors import UserError
 from utils.image import read_image
 
 TEXT = "red disc; blue disc"
@@ -77,9 +77,9 @@ def test_prompts_come_from_the_command_line_the_table_or_the_true_masks(tmp_path
     assert prompts_of("*", tmp_path / "ramen") == table["ramen"]
     write_mask(tmp_path / "my ramen" / "test_mask" / "0" / "egg.png", np.ones((2, 2), bool))
     assert prompts_of("*", tmp_path / "my ramen") == ["egg"]  # the folder's whole name counts
-    with pytest.raises(SceneError, match="Give them"):
+    with pytest.raises(UserError, match="Give them"):
         prompts_of("*", tmp_path / "other")
-    with pytest.raises(SceneError, match="slashes"):
+    with pytest.raises(UserError, match="slashes"):
         prompts_of("salt/pepper", tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_marks_of_another_size_are_aligned_by_pixel_centres(tmp_path: Path) -> N
     write_mask(tmp_path / "cup.png", mark)
     smaller = marks_from_folder(tmp_path)(np.zeros((5, 6, 3), np.uint8), ["cup"])["cup"]
     assert np.array_equal(smaller.repeat(2, 0).repeat(2, 1), mark)
-    with pytest.raises(SceneError, match=r"bowl\.png"):
+    with pytest.raises(UserError, match=r"bowl\.png"):
         marks_from_folder(tmp_path)(np.zeros((5, 6, 3), np.uint8), ["bowl"])
 
 
@@ -163,7 +163,7 @@ def test_evaluation_by_words_scores_as_by_the_same_ids(run: Path, marks: Path, t
 
 
 def test_words_and_other_sources_of_ids_exclude_each_other(run: Path) -> None:
-    with pytest.raises(SceneError, match="--text"):
+    with pytest.raises(UserError, match="--text"):
         eval_lerf_mask.main(["-m", str(run), "--text", "--ids", "my.json"])
 
 

@@ -16,7 +16,7 @@ from gradiseg.evaluation.views import (
     write_views,
 )
 from scene.cameras import Camera
-from utils.errors import SceneError
+from utils.errors import UserError
 
 HEIGHT, WIDTH = 10, 14
 
@@ -80,5 +80,5 @@ def test_ids_survive_their_file(tmp_path: Path, largest: int) -> None:
 
 def test_a_video_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SceneError, match="pip install"):
+    with pytest.raises(UserError, match="pip install"):
         require_video()
