@@ -13,7 +13,15 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in (ROOT / "submodules").glob("*/pyproject.toml"))
-PYTHON_PACKAGES = ["arguments", "gaussian_renderer", "gradiseg", "preparation", "scene", "utils", "pretrained"]
+PYTHON_PACKAGES = (
+    "arguments",
+    "gaussian_renderer",
+    "gradiseg",
+    "preparation",
+    "pretrained",
+    "scene",
+    "utils",
+)
 
 
 def project(folder: Path) -> dict:
