@@ -23,7 +23,7 @@ from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_
 from scene.cameras import Camera
 from scene.masks import resize_id_map
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.image import image_size, open_image, write_png
 
 # The rule is worth as much as a method (seven points of mIoU on noisy masks), so all three are reported.
 RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argmax": None}
@@ -95,18 +95,13 @@ def read_mask(path: Path) -> BoolArray:
     Raises:
         UserError: the file is no readable picture.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) > MASK_THRESHOLD
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
+    with open_image(path, "a mask") as file:
+        return np.asarray(file.convert("L")) > MASK_THRESHOLD
 
 
 def write_mask(path: Path, mask: BoolArray) -> None:
     """Writes a mask (H, W) as a 0/255 PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+    write_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
 
 
 @torch.no_grad()
@@ -215,8 +210,7 @@ def _rendered(
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
-        with Image.open(files[0].path) as image:
-            width, height = image.size
+        width, height = image_size(files[0].path)
         features = render_identity(cameras[view])  # (16, h, w)
         if features.shape[1:] != (height, width):
             features = interpolate(features[None], (height, width), mode="bilinear", antialias=True)[0]
