@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,12 @@ def test_floors_agree_between_the_packages_and_the_program() -> None:
 
 
 def test_conda_brings_the_cmake_that_the_packages_need() -> None:
-    lists = [(folder / "CMakeLists.txt").read_text(encoding="utf-8") for folder in PACKAGES]
-    needed = {re.search(r"cmake_minimum_required\(VERSION ([\d.]+)\)", text)[1] for text in lists}
-    given = re.search(r"cmake>=([\d.]+)", (ROOT / "environment.yml").read_text(encoding="utf-8"))
-    assert needed == {given[1]}
+    def versions(path: Path, pattern: str) -> set[str]:
+        return set(re.findall(pattern, path.read_text(encoding="utf-8")))
+
+    lists = [folder / "CMakeLists.txt" for folder in PACKAGES]
+    needed = {*chain(*(versions(path, r"cmake_minimum_required\(VERSION ([\d.]+)\)") for path in lists))}
+    assert len(needed) == 1 and needed == versions(ROOT / "environment.yml", r"cmake>=([\d.]+)")
 
 
 def test_every_package_says_that_it_has_types() -> None:
