@@ -86,7 +86,7 @@ def settings_of(
 def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
     """What each Gaussian adds to a view, weighed by maps (L,H,W): sum over pixels of alpha T map, (N,L).
 
-    With masks as maps: by how much it shows in each of them. Rendering is linear in the encodings, so that these
+    With masks as maps: by how much it shows in each. Rendering is linear in the encodings, so that these
     sums are the gradient of rendered encodings; exact, and one pass for up to 64 maps.
     """
     parts = []
