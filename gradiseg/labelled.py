@@ -1,7 +1,7 @@
 """A labelled model: Gaussians, the object that each belongs to, and what tells objects apart in pictures.
 
-What selects Gaussians reads one, what edits them makes another from it. Tensors are never changed in place, so that
-the states of an undo stack share what they have in common.
+What selects Gaussians reads one, what edits them makes another from it. Tensors are never changed in place,
+so that the states of an undo stack share what they have in common.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,9 @@ from scene.gaussian_model import GaussianModel
 class LabelledModel:
     """Gaussians with ids.
 
-    params: tensors as in `GaussianModel.params`, N rows, detached.
-    ids: (N,) int64, the object that each Gaussian belongs to; 0 = none.
-    weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects apart in rendered identity maps.
-    names: what ids are called.
+    params: tensors as in `GaussianModel.params`, N rows, detached. ids: (N,) int64, the object that each
+    Gaussian belongs to; 0 = none. weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects
+    apart in rendered identity maps. names: what ids are called.
     """
 
     params: Mapping[str, Tensor]
@@ -72,7 +71,9 @@ class LabelledModel:
 
     def classifier(self) -> nn.Conv2d:
         """The classifier as a frozen 1x1 convolution."""
-        conv = nn.utils.skip_init(nn.Conv2d, self.weight.shape[1], self.num_classes, 1, device=self.ids.device)
+        conv = nn.utils.skip_init(
+            nn.Conv2d, self.weight.shape[1], self.num_classes, 1, device=self.ids.device
+        )
         conv.load_state_dict({"weight": self.weight[:, :, None, None], "bias": self.bias})
         return conv.requires_grad_(False).eval()
 

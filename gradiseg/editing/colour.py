@@ -1,7 +1,7 @@
 """Recolouring: affine maps of RGB, which are exact for every viewing direction.
 
-A colour is 1/2 + sum_k c_k Y_k(d) (before the renderer's clamp at 0), so that M applied to every coefficient, and an
-offset to the constant one, maps it by M everywhere.
+A colour is 1/2 + sum_k c_k Y_k(d) (before the renderer's clamp at 0), so that M applied to every coefficient,
+and an offset to the constant one, maps it by M everywhere.
 """
 
 import math
@@ -24,13 +24,16 @@ def hue_matrix(degrees: float) -> Tensor:
 
 
 def saturation_matrix(factor: float) -> Tensor:
-    """Matrix (3, 3) that brings colours to the grey of their luminance (0), leaves them (1) or overdraws them."""
+    """Matrix (3, 3) that brings colours to the grey of their luminance (0), leaves them (1) or overdraws
+    them.
+    """
     grey = torch.tensor(LUMINANCE, dtype=torch.float64).expand(3, 3)
     return factor * torch.eye(3, dtype=torch.float64) + (1 - factor) * grey
 
 
 def tint_matrix(colour: Tensor, params: Mapping[str, Tensor], strength: float) -> Tensor:
-    """Matrix (3, 3) that gives the Gaussians a `colour` (3,) in [0,1], light and shade kept, by a share `strength`.
+    """Matrix (3, 3) that gives the Gaussians a `colour` (3,) in [0,1], light and shade kept, by a share
+    `strength`.
 
     A colour becomes `colour` times its luminance over the mean luminance of all, weighted by opacity.
     """

@@ -1,7 +1,8 @@
 """Colours under rotation: how SH coefficients change when an object turns.
 
-A Gaussian shows the colour f(d) = 1/2 + sum_k c_k Y_k(d) in direction d. Turned by R it shows f(R^-1 d). Every band
-of the harmonics (1, 3, 5, 7 of them) is mapped to itself, by a matrix that the values at a few directions determine.
+A Gaussian shows the colour f(d) = 1/2 + sum_k c_k Y_k(d) in direction d. Turned by R it shows f(R^-1 d).
+Every band of the harmonics (1, 3, 5, 7 of them) is mapped to itself, by a matrix that the values at a few
+directions determine.
 """
 
 import numpy as np
@@ -22,7 +23,9 @@ def _directions() -> Tensor:
 
 
 def rotate_harmonics(rest: Tensor, rotation: Tensor) -> Tensor:
-    """Coefficients (N, K, 3) above the constant one, K = 0, 3, 8 or 15, of what is turned by `rotation` (3, 3)."""
+    """Coefficients (N, K, 3) above the constant one, K = 0, 3, 8 or 15, of what is turned by `rotation` (3,
+    3).
+    """
     degree = round((rest.shape[1] + 1) ** 0.5) - 1
     here = _directions()
     before = sh_basis(degree, here @ rotation.to(here))  # rows are R^-1 d
@@ -30,7 +33,9 @@ def rotate_harmonics(rest: Tensor, rotation: Tensor) -> Tensor:
     turned, start = [], 0
     for band in range(1, degree + 1):
         columns = slice(band**2, band**2 + 2 * band + 1)
-        matrix = torch.linalg.lstsq(after[:, columns], before[:, columns]).solution  # (2 band + 1, 2 band + 1)
+        matrix = torch.linalg.lstsq(
+            after[:, columns], before[:, columns]
+        ).solution  # (2 band + 1, 2 band + 1)
         part = rest[:, start : start + 2 * band + 1].double()
         turned.append(torch.einsum("ij,njc->nic", matrix.to(part.device), part))
         start += 2 * band + 1

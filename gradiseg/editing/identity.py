@@ -1,7 +1,9 @@
-"""Identities of what an edit makes: encodings and classifier rows, so that rendered masks of an edited model stay right.
+"""Identities of what an edit makes: encodings and classifier rows, so that rendered masks of an edited model
+stay right.
 
-A pixel's encoding is a mean of the encodings along its ray, and the classifier is linear in it. So a new object needs
-an encoding that the classifier tells from every other, and from mixtures with them at half and half.
+A pixel's encoding is a mean of the encodings along its ray, and the classifier is linear in it. So a new
+object needs an encoding that the classifier tells from every other, and from mixtures with them at half and
+half.
 """
 
 import torch
@@ -18,9 +20,9 @@ SAMPLE = 100_000  # Gaussians that are looked at
 def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
     """Encoding (16,), classifier row (16,) and bias of an object that is none of the model's.
 
-    Along the direction u in which encodings vary least lies the new one, far out. Its row is s u; s and the bias give
-    the margin by which it wins at its own encoding, and loses by on average at the others': the margin that trained
-    ids have, so that it wins where its Gaussians hold more than half of a pixel.
+    Along the direction u in which encodings vary least lies the new one, far out. Its row is s u; s and the
+    bias give the margin by which it wins at its own encoding, and loses by on average at the others': the
+    margin that trained ids have, so that it wins where its Gaussians hold more than half of a pixel.
     """
     if not model.count:
         raise ValueError("a model without Gaussians has no identities to tell a new one from")
@@ -45,7 +47,9 @@ def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def usual_encoding(model: LabelledModel, id: int) -> Tensor | None:
-    """Mean encoding (16,) of the Gaussians of an id, None where it has none or the classifier takes it for another."""
+    """Mean encoding (16,) of the Gaussians of an id, None where it has none or the classifier takes it for
+    another.
+    """
     own = model.ids == id
     if not own.any() or id >= model.num_classes:
         return None

@@ -46,14 +46,15 @@ def box_of(points: Tensor) -> Box:
 
 
 def up_of(cameras: Iterable[Camera]) -> Tensor:
-    """Unit vector (3,) that points up in the scene, if photographs were taken upright: the mean of the cameras' up.
+    """Unit vector (3,) that points up in the scene, if photographs were taken upright: the mean of the
+    cameras' up.
 
     Raises: UserError where there is no camera, or their ups cancel out.
     """
     ups = [-torch.from_numpy(camera.R[:, 1]).double() for camera in cameras]  # image y points down
     mean = torch.stack(ups).mean(0) if ups else torch.zeros(3, dtype=torch.float64)
     if mean.norm() < 0.1:
-        raise UserError("up: the cameras do not tell which way is up. Give it: \"up\": [x, y, z].")
+        raise UserError('up: the cameras do not tell which way is up. Give it: "up": [x, y, z].')
     return mean / mean.norm()
 
 

@@ -20,16 +20,16 @@ from functools import reduce
 from typing import Any
 
 import torch
+from gradiseg.selection.hull import inside_hull
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
 from gradiseg.selection import in_view, neighbours
-from gradiseg.selection.hull import inside_hull
 from scene.cameras import Camera
 from utils.errors import UserError
 
 Expression = int | str | Sequence[Any] | Mapping[str, Any]
-FORMS = "an id, a name, a list of them, or an object such as {\"click\": [x, y], \"view\": name}"
+FORMS = 'an id, a name, a list of them, or an object such as {"click": [x, y], "view": name}'
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class Chooser:
         allowed, read = readers[kinds[0]]
         unknown = set(expression) - allowed - {kinds[0]}
         if unknown:
-            raise UserError(f"{self.where}: {kinds[0]} has no {sorted(unknown)[0]!r}. It takes {sorted(allowed)}.")
+            raise UserError(
+                f"{self.where}: {kinds[0]} has no {sorted(unknown)[0]!r}. It takes {sorted(allowed)}."
+            )
         return read(expression)
 
     def _view(self, expression: Mapping[str, Any]) -> Camera:
@@ -143,7 +145,7 @@ class Chooser:
     def _hull(self, expression: Mapping[str, Any]) -> Tensor:
         rule = expression["hull"]
         if rule not in ("spare", "all"):
-            raise UserError(f"{self.where}: hull must be \"spare\" or \"all\", not {rule!r}.")
+            raise UserError(f'{self.where}: hull must be "spare" or "all", not {rule!r}.')
         chosen = self(expression.get("of"))  # type: ignore[arg-type]
         inside = inside_hull(self.model.params["xyz"], chosen)
         if inside is None:  # flat: there is nothing inside

@@ -22,7 +22,9 @@ def id_at(model: LabelledModel, camera: Camera, x: float, y: float) -> int:
     """
     column, row = int(x), int(y)
     if not (0 <= column < camera.image_width and 0 <= row < camera.image_height):
-        raise ValueError(f"({x:g}, {y:g}) is outside of a picture of {camera.image_width}x{camera.image_height}")
+        raise ValueError(
+            f"({x:g}, {y:g}) is outside of a picture of {camera.image_width}x{camera.image_height}"
+        )
     encoding = render(camera, model.model())["render_object"][:, row, column]  # (16,)
     return int((model.weight @ encoding + model.bias).argmax())
 
@@ -35,7 +37,9 @@ def polygon(camera: Camera, corners: Sequence[tuple[float, float]]) -> Tensor:
 
 
 def shown_in(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
-    """Gaussians (N,) bool that add more of their light inside of `region` (H, W) bool than outside: the surface."""
+    """Gaussians (N,) bool that add more of their light inside of `region` (H, W) bool than outside: the
+    surface.
+    """
     shares = contributions(camera, model.model(), torch.stack([region, torch.ones_like(region)]))  # (N, 2)
     return (shares[:, 1] > 0) & (shares[:, 0] > SHOWN_SHARE * shares[:, 1])
 
@@ -50,5 +54,7 @@ def behind(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
     row = (camera.fy * view[:, 1] / depth + camera.cy).floor().long()
     inside = (view[:, 2] > 0) & (column >= 0) & (column < camera.image_width)
     inside &= (row >= 0) & (row < camera.image_height)
-    pixels = region.to(points.device)[row.clamp(0, camera.image_height - 1), column.clamp(0, camera.image_width - 1)]
+    pixels = region.to(points.device)[
+        row.clamp(0, camera.image_height - 1), column.clamp(0, camera.image_width - 1)
+    ]
     return inside & pixels

@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 def grow(points: Tensor, chosen: Tensor, radius: float) -> Tensor:
-    """The selection (N,) bool, and every Gaussian whose centre (N, 3) lies within `radius` (scene units) of it."""
+    """The selection (N,) bool, and every Gaussian whose centre (N, 3) lies within `radius` (scene units) of
+    it.
+    """
     return chosen | _near(points, chosen, radius)
 
 
@@ -21,5 +23,7 @@ def _near(points: Tensor, others: Tensor, radius: float) -> Tensor:
     positions = points.detach().cpu().double().numpy()
     if not bool(others.any()):
         return torch.zeros_like(others)
-    distance, _ = cKDTree(positions[others.cpu().numpy()]).query(positions, distance_upper_bound=radius * (1 + 1e-12))
+    distance, _ = cKDTree(positions[others.cpu().numpy()]).query(
+        positions, distance_upper_bound=radius * (1 + 1e-12)
+    )
     return torch.from_numpy(np.isfinite(distance) & (distance <= radius)).to(others.device)
