@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from scene.cameras import Camera
-from scene.dataset_readers import BasicPointCloud
 from scene.gaussian_model import GaussianModel
+from scene.views import BasicPointCloud
 from tests.disc_scene import (
     CLASSES,
     CX,
