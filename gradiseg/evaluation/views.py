@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gradiseg.evaluation.masks import IdentityRenderer, identity_probabilities
+from gradiseg.classifier import identify, map_encodings
+from gradiseg.evaluation.masks import IdentityRenderer
 from scene.cameras import Camera
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -53,7 +54,7 @@ def view_pictures(
 ) -> dict[str, Tensor]:
     """All pictures of one view by folder: uint8 (3, H, W); `objects_id` is int64 (H, W)."""
     features = drawn["render_object"]
-    ids = identity_probabilities(features, classifier, [])[1]
+    ids = identify(map_encodings(features), classifier)
     pictures = {
         "renders": to_uint8(drawn["render"]),
         "gt": to_uint8(camera.original_image),
