@@ -129,9 +129,7 @@ class Transform(Operation):
     select: Expression = field("selection", "what moves")
     degrees: float = field("number", "angle of the turn", 0.0)
     axis: list[float] = field("direction", "of the turn", [0.0, 0.0, 1.0])
-    pivot: list[float] | None = field(
-        "vector", "fixed point of turn and scale; default: the middle of its box", None
-    )
+    pivot: list[float] | None = field("vector", "fixed point of both; default: the middle of its box", None)
     scale: float = field("positive", "of sizes and distances from the pivot", 1.0)
     translation: list[float] = field("vector", "in the scene's units", [0.0, 0.0, 0.0])
 
@@ -148,7 +146,7 @@ class Transform(Operation):
 def added(
     model: LabelledModel, params: Mapping[str, Tensor], id: int | None, name: str | None, where: str
 ) -> LabelledModel:
-    """The model followed by Gaussians that belong to a new id, which is free and by default the smallest such."""
+    """The model followed by Gaussians of a new id, by default the smallest that is free."""
     id = model.free_id() if id is None else id
     if id in model.counts():
         raise UserError(f"{where}: id {id} is taken. Leave it out, or choose {model.free_id()}.")
@@ -197,7 +195,7 @@ class Swap(Operation):
 
 @dataclass(frozen=True)
 class Insert(Transform):
-    """An object of a file that `extract` or another tool wrote, with a new id, placed as the file has it and moved."""
+    """An object of a file, with a new id, placed as the file has it and moved."""
 
     select: Expression = field("selection", "not used", {"all": True})
     source: str = field("text", "PLY file, or the folder of one", "")

@@ -1,15 +1,15 @@
 """A selection as data: what a recipe or a flag says, and the Gaussians that it means.
 
-| expression | the Gaussians |
-|---|---|
-| `4`, `"red mug"`, `{"id": 4}` | of an id, or of an id by its name |
-| `[4, "red mug", ...]`, `{"union": [...]}` | of any of them |
-| `{"click": [x, y], "view": "name"}` | of the id that shows at a pixel of a view |
-| `{"box": [left, top, right, bottom], "view": ...}`, `{"lasso": [[x, y], ...], "view": ...}` | that show in a region of a view; with `"through": true` whatever lies behind it, too |
-| `{"all": true}` | all |
-| `{"intersection": [...]}`, `{"difference": [from, what, ...]}`, `{"not": ...}` | |
-| `{"grow": radius, "of": ...}`, `{"shrink": radius, "of": ...}` | with, or away from, neighbours within a radius in scene units |
-| `{"hull": "spare", "of": ...}` | and what lies in its convex hull; `"spare"` leaves other objects alone, `"all"` does not |
+- `4`, `"red mug"`, `{"id": 4}`: of an id, or of an id by its name
+- `[4, "red mug"]`, `{"union": [...]}`: of any of them; `{"intersection": [...]}`,
+  `{"difference": [from, what, ...]}`, `{"not": ...}`, `{"all": true}`
+- `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
+- `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
+  a region of a view; with `"through": true` whatever lies behind it, too
+- `{"grow": radius, "of": ...}`, `{"shrink": radius, "of": ...}`: with, or away from, neighbours within a
+  radius in scene units
+- `{"hull": "spare", "of": ...}`: and what lies in its convex hull; `"spare"` leaves other objects alone,
+  `"all"` does not
 
 An expression names no rows, so that it means the same object in another iteration of a run.
 """
@@ -20,11 +20,11 @@ from functools import reduce
 from typing import Any
 
 import torch
-from gradiseg.selection.hull import inside_hull
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
 from gradiseg.selection import in_view, neighbours
+from gradiseg.selection.hull import inside_hull
 from scene.cameras import Camera
 from utils.errors import UserError
 
@@ -107,7 +107,7 @@ class Chooser:
 
     def _view(self, expression: Mapping[str, Any]) -> Camera:
         name = expression.get("view")
-        if name not in self.views:
+        if not isinstance(name, str) or name not in self.views:
             some = ", ".join(list(self.views)[:5])
             raise UserError(f"{self.where}: view {name!r} is none of the scene's ({some}, ...).")
         return self.views[name]

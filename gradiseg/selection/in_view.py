@@ -45,7 +45,7 @@ def shown_in(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
 
 
 def behind(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
-    """Gaussians (N,) bool whose centres are seen through `region` (H, W) bool, whatever stands before them."""
+    """Gaussians (N,) bool whose centres lie behind `region` (H, W) bool, whatever stands before them."""
     points = model.params["xyz"]
     homogeneous = torch.cat([points, torch.ones_like(points[:, :1])], 1)
     view = homogeneous @ camera.world_view_transform.to(points)  # (N, 4)
