@@ -24,17 +24,7 @@ class EditRunParams:
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     skip_train: bool = option(False, "leave out the training views")
     skip_test: bool = option(False, "leave out the test views")
-    hull_takes_others: bool = option(
-        False, "the hull takes other objects' Gaussians too (Gaussian Grouping's rule)"
-    )
     quiet: bool = option(False, "print nothing but errors")
-
-
-def hull_rule(edit: EditParams, options: EditRunParams) -> HullRule:
-    """The hull's rule that the two flags spell."""
-    if not edit.convex_hull:
-        return HullRule.NONE
-    return HullRule.ALL if options.hull_takes_others else HullRule.SPARE
 
 
 def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
@@ -61,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
     )
     run = load_run(model, pipeline, options.iteration, options.quiet)
-    counts = edit_objects(run.gaussians, run.classifier, edit, hull_rule(edit, options))
+    counts = edit_objects(run.gaussians, run.classifier, edit)
     save_and_render(run, options, dataclasses.asdict(edit) | counts)
     if not options.quiet:
         ids = " ".join(map(str, edit.select_obj_id))

@@ -8,26 +8,31 @@ and range whatever its source, so that a wrong one is reported before any work. 
 from arguments.cfg_args import read_cfg_args, write_cfg_args
 from arguments.groups import (
     MAX_CLASSES,
+    NEWEST,
     DeviceParams,
     EditParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     final_iteration,
 )
-from arguments.options import option
+from arguments.options import names_of, option
 from arguments.parse import parse, parse_with_run
 
 __all__ = [
     "MAX_CLASSES",
+    "NEWEST",
     "DeviceParams",
     "EditParams",
     "GradiSegParams",
     "ModelParams",
     "OptimizationParams",
+    "RepairParams",
     "RunParams",
     "final_iteration",
+    "names_of",
     "option",
     "parse",
     "parse_with_run",

@@ -3,16 +3,20 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from utils.errors import UserError
+
+Field = dataclasses.Field[Any]
 
 
 def option(
     default: Any,
     help: str,
     *,
+    why: str = "",
+    first: bool = False,
     flags: Sequence[str] = (),
     choices: Sequence[str] = (),
     low: float | None = None,
@@ -20,25 +24,62 @@ def option(
     high: float | None = None,
     pattern: str | None = None,
     bare: str | None = None,
+    metavar: str = "",
 ) -> Any:
-    """A field of a group: default, help text, extra `flags`, and the values allowed.
+    """A field of a group: default, help text, other spellings (`flags`), and the values allowed.
 
+    `why` says where the default comes from, for the table of options. What people set `first` heads `--help`.
     `low` and `high` are inclusive, `above` is not. String fields with a `pattern` also take JSON's
-    integers. `bare` is the value of a flag that is given without one.
+    integers. `bare` is the value of a flag that is given without one, `metavar` what stands
+    for its value in help. JSON takes every long spelling as a key.
     """
     allowed = {"choices": tuple(choices), "low": low, "above": above, "high": high, "pattern": pattern}
-    metadata = {"help": help, "flags": tuple(flags), "bare": bare, **allowed}
+    shown = {"help": help, "why": why, "first": first, "metavar": metavar}
+    metadata = {**shown, **allowed, "flags": tuple(flags), "bare": bare}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def element_type(field: dataclasses.Field[Any]) -> Any:
+def fields_of(groups: Sequence[type]) -> Iterator[Field]:
+    """The fields of all groups, in order."""
+    for group in groups:
+        yield from dataclasses.fields(group)
+
+
+def names_of(*groups: type) -> tuple[str, ...]:
+    """Names of the fields of groups."""
+    return tuple(field.name for field in fields_of(groups))
+
+
+def default_of(field: Field) -> Any:
+    """A field's default; lists are empty."""
+    return [] if field.default is dataclasses.MISSING else field.default
+
+
+def spellings(field: Field) -> list[str]:
+    """The flags that name a field: short, by its name, others."""
+    others = sorted(field.metadata["flags"], key=lambda flag: flag.startswith("--"))
+    short = sum(not flag.startswith("--") for flag in others)
+    return [*others[:short], f"--{field.name}", *others[short:]]
+
+
+def element_type(field: Field) -> Any:
     """Type of one value of a field."""
     return int if field.type == list[int] else field.type
 
 
-def checked(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+def allowed_values(field: Field) -> str:
+    """The values that a field takes besides what its type says, for people; empty where it takes all."""
+    allowed = field.metadata
+    if allowed["choices"]:
+        return ", ".join(allowed["choices"])
+    low, above, high = (allowed[name] for name in ("low", "above", "high"))
+    bounds = [(">=", low), (">", above), ("<=", high)]
+    return ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+
+def checked(field: Field, value: Any, where: str) -> Any:
     """`value` in the field's type; UserError naming `where` it came from if it does not fit."""
     if field.type == list[int]:
         if not isinstance(value, (list, tuple)):
@@ -47,7 +88,7 @@ def checked(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
     return _checked_scalar(field, value, where)
 
 
-def _checked_scalar(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+def _checked_scalar(field: Field, value: Any, where: str) -> Any:
     expected = element_type(field)
     if expected is float and type(value) is int:
         value = float(value)
@@ -71,5 +112,5 @@ def _checked_scalar(field: dataclasses.Field[Any], value: Any, where: str) -> An
     return value
 
 
-def _reject(field: dataclasses.Field[Any], value: Any, where: str, expected: str) -> NoReturn:
+def _reject(field: Field, value: Any, where: str, expected: str) -> NoReturn:
     raise UserError(f"{where}: {field.name} must be {expected}, not {value!r} ({type(value).__name__}).")

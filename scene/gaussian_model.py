@@ -196,7 +196,6 @@ class GaussianModel:
         self._position_lr = get_expon_lr_func(
             lr_init=position_lr,
             lr_final=opt.position_lr_final * self.spatial_lr_scale,
-            lr_delay_mult=opt.position_lr_delay_mult,
             max_steps=opt.position_lr_max_steps,
         )
 
