@@ -20,14 +20,17 @@ SAMPLE = 100_000  # Gaussians that are looked at
 def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
     """Encoding (16,), classifier row (16,) and bias of an object that is none of the model's.
 
-    Along the direction u in which encodings vary least lies the new one, far out. Its row is s u; s and the
-    bias give the margin by which it wins at its own encoding, and loses by on average at the others': the
-    margin that trained ids have, so that it wins where its Gaussians hold more than half of a pixel.
+    Along the direction u in which encodings vary least lies the new one, far out. Its logit is a linear fit
+    to the winner's logit at the encodings that there are (and at 0, that of an empty pixel), less a margin,
+    plus what grows along u until it wins by the same margin at the new encoding. The margin is that of
+    trained ids, so that the new one wins where its Gaussians hold more than half of a pixel.
     """
     if not model.count:
         raise ValueError("a model without Gaussians has no identities to tell a new one from")
     encodings = model.params["obj_dc"].flatten(1)  # (N, 16)
     encodings = encodings[:: max(1, model.count // SAMPLE)].double()
+    empty = torch.zeros_like(encodings[: max(1, len(encodings) // 10)])
+    encodings = torch.cat([encodings, empty])
     trained = model.bias > ABSENT_BIAS / 2
     weight, bias = model.weight[trained].double(), model.bias[trained].double()  # (K, 16), (K,)
     centre = encodings.mean(0)
@@ -37,13 +40,14 @@ def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
     along = offsets @ direction
     distance = REACH * along.abs().max().clamp_min(0.1 * offsets.norm(dim=1).mean()).clamp_min(1e-3)
     code = centre + distance * direction
-    logits = encodings @ weight.T + bias  # (N, K)
-    best = logits.topk(min(2, logits.shape[1]), 1).values  # (N, 1 or 2)
+    best = (encodings @ weight.T + bias).topk(min(2, len(bias)), 1).values  # (N, 1 or 2)
     margin = (best[:, 0] - best[:, -1]).median().clamp_min(SMALLEST_MARGIN)
-    usual = best[:, 0].mean()
-    there = (weight @ code + bias).max()
-    slope = (there - usual + 2 * margin) / distance
-    return code, slope * direction, usual - margin - slope * (centre @ direction)
+    basis = torch.cat([encodings, torch.ones_like(encodings[:, :1])], 1)  # (N, 17)
+    fit = torch.linalg.pinv(basis, rtol=1e-4) @ best[:, 0]  # (17,)
+    there = (weight @ code + bias).max() - (fit[:-1] @ code + fit[-1])
+    slope = (there + 2 * margin) / distance
+    row = fit[:-1] + slope * direction
+    return code, row, fit[-1] - margin - slope * (centre @ direction)
 
 
 def usual_encoding(model: LabelledModel, id: int) -> Tensor | None:
