@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from arguments import DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.evaluation.views import write_renders
-from gradiseg.selection.hull import HullRule
 from gradiseg.trained import TrainedRun, load_run
 from utils.errors import run_command
 from utils.json_files import write_json
