@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def _config_values(
     path = given.get("config_file")
     if not path:
         return {}
-    known = {}
+    known: dict[str, Field[Any]] = {}
     for field in fields_of(groups):
         if field.name != "config_file" and (field.name not in without or field.name in ALWAYS_TAKEN):
             others = [flag[2:] for flag in field.metadata["flags"] if flag.startswith("--")]
