@@ -292,6 +292,9 @@ class EditParams:
     )
 
 
+# What commands that load a run read from its saved files, whatever `cfg_args` and flags say.
+OF_SAVED_MODEL = ("num_classes", "sh_degree")
+
 # Options that belong to a run rather than to the command that made it; only these come back from `cfg_args`.
 RUN_GROUPS = (ModelParams, OptimizationParams, GradiSegParams, RepairParams)
 

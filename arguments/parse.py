@@ -42,12 +42,13 @@ def parse_with_run(
     without: Collection[str] = (),
 ) -> tuple[Any, ...]:
     """`parse` for commands that load a run: what flags and JSON leave open comes from `cfg_args` of `-m`."""
-    given = parse_flags(groups, argv, prog, description, without)
+    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
+    of_run = fields.keys() - {"model_path"}
+    given = parse_flags(groups, argv, prog, description, without, of_run)
     model_path = given.get("model_path")
     if not model_path:
         raise UserError("-m (--model_path) is required: the folder that train.py wrote.")
     path = Path(model_path, CFG_ARGS)
-    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
     stored = {key: value for key, value in read_cfg_args(model_path).items() if key in fields}
     run_values = {key: checked(fields[key], value, str(path)) for key, value in stored.items()}
     return _fill(groups, {**run_values, **_config_values(groups, given, without), **given})
