@@ -10,7 +10,7 @@ from arguments import foreign
 from arguments.cfg_args import CFG_ARGS, read_cfg_args
 from arguments.flags import ALWAYS_TAKEN, nearest, parse_flags
 from arguments.groups import RUN_GROUPS, ModelParams, OptimizationParams, RunParams, final_iteration
-from arguments.options import checked, fields_of, names_of
+from arguments.options import Field, checked, fields_of, names_of
 from utils.errors import UserError
 
 
@@ -61,7 +61,7 @@ def _config_values(
     path = given.get("config_file")
     if not path:
         return {}
-    known = {}
+    known: dict[str, Field] = {}
     for field in fields_of(groups):
         if field.name != "config_file" and (field.name not in without or field.name in ALWAYS_TAKEN):
             others = [flag[2:] for flag in field.metadata["flags"] if flag.startswith("--")]

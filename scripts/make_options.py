@@ -8,8 +8,9 @@ import argparse
 import dataclasses
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
@@ -80,7 +81,7 @@ def groups_of_commands() -> dict[type, list[str]]:
     return {group: list(_takers(group, modules)) for group in dict.fromkeys(order)}
 
 
-def _takers(group: type, modules: dict[str, object]) -> Iterator[str]:
+def _takers(group: type, modules: Mapping[str, ModuleType]) -> Iterator[str]:
     names = [field.name for field in dataclasses.fields(group)]
     for name, module in modules.items():
         if group in getattr(module, "GROUPS", ()):
