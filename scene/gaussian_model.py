@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from arguments import OptimizationParams
-from scene.dataset_readers import BasicPointCloud
 from scene.ply import IDENTITY_DIM, read_ply, write_ply
+from scene.views import BasicPointCloud
 from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid
 from utils.graphics import build_scaling_rotation
 from utils.sh import RGB2SH

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from arguments import EditParams
-from gradiseg.editing.selection import HullRule, count_ids, select_objects
+from gradiseg.selection.by_id import count_ids, select_objects
+from gradiseg.selection.hull import HullRule
 from scene.gaussian_model import GaussianModel
 from scene.gaussian_ops import keep
 from utils.errors import UserError

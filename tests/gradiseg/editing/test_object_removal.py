@@ -6,7 +6,7 @@ from torch import nn
 
 from arguments import EditParams
 from gradiseg.editing.object_removal import edit_objects
-from gradiseg.editing.selection import HullRule
+from gradiseg.selection.hull import HullRule
 from scene.gaussian_model import GaussianModel, parameter_shapes
 from utils.errors import UserError
 
