@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
