@@ -32,7 +32,7 @@ GRADISEG_BOUNDARIES = (
     "repair_interval",
 )
 
-HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
+HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/experiments/early-repairs.md)
 
 
 def scaled_schedule(
@@ -43,7 +43,7 @@ def scaled_schedule(
     Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
     learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait
     for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
-    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of repairs shrinks,
+    a thousand iterations to heal (docs/experiments/schedule.md has what compressing them costs). Only that of repairs shrinks,
     so that short runs have some. The first one stays where it is, since identities are learned no sooner, but
     comes before IGD wherever it did. Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
