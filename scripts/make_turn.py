@@ -32,13 +32,12 @@ def views(run: Path) -> list[tuple[str, Path, str]]:
     folders = {split: run / split / f"ours_{iteration}" for split in ("train", "test")}
     counts = {split: len(list((folder / "renders").glob("*.png"))) for split, folder in folders.items()}
     if sum(counts.values()) != len(names):
-        raise UserError(f"{run}: pictures of {counts} views, but {len(names)} cameras. Run render.py -m {run}.")
-    # cameras.json lists the test views first, each split in its own order; pictures are numbered in order of name.
-    split_of = dict.fromkeys(names[: counts["test"]], "test") | dict.fromkeys(names[counts["test"] :], "train")
-    numbers = dict.fromkeys(counts, 0)
+        raise UserError(f"{run}: {len(names)} views, but pictures of {counts}. Run render.py -m {run}.")
+    tests = set(names[: counts["test"]])  # cameras.json has them first
+    numbers = dict.fromkeys(counts, 0)  # pictures are numbered in the order of names
     found = []
     for name in sorted(names):
-        split = split_of[name]
+        split = "test" if name in tests else "train"
         found.append((split, folders[split], f"{numbers[split]:05d}.png"))
         numbers[split] += 1
     return found
