@@ -89,11 +89,17 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 class Parsed(BaseException):  # no handler of a command may catch it
-    """A parser is through with its arguments."""
+    """A parser is through with its arguments, but for `unknown`."""
+
+    def __init__(self, unknown: list[str]) -> None:
+        self.unknown = unknown
 
 
-def accepts(script: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail unless the parser of a Python script takes these arguments. Nothing else of the script runs."""
+def left_over(script: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the parser of a Python script does not know of these arguments; it fails where it rejects one.
+
+    Nothing but the parser of the script runs.
+    """
     original = argparse.ArgumentParser.parse_known_args
     depth = 0
 
@@ -106,25 +112,30 @@ def accepts(script: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPa
             depth -= 1
         if depth:
             return namespace, unknown
-        assert not unknown, f"{name_of(script)}: unknown {unknown}"
-        raise Parsed
+        raise Parsed(unknown)
 
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
         patch.setattr(sys, "argv", [str(script), *arguments])
         try:
             main_of(script)()
-        except Parsed:
-            return
+        except Parsed as parsed:
+            return parsed.unknown
         except SystemExit as error:
             pytest.fail(f"{name_of(script)} {shlex.join(arguments)}: the parser ends with {error}")
     pytest.fail(f"{name_of(script)}: no parser was asked")
 
 
+def accepts(script: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail unless the parser of a Python script takes these arguments."""
+    unknown = left_over(script, arguments, monkeypatch)
+    assert not unknown, f"{name_of(script)}: unknown {unknown}"
+
+
 @functools.cache
 def main_of(script: Path) -> Callable[[], None]:
     """`main` of a script, imported under a name of its own."""
-    spec = importlib.util.spec_from_file_location("documented_" + script.stem, script)
+    spec = importlib.util.spec_from_file_location(f"documented_{script.parent.name}_{script.stem}", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up there
@@ -139,9 +150,13 @@ def main_of(script: Path) -> Callable[[], None]:
 
 
 def check_python(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python FILE ARGUMENTS` or `python -m MODULE`."""
+    """`python FILE ARGUMENTS` or `python -m MODULE ARGUMENTS`; what `experiments` leaves is train.py's."""
     if words[0] == "-m":
-        assert importlib.util.find_spec(words[1]) is not None, f"no module {words[1]}"
+        script = ROOT / words[1].replace(".", "/") / "__main__.py"
+        if script.is_file():
+            accepts(ROOT / "train.py", left_over(script, words[2:], monkeypatch), monkeypatch)
+        else:
+            assert importlib.util.find_spec(words[1]) is not None, f"no module {words[1]}"
         return
     script, arguments = ROOT / words[0], list(words[1:])
     assert script.is_file(), f"no {words[0]}"
