@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -265,6 +266,14 @@ def test_walks_are_short() -> None:
     answers = re.split(r"^\*\*.+?\?\*\*", walks, flags=re.M)[1:]
     assert len(answers) == 3
     assert all(1 <= len(re.findall(r"^\d\. ", answer, re.M)) <= 5 for answer in answers)
+
+
+def test_choices_of_the_paper() -> None:
+    """The method's page names everything that the paper's configuration sets."""
+    method = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    choices = method.partition("\n## Choices\n")[2].partition("\n## ")[0]
+    for key in json.loads((ROOT / "config/gradiseg/paper.json").read_text(encoding="utf-8")):
+        assert f"`{key}`" in choices, f"paper.json sets {key}"
 
 
 def test_documents_named_in_the_code() -> None:
