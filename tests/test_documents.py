@@ -44,7 +44,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def every_page(test: Callable[[Path], None]) -> Any:
+def every_page(test: Callable[..., None]) -> Any:
     """A test for each page."""
     return pytest.mark.parametrize("page", PAGES, ids=name_of)(test)
 
