@@ -20,5 +20,4 @@ PY
 [[ -x $python ]] || "${PYTHON:-python3}" -m venv "$environment"
 # shellcheck disable=SC2086 # several packages
 "$python" -m pip install -qq --disable-pip-version-check $packages
-NO_MKDOCS_2_WARNING=1 "$python" -m mkdocs build --strict --quiet "$@"
-echo "build/site/index.html"
+NO_MKDOCS_2_WARNING=1 "$python" -m mkdocs build --strict "$@" # not --quiet: it would not count warnings
