@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import classify, identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
@@ -31,7 +32,6 @@ RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argma
 DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
 
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 MaskKey = tuple[int, str]  # (view index, prompt)
 
 
