@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -26,14 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def files(*suffixes: str) -> list[Path]:
     """The repository's files with these suffixes; not what hidden folders, builds and runs hold."""
-    return sorted(
-        path
-        for path in ROOT.rglob("*")
-        if path.suffix in suffixes
-        and not any(
-            part.startswith(".") or part in ("build", "output") for part in path.relative_to(ROOT).parts
-        )
-    )
+    found: list[Path] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name[0] != "." and name not in ("build", "output")]
+        found += [Path(folder, name) for name in names if name.endswith(suffixes)]
+    return sorted(found)
 
 
 PAGES = files(".md")
