@@ -295,12 +295,13 @@ def test_documents_named_in_the_code() -> None:
 
 
 def test_every_experiment_is_indexed() -> None:
-    """A page of an experiment begins with a question and its verdict, and the index has it."""
+    """A page of an experiment begins with question, verdict and record, and the index has it."""
     folder = ROOT / "docs/experiments"
     index = (folder / "index.md").read_text(encoding="utf-8")
     for page in folder.glob("*.md"):
         if page.name != "index.md":
-            question = page.read_text(encoding="utf-8").split("\n\n")[:2]
-            assert question[0].startswith("# ") and question[0].endswith("?"), page.name
-            assert question[1].startswith("**Verdict.**"), page.name
+            question, verdict, record = page.read_text(encoding="utf-8").split("\n\n")[:3]
+            assert question.startswith("# ") and question.endswith("?"), page.name
+            assert verdict.startswith("**Verdict.** "), page.name
+            assert record.startswith("**Record.** "), page.name
             assert f"]({page.name})" in index, page.name
