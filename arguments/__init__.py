@@ -25,6 +25,8 @@ from utils.files import atomic_write
 
 MAX_CLASSES = 65536  # ids are read from 16-bit masks
 CFG_ARGS = "cfg_args"
+# Options that Gaussian Grouping's commands look up in `cfg_args` and we do not have, at their defaults.
+GAUSSIAN_GROUPING = {"n_views": 100, "random_init": False}
 
 
 def option(
@@ -268,7 +270,7 @@ def parse_with_run(
 
 def write_cfg_args(model_path: str | os.PathLike[str], *groups: Any) -> None:
     """Write the options of a run as `cfg_args`: one line `Namespace(key=value, ...)`, keys sorted."""
-    values = {
+    values = GAUSSIAN_GROUPING | {
         field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)
     }
     text = "Namespace(" + ", ".join(f"{key}={values[key]!r}" for key in sorted(values)) + ")"
@@ -412,6 +414,7 @@ def _fill(groups: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
         model.source_path = (
             os.path.abspath(model.source_path) if model.source_path else ""
         )  # cfg_args may move folder
+        model.eval |= model.train_split  # without it Gaussian Grouping drops the views that do not train
     if (run := by_type.get(RunParams)) and (opt := by_type.get(OptimizationParams)):
         last = final_iteration(opt.iterations, opt.schedule_scale)
         run.save_iterations = sorted({*run.save_iterations, last})

@@ -25,6 +25,7 @@ from PIL import Image
 from arguments import read_cfg_args
 from gradiseg.charts import CHART_STYLE, Series, line_chart
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask, read_prediction
+from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.files import write_text
 from utils.image import id_palette
@@ -46,7 +47,7 @@ class Run:
     """A run's folder and records."""
 
     title: str
-    folder: Path
+    folder: RunFolder
     summary: dict[str, Any]
     log: list[dict[str, Any]]
     images: dict[str, Any]
@@ -55,26 +56,24 @@ class Run:
     @property
     def renders(self) -> Path:
         """Folder of its pictures, without `renders/`."""
-        return self.folder / self.images["split"] / f"ours_{self.images['iteration']}"
+        return self.folder.renders(self.images["split"], self.images["iteration"])
 
     @property
     def predictions(self) -> Path:
         """Folder of its predicted masks."""
-        return self.folder / "test" / f"ours_{self.masks['iteration']}_text" / "test_mask"
+        return self.folder.text_masks("test", self.masks["iteration"])
 
     @property
     def edit(self) -> tuple[Path, str] | None:
         """Its latest edit, None where there is none: the folder of the renders and what they show."""
-        root = self.folder / "point_cloud_object_removal"
-        found = [path.parent.name for path in root.glob("iteration_*/edit.json")]
-        if not found:
+        iteration = self.folder.latest_edited()
+        if iteration is None:
             return None
-        name = max(found, key=lambda name: int(name.removeprefix("iteration_")))
-        record = read_json(root / name / "edit.json")
+        record = read_json(self.folder.edit_record(iteration))
         prompts = {identity: prompt for prompt, ids in self.masks.get("ids", {}).items() for identity in ids}
         objects = ", ".join(prompts.get(identity, f"id {identity}") for identity in record["select_obj_id"])
         caption = f"without {objects}" if record["mode"] == "remove" else f"{objects} alone"
-        return self.folder / self.images["split"] / "ours_object_removal" / name / "renders", caption
+        return self.folder.edited_renders(self.images["split"], iteration), caption
 
     def record(self) -> dict[str, Any]:
         """Its line in report.json."""
@@ -89,19 +88,20 @@ def load_run(title: str, folder: Path) -> Run:
     Raises:
         UserError: a record is missing; says which command writes it.
     """
+    run = RunFolder(folder)
     makers = {
-        "training_summary.json": "train.py",
-        "training_log.json": "train.py",
-        "results.json": "render.py and metrics.py",
-        "eval_lerf_mask.json": "scripts/eval_lerf_mask.py",
+        run.training_summary: "train.py",
+        run.training_log: "train.py",
+        run.results: "render.py and metrics.py",
+        run.lerf_mask: "scripts/eval_lerf_mask.py",
     }
     scores_masks = Path(str(read_cfg_args(folder).get("source_path", "")), "test_mask").is_dir()
-    for name, command in makers.items():
-        needed = scores_masks or name != "eval_lerf_mask.json"
-        if needed and not (folder / name).is_file():
-            raise UserError(f"{folder / name}: missing. Run {command} on this run first.")
-    records = (read_json(folder / name) if (folder / name).is_file() else {} for name in makers)
-    return Run(title, folder, *records)
+    for path, command in makers.items():
+        needed = scores_masks or path != run.lerf_mask
+        if needed and not path.is_file():
+            raise UserError(f"{path}: missing. Run {command} on this run first.")
+    records = (read_json(path) if path.is_file() else {} for path in makers)
+    return Run(title, run, *records)
 
 
 def write_report(runs: Mapping[str, Path], out: Path) -> Path:
@@ -160,7 +160,7 @@ def commit() -> str | None:
 
 def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
     """The whole page."""
-    scene = Path(str(read_cfg_args(runs[0].folder).get("source_path", ""))).name
+    scene = Path(str(read_cfg_args(runs[0].folder.path).get("source_path", ""))).name
     split = "test" if runs[0].images["split"] == "test" else "training"
     about_masks = (
         "A mask is where the softmax of the prompt's ids exceeds 0.2. mBIoU compares the bands along "
@@ -298,7 +298,7 @@ def truth_masks(run: Run) -> list[TruthMask]:
     """The ground truth of the scene that the run was trained on; none for a run without test views."""
     if run.images["split"] != "test" or not run.masks:
         return []
-    source = Path(str(read_cfg_args(run.folder)["source_path"]))
+    source = Path(str(read_cfg_args(run.folder.path)["source_path"]))
     count = len(list((run.renders / "renders").glob("*.png")))
     return [mask for mask in list_truth(source / "test_mask") if mask.view < count]
 
