@@ -26,7 +26,8 @@ GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
 
 SH_INTERVAL = 1000  # iterations per degree of spherical harmonics, as in 3DGS: colour first, then shine
 REPAIR_UNTIL = 27_000  # no repair after it: the run's last tenth learns from what the last one left
-HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
+# Iterations after an opacity reset in which the model is no judge of masks: docs/experiments/early-repairs.md
+HEALING = 1000
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Schedule:
         """A copy with every boundary times `scale`, so that a short run passes the same phases.
 
         Boundaries (iterations, densification, IGD, LA-KNN, repairs, SH steps, decay of the position learning
-        rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they
-        wait for does not get faster: a round of densification or IGD needs the views, and an opacity reset
-        takes about a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of
-        repairs shrinks, so that short runs have some. The first one stays where it is, since identities are
-        learned no sooner, but comes before IGD wherever it did. Rates and thresholds stay too.
+        rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for
+        does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
+        a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs shrinks, so that
+        short runs have some. The first one stays where it is, since identities are learned no sooner, but
+        comes before IGD wherever it did. Rates and thresholds stay too.
         `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
         Raises: ValueError for a scale that is not positive.

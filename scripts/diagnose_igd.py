@@ -17,7 +17,7 @@ import numpy as np
 
 from arguments import GradiSegParams, ModelParams, OptimizationParams, names_of, option, parse_with_run
 from gradiseg import checkpoint
-from gradiseg.diagnosis import anomalies, near_boundary, picture
+from gradiseg.evaluation.diagnosis import anomalies, near_boundary, picture
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import classify, identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
@@ -32,7 +33,6 @@ DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 MaskKey = tuple[int, str]  # (view index, prompt)
 
 
@@ -189,7 +189,8 @@ def _rendered(
     """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
 
     Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
-    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart
+    (docs/experiments/mask-size.md).
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
@@ -225,7 +226,7 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores predictions: per prompt the mean over its views, then the mean over prompts.
 
-    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+    A prediction of another size is brought to the ground truth's over the same field of view, by area.
 
     Returns:
         `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};
