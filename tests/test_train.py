@@ -65,6 +65,14 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+# The same in a process of its own.
+EVERY_DEGREE = """
+import functools, sys, train
+train.Schedule = functools.partial(train.Schedule, sh_interval=30)
+train.main(sys.argv[1:])
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def every_degree() -> Iterator[None]:
     """All degrees of spherical harmonics within these few iterations."""
@@ -262,7 +270,7 @@ def test_the_number_of_threads_changes_no_bit(finished: Path, config: Path, tmp_
     # In a process of its own: two threads that wait by spinning crawl on a busy machine, and OpenMP reads its
     # environment only once.
     subprocess.run(
-        [sys.executable, "train.py", *arguments(tmp_path, config, "--threads", 2)],
+        [sys.executable, "-c", EVERY_DEGREE, *arguments(tmp_path, config, "--threads", 2)],
         cwd=ROOT,
         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         check=True,

@@ -91,8 +91,7 @@ def cross_entropy(package: dict[str, Tensor], weights: IdentityClassifier, view:
         (25, False),  # IGD's phase
         (35, False),
         (40, True),  # LA-KNN
-        (50, True),
-        (55, False),  # after reg3d_until_iter
+        (30_000, True),  # to the end
     ],
 )
 def test_the_3d_term_follows_the_schedule(iteration: int, on: bool) -> None:
