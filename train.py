@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 
 from arguments import (
+    NEWEST,
     DeviceParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     parse,
     write_cfg_args,
@@ -36,7 +38,7 @@ from utils.general import seed_everything
 from utils.memory import keep_freed_memory
 from utils.stop_signals import StopSignals
 
-GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
+GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 
 
 def checkpoint_is_due(iteration: int, run: RunParams) -> bool:
@@ -84,19 +86,19 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
 
 def main(argv: list[str] | None = None) -> None:
     """Read the options, set up the run, train. Nothing is written before all has been read and checked."""
-    args, pipe, opt, gradiseg, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
+    args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    resume = run.resume or bool(run.start_checkpoint)
-    folder = RunFolder.for_training(args.model_path, run.overwrite, resume)
+    folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
     seed_everything(run.seed)
     device = select_device(pipe.device)
     scene = Scene(args, GaussianModel(args.sh_degree, device), device=device, quiet=run.quiet)
-    schedule = Schedule(opt, gradiseg).scaled(opt.schedule_scale)
+    schedule = Schedule(opt, gradiseg, repair).scaled(opt.schedule_scale)
     training = Training(args, schedule, scene, run.quiet)
-    if resume:
-        training.load_state_dict(checkpoint.load(run.start_checkpoint or folder.latest_checkpoint()))
+    if run.resume:
+        path = folder.latest_checkpoint() if run.resume == NEWEST else run.resume
+        training.load_state_dict(checkpoint.load(path))
     if training.iteration > schedule.opt.iterations:
         raise UserError(
             f"the checkpoint is of iteration {training.iteration}, but the run ends at "
@@ -105,10 +107,11 @@ def main(argv: list[str] | None = None) -> None:
     progress = Progress(folder, training.iteration, schedule.opt.iterations, run.quiet)
 
     folder.begin(run.overwrite)
-    write_cfg_args(args.model_path, args, opt, gradiseg)
+    write_cfg_args(args.model_path, args, opt, gradiseg, repair)
     scene.write_start()
     train(training, progress, folder, run)
-    config = {**asdict(args), **asdict(schedule.opt), **asdict(schedule.gradiseg), **asdict(run)}
+    groups = (args, schedule.opt, schedule.gradiseg, schedule.repair, run)
+    config = {key: value for group in groups for key, value in asdict(group).items()}
     progress.save_summary(training.model.num_gaussians, config)
 
 

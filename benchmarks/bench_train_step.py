@@ -28,7 +28,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 import torch
 
 import gradiseg.training
-from arguments import GradiSegParams, ModelParams, OptimizationParams
+from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
 from benchmarks import common, machine
 from gradiseg import checkpoint
 from gradiseg.progress import peak_memory_mb
@@ -83,7 +83,7 @@ def prepare(options: argparse.Namespace, folder: str) -> Training:
         train_split=Path(options.scene, "images_train").is_dir(),
     )
     opt = OptimizationParams(densification_interval=NEVER, opacity_reset_interval=NEVER)
-    schedule = Schedule(opt, GradiSegParams(igd_interval=NEVER, repair_masks=False))
+    schedule = Schedule(opt, GradiSegParams(igd_interval=NEVER), RepairParams(repair_masks=False))
     scene = Scene(args, GaussianModel(args.sh_degree), quiet=True)
     training = Training(args, schedule, scene, quiet=True)
     if options.checkpoint:

@@ -86,7 +86,7 @@ class Objective:
             ignore_label=ignored,
             scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )
-        if not self.opt.identity_lambda_by_rgb:
+        if not self.schedule.repair.identity_lambda_by_rgb:
             return loss
         return (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR) * loss
 

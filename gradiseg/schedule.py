@@ -13,7 +13,7 @@ change.
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from scene.densification import resets_opacity
 
 OPTIMIZATION_BOUNDARIES = (
@@ -24,15 +24,11 @@ OPTIMIZATION_BOUNDARIES = (
     "densify_until_iter",
     "reg3d_until_iter",
 )
-GRADISEG_BOUNDARIES = (
-    "igd_from_iter",
-    "igd_until_iter",
-    "la_knn_from_iter",
-    "repair_until_iter",
-    "repair_interval",
-)
+GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
+REPAIR_BOUNDARIES = ("repair_until_iter", "repair_interval")
 
-HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
+# Iterations after an opacity reset in which the model is no judge of masks: docs/experiments/early-repairs.md
+HEALING = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Schedule:
 
     opt: OptimizationParams
     gradiseg: GradiSegParams
+    repair: RepairParams
 
     def scaled(self, scale: float) -> "Schedule":
         """A copy with every boundary times `scale`, so that a short run passes the same phases.
@@ -48,9 +45,9 @@ class Schedule:
         Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
         learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they
         wait for does not get faster: a round of densification or IGD needs the views, and an opacity reset
-        takes about a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of
-        repairs shrinks, so that short runs have some. The first one stays where it is, since identities are
-        learned no sooner, but comes before IGD wherever it did. Rates and thresholds stay too.
+        takes about a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs
+        shrinks, so that short runs have some. The first one stays where it is, since identities are learned
+        no sooner, but comes before IGD wherever it did. Rates and thresholds stay too.
         `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
         Raises: ValueError for a scale that is not positive.
@@ -61,13 +58,18 @@ class Schedule:
         def boundary(value: int) -> int:
             return max(round(value * scale), 1) if value > 0 else 0  # 0 means never, or from the start
 
-        opt, gradiseg = self.opt, self.gradiseg
+        opt, gradiseg, repair = self.opt, self.gradiseg, self.repair
         optimization: dict[str, Any] = {n: boundary(getattr(opt, n)) for n in OPTIMIZATION_BOUNDARIES}
         phases: dict[str, Any] = {n: boundary(getattr(gradiseg, n)) for n in GRADISEG_BOUNDARIES}
-        first = gradiseg.repair_from_iter
+        repairs: dict[str, Any] = {n: boundary(getattr(repair, n)) for n in REPAIR_BOUNDARIES}
+        first = repair.repair_from_iter
         before_igd = first <= gradiseg.igd_from_iter
-        phases["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
-        return Schedule(replace(opt, **optimization, schedule_scale=1.0), replace(gradiseg, **phases))
+        repairs["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
+        return Schedule(
+            replace(opt, **optimization, schedule_scale=1.0),
+            replace(gradiseg, **phases),
+            replace(repair, **repairs),
+        )
 
     def igd_is_active(self, iteration: int) -> bool:
         """Whether `iteration` lies in IGD's window."""
@@ -97,7 +99,7 @@ class Schedule:
 
         Repairs whose turn would come while opacities heal from a reset are done just before that reset.
         """
-        options = self.gradiseg
+        options = self.repair
         turns = range(options.repair_from_iter, options.repair_until_iter + 1, options.repair_interval)
         since_reset = iteration % self.opt.opacity_reset_interval
         if resets_opacity(iteration, self.opt):
@@ -107,16 +109,4 @@ class Schedule:
             due = False
         else:
             due = iteration in turns
-        return self.gradiseg.repair_masks and due
-
-    def identity_rate(self, iteration: int) -> float:
-        """Factor of the learning rates of encodings and classifier at `iteration`.
-
-        1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as
-        good as they get, and what is left to learn is largely noise: the factor falls exponentially to
-        `repair_lr_factor` (1 by default, so that it does not) within `repair_lr_iters` iterations.
-        """
-        if not self.gradiseg.repair_masks:
-            return 1.0
-        passed = (iteration - self.opt.densify_until_iter) / self.gradiseg.repair_lr_iters
-        return float(self.gradiseg.repair_lr_factor ** min(max(passed, 0.0), 1.0))
+        return self.repair.repair_masks and due

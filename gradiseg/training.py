@@ -50,7 +50,7 @@ class Training:
         self.classifier = classifier.to(device)
         self.classifier_optimizer = torch.optim.Adam(classifier.parameters(), lr=self.opt.classifier_lr)
         self.labels = TrainingLabels(classifier)
-        if schedule.gradiseg.repair_masks and schedule.gradiseg.correct_outlines:
+        if schedule.repair.repair_masks and schedule.repair.correct_outlines:
             self.labels.correct_outlines(self.cameras, quiet)
         self.objective = Objective(schedule, classifier)
         self.strategies: list[DensificationStrategy] = [
@@ -66,7 +66,7 @@ class Training:
         """
         self.revise()
         self.iteration += 1
-        self.update_learning_rates()
+        self.model.update_learning_rate(self.iteration)
         if self.iteration % self.opt.sh_interval == 0:
             self.model.oneupSHdegree()
         camera = self.next_camera()
@@ -83,8 +83,7 @@ class Training:
         for strategy in self.strategies:
             strategy.after_backward(self.model, rendered, self.iteration)
         assert self.model.optimizer is not None  # since training_setup
-        visible = rendered["visibility_filter"] if self.opt.visible_adam else None
-        self.model.optimizer.step(visible=visible)  # type: ignore[call-overload]
+        self.model.optimizer.step()
         self.classifier_optimizer.step()
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
             optimizer.zero_grad(set_to_none=True)
@@ -93,18 +92,11 @@ class Training:
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""
         if self.schedule.repair_is_due(self.iteration):
-            margin = self.schedule.gradiseg.repair_margin
+            margin = self.schedule.repair.repair_margin
             self.labels.repair(self.cameras, self.render_identity, margin)
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
-
-    def update_learning_rates(self) -> None:
-        """Those that change while training: of positions, and of the identity after densification."""
-        self.model.update_learning_rate(self.iteration)
-        factor = self.schedule.identity_rate(self.iteration)
-        self.model.optimizer_group("obj_dc")["lr"] = factor * self.opt.identity_lr
-        self.classifier_optimizer.param_groups[0]["lr"] = factor * self.opt.classifier_lr
 
     def next_camera(self) -> Camera:
         """The view of this iteration: every pass shows all of them in an order of its own."""

@@ -18,7 +18,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from arguments import CFG_ARGS
+from arguments.cfg_args import CFG_ARGS
 from utils.errors import UserError
 from utils.files import TEMPORARY, check_free_space
 

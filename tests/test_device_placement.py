@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import gaussian_renderer
 import train
-from arguments import GradiSegParams, OptimizationParams, parse
+from arguments import GradiSegParams, OptimizationParams, RepairParams, parse
 from gradiseg import checkpoint, objective
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
@@ -122,7 +122,7 @@ def classifier() -> IdentityClassifier:
 @pytest.mark.parametrize("iteration", [5, 12_005, 15_005], ids=["3dgs", "igd", "la_knn"])
 def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_points: int) -> None:
     opt = OptimizationParams(reg3d_sample_size=50, reg3d_max_points=max_points)
-    run = training(Schedule(opt, GradiSegParams()))
+    run = training(Schedule(opt, GradiSegParams(), RepairParams()))
     run.iteration = iteration - 2  # the step before has given Adam its running mean; no densification is due
     run.step()
     losses = run.step()
@@ -139,8 +139,8 @@ def test_no_tensor_is_left_to_the_default_device(tmp_path: Path, monkeypatch: py
     config = tmp_path / "short.json"
     config.write_text(json.dumps(SCHEDULE))
     flags = ["-s", DEMO, "-m", tmp_path / "run", "-r", 4, "--train_split", "--quiet", "--config_file", config]
-    args, _, opt, gradiseg, _ = parse(train.GROUPS, list(map(str, flags)))
-    run = Training(args, Schedule(opt, gradiseg), Scene(args, GaussianModel(3), quiet=True), quiet=True)
+    args, _, *groups, _ = parse(train.GROUPS, list(map(str, flags)))
+    run = Training(args, Schedule(*groups), Scene(args, GaussianModel(3), quiet=True), quiet=True)
     with GPU:
         while run.iteration < run.opt.iterations:
             run.step()

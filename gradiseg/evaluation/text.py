@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments import option
+from gradiseg.classifier import identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, id_counts
 from gradiseg.evaluation.masks import (
     DEFAULT_RULE,
     apply_rules,
-    identity_probabilities,
     is_mask,
     read_mask,
     write_mask,
@@ -57,6 +57,7 @@ class TextParams:
         "",
         "what to look for, separated by ';'; without a value the scene's own words: those of "
         "config/lerf_prompts.json, otherwise the names in its test_mask/",
+        first=True,
         bare=SCENE_PROMPTS,
     )
     text_masks: str = option("", "folder of masks <words>.png of the first test view, instead of the models")
@@ -140,7 +141,7 @@ def choose_by_text(run: TrainedRun, source: Path, options: TextParams, quiet: bo
     drawn = run.draw(camera)
     picture = to_uint8(drawn["render"]).permute(1, 2, 0).cpu().numpy()
     marks = marker(picture, prompts)
-    winners = identity_probabilities(drawn["render_object"], run.classifier, [])[1].cpu().numpy()
+    winners = identify(map_encodings(drawn["render_object"]), run.classifier).cpu().numpy()
     ids = {prompt: select_ids(winners, marks[prompt]) for prompt in prompts}
     choice = TextChoice(ids, marks, camera.image_name, f"text: {name} in view {camera.image_name}")
     split = "test" if run.test_cameras else "train"

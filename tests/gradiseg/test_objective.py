@@ -9,7 +9,7 @@ import torch
 from fused_losses.reference import l1_ssim
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gaussian_renderer import render
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.objective import Losses, Objective
@@ -22,7 +22,8 @@ from utils.errors import UserError
 
 IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
-OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50, identity_lambda_by_rgb=False)
+OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50)
+CONSTANT = RepairParams(identity_lambda_by_rgb=False)
 GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=35, la_knn_candidates="8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,13 +63,14 @@ def evaluate(
     opt: OptimizationParams = OPT,
     gradiseg: GradiSegParams = GRADISEG,
     view: Camera | None = None,
+    repair: RepairParams = CONSTANT,
 ) -> tuple[Losses, dict[str, Tensor], IdentityClassifier]:
     """The losses of one iteration, the render they come from and the classifier."""
     view, model, weights = view or camera(), trained(), classifier(opt.ignore_label)
     package = render(view, model, bg_color=torch.zeros(3))
     torch.manual_seed(2)  # the sample of L_3d
     labels = TrainingLabels(weights)(view) if view.is_masked else None
-    objective = Objective(Schedule(opt, gradiseg), weights)
+    objective = Objective(Schedule(opt, gradiseg, repair), weights)
     return objective(iteration, view, labels, package, model), package, weights
 
 
@@ -175,7 +177,7 @@ def test_alpha_follows_the_colour_loss_up_to_twice_its_value(difference: float, 
     view = camera(image=(255 * pixels.clamp(0, 1)).to(torch.uint8))
     constant, _, _ = evaluate(1, view=view)
     followed, package, _ = evaluate(
-        1, replace(OPT, identity_lambda_val=3.0, identity_lambda_by_rgb=True), view=view
+        1, replace(OPT, identity_lambda_val=3.0), view=view, repair=RepairParams()
     )
     assert constant.identity_2d is not None and followed.identity_2d is not None
     factor = constant.rgb.item() / 0.04
@@ -197,7 +199,7 @@ def test_reg3d_normalize_divides_by_all_possible_classes(iteration: int) -> None
 @pytest.mark.parametrize("iteration", [5, 40])
 def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteration: int) -> None:
     model, weights = trained(), classifier()
-    objective = Objective(Schedule(OPT, GRADISEG), weights)
+    objective = Objective(Schedule(OPT, GRADISEG, CONSTANT), weights)
     mode = "global" if iteration == 5 else "adaptive"
     loss = objective.identity_3d(model, mode)
     assert loss.item() > 0

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from arguments import GradiSegParams, OptimizationParams, final_iteration
+from arguments import GradiSegParams, OptimizationParams, RepairParams, final_iteration
 from gradiseg.schedule import HEALING, Schedule
 
 TABLE = [  # fraction of the run, whether IGD acts, neighbours of L_3d
@@ -18,26 +18,31 @@ TABLE = [  # fraction of the run, whether IGD acts, neighbours of L_3d
 ]
 
 
-def scaled(opt: OptimizationParams, gradiseg: GradiSegParams, scale: float) -> tuple[Any, Any]:
-    schedule = Schedule(opt, gradiseg).scaled(scale)
-    return schedule.opt, schedule.gradiseg
+def schedule(
+    opt: dict[str, Any] | None = None, repair: dict[str, Any] | None = None, **gradiseg: Any
+) -> Schedule:
+    """The defaults, but for these options."""
+    return Schedule(
+        OptimizationParams(**(opt or {})), GradiSegParams(**gradiseg), RepairParams(**(repair or {}))
+    )
 
 
 def mode(iteration: int, **changes: Any) -> str | None:
-    return Schedule(OptimizationParams(), GradiSegParams(**changes)).neighbours(iteration)
+    return schedule(**changes).neighbours(iteration)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 @pytest.mark.parametrize(("fraction", "igd", "neighbours"), TABLE)
 def test_phases_of_the_paper(scale: float, fraction: float, igd: bool, neighbours: str | None) -> None:
-    schedule = Schedule(OptimizationParams(), GradiSegParams()).scaled(scale)
-    iteration = max(round(fraction * schedule.opt.iterations), 1)
-    assert schedule.igd_is_active(iteration) == igd
-    assert schedule.neighbours(iteration) == neighbours
+    scaled = schedule().scaled(scale)
+    iteration = max(round(fraction * scaled.opt.iterations), 1)
+    assert scaled.igd_is_active(iteration) == igd
+    assert scaled.neighbours(iteration) == neighbours
 
 
 def test_a_tenth() -> None:
-    opt, gradiseg = scaled(OptimizationParams(), GradiSegParams(), 0.1)
+    scaled = schedule().scaled(0.1)
+    opt, gradiseg = scaled.opt, scaled.gradiseg
     assert (opt.iterations, opt.position_lr_max_steps, opt.reg3d_until_iter) == (3000, 3000, 3000)
     assert (opt.densify_from_iter, opt.densify_until_iter, opt.sh_interval) == (50, 1200, 100)
     assert (gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter) == (1200, 1500, 1500)
@@ -45,8 +50,9 @@ def test_a_tenth() -> None:
 
 @pytest.mark.parametrize("scale", [0.003, 0.2333, 1.0, 2.0])
 def test_scaling_agrees_with_the_command_line_and_keeps_the_order(scale: float) -> None:
-    before = OptimizationParams(schedule_scale=scale)
-    opt, gradiseg = scaled(before, GradiSegParams(), scale)
+    whole = schedule({"schedule_scale": scale})
+    scaled, before = whole.scaled(scale), whole.opt
+    opt, gradiseg = scaled.opt, scaled.gradiseg
     assert opt.iterations == final_iteration(before.iterations, scale)
     boundaries = [gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter, opt.iterations]
     assert boundaries == sorted(boundaries)
@@ -54,7 +60,8 @@ def test_scaling_agrees_with_the_command_line_and_keeps_the_order(scale: float) 
 
 
 def test_rates_thresholds_and_intervals_are_untouched() -> None:
-    opt, gradiseg = scaled(OptimizationParams(), GradiSegParams(), 0.5)
+    scaled = schedule().scaled(0.5)
+    opt, gradiseg = scaled.opt, scaled.gradiseg
     assert (opt.densification_interval, opt.opacity_reset_interval, gradiseg.igd_interval) == (100, 3000, 100)
     changed = {f.name for f in fields(opt) if getattr(opt, f.name) != getattr(OptimizationParams(), f.name)}
     assert not {name for name in changed if "lr_init" in name or "threshold" in name or "lambda" in name}
@@ -62,15 +69,15 @@ def test_rates_thresholds_and_intervals_are_untouched() -> None:
 
 
 def test_zero_stays_zero() -> None:
-    opt, _ = scaled(OptimizationParams(reg3d_until_iter=0), GradiSegParams(), 0.1)
-    assert opt.reg3d_until_iter == 0
-    assert Schedule(opt, GradiSegParams()).neighbours(1) is None
+    scaled = schedule({"reg3d_until_iter": 0}).scaled(0.1)
+    assert scaled.opt.reg3d_until_iter == 0
+    assert scaled.neighbours(1) is None
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_scales_that_are_not_positive_are_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="positive"):
-        scaled(OptimizationParams(), GradiSegParams(), scale)
+        schedule().scaled(scale)
 
 
 def test_variants_of_the_neighbours() -> None:
@@ -84,33 +91,25 @@ def test_variants_of_the_neighbours() -> None:
 def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(
     scale: float, first: int, fewest: int
 ) -> None:
-    opt, gradiseg = scaled(OptimizationParams(), GradiSegParams(repair_from_iter=first), scale)
-    due = [i for i in range(1, opt.iterations + 1) if Schedule(opt, gradiseg).repair_is_due(i)]
+    scaled = schedule(repair={"repair_from_iter": first}).scaled(scale)
+    opt, gradiseg, repair = scaled.opt, scaled.gradiseg, scaled.repair
+    due = [i for i in range(1, opt.iterations + 1) if scaled.repair_is_due(i)]
     resets = range(opt.opacity_reset_interval, opt.densify_until_iter, opt.opacity_reset_interval)
-    assert gradiseg.repair_from_iter == min(first, gradiseg.igd_from_iter)
+    assert repair.repair_from_iter == min(first, gradiseg.igd_from_iter)
     assert due[0] == next(
-        (r for r in resets if r < gradiseg.repair_from_iter < r + HEALING), gradiseg.repair_from_iter
+        (r for r in resets if r < repair.repair_from_iter < r + HEALING), repair.repair_from_iter
     )
     assert not [(i, r) for i in due for r in resets if r < i < r + HEALING]
     assert len(due) >= fewest
 
 
 def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
-    opt, gradiseg = OptimizationParams(), GradiSegParams(repair_from_iter=3000, repair_interval=500)
-    due = [i for i in range(2501, 6001) if Schedule(opt, gradiseg).repair_is_due(i)]
+    often = schedule(repair={"repair_from_iter": 3000, "repair_interval": 500})
+    due = [i for i in range(2501, 6001) if often.repair_is_due(i)]
     assert due == [3000, 4000, 4500, 5000, 5500, 6000]
-    gradiseg = GradiSegParams(repair_from_iter=3500, repair_interval=3000)
-    assert [i for i in range(2501, 6001) if Schedule(opt, gradiseg).repair_is_due(i)] == [3000, 6000]
+    seldom = schedule(repair={"repair_from_iter": 3500, "repair_interval": 3000})
+    assert [i for i in range(2501, 6001) if seldom.repair_is_due(i)] == [3000, 6000]
 
 
 def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> None:
-    _, gradiseg = scaled(OptimizationParams(), GradiSegParams(repair_from_iter=20_000), 0.1)
-    assert gradiseg.repair_from_iter == 2000
-
-
-def test_the_identity_learns_slowly_once_densification_has_ended() -> None:
-    opt, gradiseg = OptimizationParams(), GradiSegParams(repair_lr_factor=0.02)
-    rates = [Schedule(opt, gradiseg).identity_rate(i) for i in (1, 12_000, 14_000, 16_000, 30_000)]
-    assert rates == pytest.approx([1, 1, 0.02**0.5, 0.02, 0.02])
-    for unchanged in (GradiSegParams(repair_lr_factor=0.02, repair_masks=False), GradiSegParams()):
-        assert Schedule(opt, unchanged).identity_rate(30_000) == 1
+    assert schedule(repair={"repair_from_iter": 20_000}).scaled(0.1).repair.repair_from_iter == 2000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from arguments import GradiSegParams, ModelParams, OptimizationParams
+from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
 from gradiseg import checkpoint
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
@@ -29,9 +29,8 @@ OPT = OptimizationParams(
     reg3d_interval=1,
     reg3d_sample_size=20,
 )
-GRADISEG = GradiSegParams(
-    igd_from_iter=8, igd_until_iter=12, igd_interval=2, la_knn_from_iter=12, repair_from_iter=8
-)
+GRADISEG = GradiSegParams(igd_from_iter=8, igd_until_iter=12, igd_interval=2, la_knn_from_iter=12)
+SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8))
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -47,7 +46,7 @@ def training(scene_folder: Path, seed: int = 0, **options: Any) -> Training:
     seed_everything(seed)
     args = ModelParams(str(scene_folder), train_split=True, resolution=4, num_classes=CLASSES)
     args = replace(args, **options)
-    return Training(args, Schedule(OPT, GRADISEG), Scene(args, GaussianModel(3), quiet=True), quiet=True)
+    return Training(args, SCHEDULE, Scene(args, GaussianModel(3), quiet=True), quiet=True)
 
 
 def bits(run: Training) -> dict[str, Any]:
