@@ -183,7 +183,8 @@ def _rendered(
     """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
 
     Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
-    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart
+    (docs/experiments/mask-size.md).
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
@@ -219,7 +220,7 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores predictions: per prompt the mean over its views, then the mean over prompts.
 
-    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+    A prediction of another size is brought to the ground truth's over the same field of view, by area.
 
     Returns:
         `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};
