@@ -27,6 +27,7 @@ ROOMS = (
     {"igd", "la_knn"},
     {"repair"},
     {"objective"},
+    {"labelled", "votes"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing", "evaluation"},
