@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
         if word in OPERATIONS
         and not (place and argv[place - 1].startswith("--") and "=" not in argv[place - 1])
     ]
-    parts = [argv[start:end] for start, end in zip(starts, [*starts[1:], len(argv)], strict=True)]
-    return list(argv[: starts[0]] if starts else argv), [operation_of_flags(part) for part in parts]
+    ends = [*starts, len(argv)]
+    parts = [argv[start:end] for start, end in pairwise(ends)]
+    return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]
 
 
 def operation_of_flags(words: Sequence[str]) -> Operation:

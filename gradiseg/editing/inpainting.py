@@ -1,6 +1,6 @@
-"""Filling regions of pictures from what surrounds them, by libraries: `biharmonic`, `telea`, `patchmatch`, `lama`.
+"""Filling regions of pictures from what surrounds them: `biharmonic`, `telea`, `patchmatch`, `lama`.
 
-Pictures are (H, W, 3) uint8, regions (H, W) bool.
+The methods are those of libraries. Pictures are (H, W, 3) uint8, regions (H, W) bool.
 """
 
 import importlib
@@ -74,7 +74,7 @@ def _patchmatch() -> Inpainter:
 def _lama(weights: str) -> Inpainter:
     """A network trained to continue pictures, from a file that the user has: `big-lama.pt`."""
     if not Path(weights).is_file():
-        raise UserError(f"inpainter lama: weights {weights!r} is no file. Name the TorchScript file of its network.")
+        raise UserError(f"inpainter lama: weights {weights!r} is no file. Name its TorchScript file.")
     try:
         network = torch.jit.load(weights, map_location="cpu").eval()
     except RuntimeError as error:

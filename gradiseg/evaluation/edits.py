@@ -61,12 +61,12 @@ class EditScore:
     miou_before: float
     mbiou_before: float
     mbiou_strict_before: float
-    psnr_inside: float
-    psnr_outside: float
-    psnr_outside_before: float
+    psnr_inside: float | None
+    psnr_outside: float | None
+    psnr_outside_before: float | None
     psnr_inside_lit: float | None
     psnr_outside_lit: float | None
-    pixels_left: int | None
+    pixels_left: float | None
 
 
 def list_edits(scene: Path) -> list[TrueEdit]:
@@ -104,12 +104,8 @@ def score_edit(
 ) -> EditScore:
     """Scores of the test views; cameras must be those that the pictures of `edits/` show."""
     views = [_score_view(edit, scene, before, after, camera, background) for camera in cameras]
-    means = {
-        key: None if views[0][key] is None else fmean(view[key] for view in views if view[key] is not None)
-        for key in views[0]
-    }
     left = sum(view["pixels_left"] for view in views) if edit.removes else None
-    return EditScore(**{**means, "pixels_left": left})
+    return EditScore(**{**_means(views), "pixels_left": left})
 
 
 def _score_view(
@@ -182,9 +178,13 @@ def markdown(scores: Mapping[str, EditScore]) -> str:
 
 def mean_score(scores: Sequence[EditScore]) -> EditScore:
     """Means over edits, of the scores that each has."""
-    rows = [asdict(score) for score in scores]
+    return EditScore(**_means([asdict(score) for score in scores]))
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of the columns, over the rows that are not None; None where all are."""
     columns = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0]}
-    return EditScore(**{key: fmean(values) if values else None for key, values in columns.items()})
+    return {key: fmean(values) if values else None for key, values in columns.items()}
 
 
 def _cells(score: EditScore) -> list[str]:
@@ -194,8 +194,12 @@ def _cells(score: EditScore) -> list[str]:
         f"{score.miou:.3f} ({score.miou_before:.3f})",
         f"{score.mbiou:.3f} ({score.mbiou_before:.3f})",
         f"{score.mbiou_strict:.3f} ({score.mbiou_strict_before:.3f})",
-        f"{score.psnr_inside:.2f}",
-        f"{score.psnr_outside:.2f} ({score.psnr_outside_before:.2f})",
-        "" if lit is None else f"{score.psnr_inside_lit:.2f} / {lit:.2f}",
+        _decibels(score.psnr_inside),
+        f"{_decibels(score.psnr_outside)} ({_decibels(score.psnr_outside_before)})",
+        "" if lit is None else f"{_decibels(score.psnr_inside_lit)} / {_decibels(lit)}",
         "" if left is None else f"{left:g}",
     ]
+
+
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
