@@ -280,11 +280,12 @@ def test_walks_are_short() -> None:
 
 
 def test_choices_of_the_paper() -> None:
-    """The method's page names everything that the paper's configuration sets."""
+    """The method's page names everything that the paper's configuration sets, and the value."""
     method = (ROOT / "docs/method.md").read_text(encoding="utf-8")
-    choices = method.partition("\n## Choices\n")[2].partition("\n## ")[0]
-    for key in json.loads((ROOT / "config/gradiseg/paper.json").read_text(encoding="utf-8")):
-        assert f"`{key}`" in choices, f"paper.json sets {key}"
+    choices = method.partition("\n## Choices\n")[2].partition("\n## ")[0].replace("`", "")
+    for key, value in json.loads((ROOT / "config/gradiseg/paper.json").read_text(encoding="utf-8")).items():
+        said = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        assert re.search(rf"\b{key} {said}\b", choices), f"paper.json sets {key} to {value}"
 
 
 def test_documents_named_in_the_code() -> None:
