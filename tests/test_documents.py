@@ -229,6 +229,17 @@ def test_links(page: Path) -> None:
 
 
 @every_page
+def test_files_named(page: Path) -> None:
+    """Every file that a page names in backticks by its path in the repository is there."""
+    ours = "|".join(
+        path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").is_file()
+    )
+    named = rf"`((?:{ours}|benchmarks|config|docs|scripts|submodules|tests)/[\w./-]+)`"
+    for file in re.findall(named, prose(page)):
+        assert (ROOT / file).exists() or (page.parent / file).exists(), f"no {file}"
+
+
+@every_page
 def test_commands(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command parses: as bash, and its flags by the command's own parser."""
     inline = [" ".join(command.split()) for command in INLINE_COMMAND.findall(prose(page))]
