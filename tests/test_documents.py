@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.test_imports import LAYERS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -280,6 +282,14 @@ def test_places_in_the_code() -> None:
         assert (ROOT / file).is_file(), f"no {file}"
         text = (ROOT / file).read_text(encoding="utf-8")
         assert re.search(rf"^\s*(?:def|class) {name}\b", text, re.M), f"{file} defines no {name}"
+
+
+def test_picture_of_the_layers() -> None:
+    """The picture has every package that there is, from the commands down, in the order that tests hold."""
+    picture = blocks(ARCHITECTURE, "")[0]
+    rows = [{name for name in row if (ROOT / name).is_dir()} for row in reversed(LAYERS)]
+    places = [[picture.index(f" {name}/") for name in row] for row in rows if row]
+    assert all(max(above) < min(below) for above, below in itertools.pairwise(places))
 
 
 def test_walks_are_short() -> None:
