@@ -171,8 +171,8 @@ def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:
     assert read_cfg_args(tmp_path) == options | {"n_views": 100, "random_init": False}
 
 
-# What `extract` of Gaussian Grouping's ModelParams hands to its Scene, cameras and models. Its commands take
-# none of them from a default: what `cfg_args` lacks, they lack.
+# What Gaussian Grouping's ModelParams hand to its Scene, cameras and models. Its commands take none of them
+# from a default: what `cfg_args` lacks, they lack.
 READ_BY_GAUSSIAN_GROUPING = {
     "sh_degree": int,
     "source_path": str,
@@ -194,9 +194,8 @@ READ_BY_GAUSSIAN_GROUPING = {
 def test_gaussian_groupings_commands_find_all_they_read(tmp_path: Path, flags: list[str]) -> None:
     model, *_ = parse((ModelParams,), ["-s", "scene", "-m", str(tmp_path), *flags])
     write_cfg_args(tmp_path, model)
-    stored = eval(
-        (tmp_path / "cfg_args").read_text(), {"__builtins__": {}, "Namespace": Namespace}
-    )  # as they do
+    text = (tmp_path / "cfg_args").read_text()
+    stored = eval(text, {"__builtins__": {}, "Namespace": Namespace})  # as they do
     found = {name: type(getattr(stored, name)) for name in READ_BY_GAUSSIAN_GROUPING}
     assert found == READ_BY_GAUSSIAN_GROUPING
     assert stored.n_views == 100 and not stored.random_init  # all views, from the scene's own points
