@@ -25,8 +25,9 @@ LAYERS = (
 ROOMS = (
     {"classifier", "schedule"},
     {"igd", "la_knn"},
-    {"repair"},
     {"objective"},
+    {"repair"},
+    {"labelled", "votes"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing", "evaluation"},
