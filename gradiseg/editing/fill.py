@@ -1,36 +1,35 @@
 """Filling the hole that an object leaves: what the photographs never saw is continued from what surrounds it.
 
-1. What the object hid: Gaussians that photographs hardly saw, and that the removal lays bare. Nothing is known of
+1. What the object hid: Gaussians that photographs hardly saw, and that the removal lays bare. Nothing is
+known of
    them (below a table's surface they are a dark blob), so that they go with the object.
 2. In every training view the *hole* is where the object showed and now hardly anything does. Its colours are
-   inpainted from the rest of the picture, its depths by the smoothest continuation of inverse depth, which is exact
-   for planes.
-3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, and are trained on
+   inpainted from the rest of the picture, its depths by the smoothest continuation of inverse depth, which is
+   exact for planes.
+3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, and are
+trained on
    the inpainted views; nothing else changes. They belong to the ids that surround the hole.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace as changed
 
 import numpy as np
 import torch
-from fused_losses import Adam, l1_ssim
 from scipy.ndimage import binary_dilation, binary_fill_holes, distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
-from torch import Tensor, nn
+from torch import Tensor
 
 from gaussian_renderer import contributions, render, surface
 from gradiseg.classifier import identify, map_encodings
+from gradiseg.editing.baking import Told, bake, coverage, picture
 from gradiseg.editing.identity import usual_encoding
 from gradiseg.editing.inpainting import Inpainter
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
-from scene.gaussian_model import GaussianModel
 from utils.general import inverse_sigmoid
-from utils.graphics import build_rotation
 from utils.sh import RGB2SH
 
 SHOWN = 0.05  # accumulated alpha above which an object shows in a pixel
@@ -39,15 +38,12 @@ TRUSTED = 0.25  # Gaussians of which they saw a smaller share than is laid bare 
 MARGIN = 0.01  # of the image's diagonal: by so much the hole is dilated, since its rim is part object
 SMALLEST = 12  # pixels: smaller holes are cracks between Gaussians
 START_OPACITY = 0.6
-ROUNDS = 250  # training steps; PSNR no longer rises
 RATES = {"f_dc": 0.01, "opacity": 0.05, "scaling": 0.01}
-
-Told = Callable[[float], None]  # told the share that is done; may raise to stop
 
 
 @dataclass(frozen=True)
 class Hole:
-    """A view with a hole: where, what the picture (3, H, W) uint8 shows when filled, depths (H, W) and ids (H, W)."""
+    """A view with a hole: where, the filled picture (3, H, W) uint8, depths and ids (H, W)."""
 
     camera: Camera
     region: Tensor
@@ -81,12 +77,13 @@ def find_holes(
     cameras: Sequence[Camera],
     inpaint: Inpainter,
 ) -> list[Hole]:
-    """The holes of the views that have one; `removed` (N,) went from `before`, `known` (M,) is the rest's trust."""
-    whole, rest, classifier = before.model(), after.model(), after.classifier()
-    own = removed.float()[:, None].expand(-1, 3).contiguous()
+    """The holes of the views that have one; `removed` (N,) went from `before`, `known` (M,) is the rest's
+    trust.
+    """
+    rest, classifier = after.model(), after.classifier()
     holes = []
     for camera in cameras:
-        covered = render(camera, whole, override_color=own)["render"][0]
+        covered = coverage(before, removed, camera)
         _, depth = surface(camera, rest)
         trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
         open_pixels = ((covered > SHOWN) & (trusted < OPEN)).cpu().numpy()
@@ -113,7 +110,9 @@ def find_holes(
 
 
 def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Values (H, W) with those of a region (H, W) bool replaced by the harmonic function that continues the others."""
+    """Values (H, W) with those of a region (H, W) bool replaced by the harmonic function that continues the
+    others.
+    """
     number = np.full(region.shape, -1)
     rows, columns = np.nonzero(region)
     number[rows, columns] = np.arange(len(rows))
@@ -121,7 +120,9 @@ def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
     known, degree = np.zeros(len(rows)), np.zeros(len(rows))
     for step_row, step_column in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         there = (rows + step_row, columns + step_column)
-        inside = (there[0] >= 0) & (there[0] < region.shape[0]) & (there[1] >= 0) & (there[1] < region.shape[1])
+        inside = (
+            (there[0] >= 0) & (there[0] < region.shape[0]) & (there[1] >= 0) & (there[1] < region.shape[1])
+        )
         here = np.nonzero(inside)[0]
         other = (there[0][here], there[1][here])
         degree[here] += 1
@@ -137,14 +138,21 @@ def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor], Tensor]:
-    """New Gaussians (as in `GaussianModel.params`) at the holes' depths, one for each voxel, and their ids (M,)."""
+    """New Gaussians (as in `GaussianModel.params`) at the holes' depths, one for each voxel, and their ids
+    (M,).
+    """
     points, colours, sizes, ids = (torch.cat(part) for part in zip(*map(_back_projected, holes), strict=True))
     voxel = float(sizes.median())
-    _, cell, count = torch.unique((points / voxel).floor().long(), dim=0, return_inverse=True, return_counts=True)
+    _, cell, count = torch.unique(
+        (points / voxel).floor().long(), dim=0, return_inverse=True, return_counts=True
+    )
     total = len(count)
 
     def mean(values: Tensor) -> Tensor:
-        return torch.zeros(total, values.shape[1], dtype=values.dtype).index_add_(0, cell, values) / count[:, None]
+        return (
+            torch.zeros(total, values.shape[1], dtype=values.dtype).index_add_(0, cell, values)
+            / count[:, None]
+        )
 
     first = torch.full((total,), len(cell)).scatter_reduce_(0, cell, torch.arange(len(cell)), "amin")
     colour = mean(colours).float()
@@ -172,7 +180,8 @@ def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     row, column = torch.nonzero(hole.region, as_tuple=True)
     depth = hole.depth[row, column]
     rays = torch.stack(
-        [(column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy, torch.ones_like(depth)], 1
+        [(column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy, torch.ones_like(depth)],
+        1,
     )
     rotation, translation = torch.from_numpy(camera.R).double(), torch.from_numpy(camera.T).double()
     points = (rays * depth[:, None] - translation) @ rotation.T
@@ -180,38 +189,13 @@ def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return points, colours, depth / camera.fx, hole.ids[row, column]
 
 
-def trained(
-    params: Mapping[str, Tensor], after: LabelledModel, holes: Sequence[Hole], rounds: int, told: Told
-) -> dict[str, Tensor]:
-    """The new Gaussians after training on the filled views, everything else held."""
-    new = {name: nn.Parameter(tensor.to(after.ids.device)) for name, tensor in params.items()}
-    optimizer = Adam([{"params": [new[name]], "lr": rate} for name, rate in RATES.items()], lr=0.0, eps=1e-15)
-    model = after.model()
-    fixed = dict(model.params)
-    generator = torch.Generator().manual_seed(0)
-    targets = [_target(hole, after) for hole in holes]
-    order = torch.cat([torch.randperm(len(holes), generator=generator) for _ in range(rounds // len(holes) + 1)])
-    for step in range(rounds):
-        index = int(order[step])
-        joined = {name: torch.cat([fixed[name].detach(), new[name]]) for name in fixed}
-        model.params = joined  # type: ignore[assignment]  # what is optimised is a part of it
-        drawn = render(holes[index].camera, model)["render"]
-        l1_ssim(drawn, targets[index], 0.2).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        told((step + 1) / rounds)
-    return {name: tensor.detach() for name, tensor in new.items()}
-
-
-@torch.no_grad()
-def _target(hole: Hole, after: LabelledModel) -> Tensor:
-    """The view (3, H, W) uint8 as it is, its hole filled."""
-    drawn = (render(hole.camera, after.model())["render"].clamp(0, 1) * 255 + 0.5).byte()
-    return torch.where(hole.region.to(drawn.device), hole.picture.to(drawn.device), drawn)
-
-
-def fill(
-    before: LabelledModel, removed: Tensor, cameras: Sequence[Camera], inpaint: Inpainter, rounds: int, told: Told
+def filled(
+    before: LabelledModel,
+    removed: Tensor,
+    cameras: Sequence[Camera],
+    inpaint: Inpainter,
+    rounds: int,
+    told: Told,
 ) -> LabelledModel:
     """The model without the Gaussians `removed` (N,), the hole that they leave filled."""
     known = trust(before, removed, cameras)
@@ -219,7 +203,12 @@ def fill(
     after = before.rows(~gone)
     holes = find_holes(before, after, gone, known[~gone], cameras, inpaint)
     if not holes:
-        return before.rows(~removed)
-    params, ids = seeds(holes, after)
-    told(0.0)
-    return after.followed_by(trained(params, after, holes, rounds, told), ids)
+        return after
+    start = after.followed_by(*seeds(holes, after))
+    new = torch.arange(start.count, device=start.ids.device) >= after.count
+    targets = []
+    for hole in holes:
+        shown = picture(after, hole.camera)
+        region = hole.region.to(shown.device)
+        targets.append((hole.camera, torch.where(region, hole.picture.to(shown.device), shown)))
+    return bake(start, new, RATES, targets, rounds, told)
