@@ -84,26 +84,30 @@ def find_holes(
     holes = []
     for camera in cameras:
         covered = coverage(before, removed, camera)
-        _, depth = surface(camera, rest)
+        alpha, depth = surface(camera, rest)
         trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
         open_pixels = ((covered > SHOWN) & (trusted < OPEN)).cpu().numpy()
         if open_pixels.sum() < SMALLEST:
             continue
         margin = max(1, round(MARGIN * math.hypot(*open_pixels.shape)))
         region = binary_fill_holes(binary_dilation(open_pixels, np.ones((3, 3), bool), margin))
+        rim = binary_dilation(region, np.ones((3, 3), bool), margin)  # where ids are still half the object's
+        nearest = tuple(distance_transform_edt(rim, return_distances=False, return_indices=True))
+        region &= alpha.cpu().numpy()[nearest] > OPEN  # beside nothing, nothing is missing
+        if region.sum() < SMALLEST:
+            continue
         drawn = render(camera, rest)
-        picture = (drawn["render"].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
-        filled = inpaint(picture, region)
+        shown = (drawn["render"].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+        continuation = inpaint(shown, region)
         nearness = continued(1 / depth.clamp_min(1e-3).cpu().double().numpy(), region)
         ids = identify(map_encodings(drawn["render_object"]), classifier).cpu().numpy()
-        nearest = distance_transform_edt(region, return_distances=False, return_indices=True)
         holes.append(
             Hole(
                 camera,
                 torch.from_numpy(region),
-                torch.from_numpy(filled).permute(2, 0, 1).contiguous(),
+                torch.from_numpy(continuation).permute(2, 0, 1).contiguous(),
                 torch.from_numpy(1 / np.maximum(nearness, 1e-6)),
-                torch.from_numpy(ids[tuple(nearest)]),
+                torch.from_numpy(ids[nearest]),
             )
         )
     return holes
