@@ -30,7 +30,8 @@ ROOMS = (
     {"labelled", "votes"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
-    {"editing", "evaluation"},
+    {"editing"},
+    {"evaluation"},
     {"report", "viewer"},
 )
 SUBMODULES = {
