@@ -1,0 +1,127 @@
+"""Whose a Gaussian is: the votes of the pixels that it colours.
+
+w_i(c) is the sum over training views and pixels labelled c of alpha_i T_i, the weight with which Gaussian i
+enters the pixel (eq. 1). It is the derivative of a rendered indicator, so that one backward pass of the
+rasterizer gives it exactly, for up to `LABELS_PER_PASS` labels at once: the identity channels carry a zero
+for every label, and the gradient that comes back to them is the votes.
+
+An identity encoding is fitted to the same labels by gradient descent, beside all the other Gaussians of a
+pixel; one that is seen seldom, or has moved since, may hold an encoding that none of its pixels bears out.
+Its votes cannot. The id with the most votes *owns* the Gaussian. One that no labelled pixel sees has no
+votes, and belongs to the id that its encoding says.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import render
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
+from utils.files import atomic_write
+
+FILE = "votes.npz"  # beside point_cloud.ply
+LABELS_PER_PASS = 64  # the rasterizer's identity channels
+HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
+
+LabelsOf = Callable[[Camera], Tensor]  # camera -> dense labels (H, W), negative = no vote
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The outcome for N Gaussians: the ids that own them, their share of the votes, all votes in pixels."""
+
+    ids: Tensor  # (N,) int64
+    share: Tensor  # (N,) float32 in [0, 1]; 0 without votes
+    mass: Tensor  # (N,) float32, pixels
+
+    @property
+    def hidden(self) -> Tensor:
+        """(N,) bool: seen by no training view."""
+        return self.mass < HIDDEN
+
+    def impurity(self, among: Tensor | None = None) -> float:
+        """Share of the votes that went to other ids than the owner's, over all Gaussians or `among` (N,)."""
+        mass = self.mass if among is None else self.mass[among]
+        share = self.share if among is None else self.share[among]
+        return float((mass * (1 - share)).sum() / mass.sum().clamp_min(1e-9))
+
+
+def count_votes(
+    model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, labels: range
+) -> Tensor:
+    """w_i(c) for the dense labels c in `labels`, at most `LABELS_PER_PASS`: (N, len(labels)) float32, pixels.
+
+    Views without a mask do not vote.
+    """
+    votes = model.get_xyz.new_zeros(model.num_gaussians, len(labels))
+    wanted = torch.arange(labels.start, labels.stop, device=votes.device)
+    for camera in cameras:
+        if not camera.is_masked:
+            continue
+        indicator = (labels_of(camera).to(votes.device) == wanted[:, None, None]).float()  # (L, H, W)
+        codes = torch.zeros_like(votes, requires_grad=True)
+        rendered = render(camera, model, override_identity=codes, identity_geometry_grad=False)
+        votes += torch.autograd.grad(rendered["render_object"], codes, indicator)[0]
+    return votes
+
+
+def elect(
+    model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, class_ids: Tensor, otherwise: Tensor
+) -> Votes:
+    """The outcome of the votes of all views for the K labels of `class_ids` (K,).
+
+    `otherwise` (N,): the ids of Gaussians without votes. At most
+    `LABELS_PER_PASS` labels' votes are in memory at once.
+    """
+    count = class_ids.numel()
+    best = model.get_xyz.new_zeros(model.num_gaussians)
+    mass, ids = torch.zeros_like(best), otherwise.long().clone()
+    for first in range(0, count, LABELS_PER_PASS):
+        labels = range(first, min(first + LABELS_PER_PASS, count))
+        votes, winner = (part := count_votes(model, cameras, labels_of, labels)).max(1)
+        mass += part.sum(1)
+        ids = torch.where(votes > best, class_ids.to(ids)[first + winner], ids)
+        best = torch.maximum(best, votes)
+    return Votes(ids, best / mass.clamp_min(1e-12), mass)
+
+
+def save_votes(folder: str | os.PathLike[str], votes: Votes) -> None:
+    """Write `votes.npz` into the folder of a saved model: `ids` int32, `share` and `mass` float32, (N,)."""
+    with atomic_write(Path(folder, FILE)) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            ids=votes.ids.cpu().numpy().astype(np.int32),
+            share=votes.share.cpu().numpy(),
+            mass=votes.mass.cpu().numpy(),
+        )
+
+
+def load_votes(folder: str | os.PathLike[str], model: GaussianModel) -> Votes | None:
+    """The votes saved beside a model, on its device; None where there are none.
+
+    Raises: UserError where the file cannot be read or is of another model.
+    """
+    path = Path(folder, FILE)
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, share, mass = (torch.from_numpy(file[name]) for name in ("ids", "share", "mass"))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). Remove it: encodings then say whose is what."
+        ) from error
+    if not ids.shape == share.shape == mass.shape == (model.num_gaussians,):
+        raise UserError(
+            f"{path}: {len(ids):,} Gaussians, but the model beside it has {model.num_gaussians:,}. "
+            "Remove it: encodings then say whose is what."
+        )
+    device = model.get_xyz.device
+    return Votes(ids.long().to(device), share.to(device), mass.to(device))
