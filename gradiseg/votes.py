@@ -26,7 +26,6 @@ from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import atomic_write
 
-FILE = "votes.npz"  # beside point_cloud.ply
 LABELS_PER_PASS = 64  # the rasterizer's identity channels
 HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
 
@@ -92,9 +91,21 @@ def elect(
     return Votes(ids, best / mass.clamp_min(1e-12), mass)
 
 
-def save_votes(folder: str | os.PathLike[str], votes: Votes) -> None:
-    """Write `votes.npz` into the folder of a saved model: `ids` int32, `share` and `mass` float32, (N,)."""
-    with atomic_write(Path(folder, FILE)) as temporary, open(temporary, "wb") as file:
+def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: Tensor) -> Votes:
+    """The outcome where the masks on disk vote, of the views that have one; see `elect`."""
+    present = [torch.unique(camera.objects.long()) for camera in cameras if camera.objects is not None]
+    ids = torch.cat(present).unique() if present else torch.zeros(0, dtype=torch.int64)
+
+    def labels_of(camera: Camera) -> Tensor:
+        assert camera.objects is not None
+        return torch.searchsorted(ids, camera.objects.long())
+
+    return elect(model, cameras, labels_of, ids, otherwise)
+
+
+def save_votes(path: str | os.PathLike[str], votes: Votes) -> None:
+    """Write an .npz: `ids` int32, `share` and `mass` float32, (N,) each."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
             ids=votes.ids.cpu().numpy().astype(np.int32),
@@ -103,13 +114,12 @@ def save_votes(folder: str | os.PathLike[str], votes: Votes) -> None:
         )
 
 
-def load_votes(folder: str | os.PathLike[str], model: GaussianModel) -> Votes | None:
+def load_votes(path: str | os.PathLike[str], model: GaussianModel) -> Votes | None:
     """The votes saved beside a model, on its device; None where there are none.
 
     Raises: UserError where the file cannot be read or is of another model.
     """
-    path = Path(folder, FILE)
-    if not path.is_file():
+    if not Path(path).is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:

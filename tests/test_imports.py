@@ -25,7 +25,7 @@ LAYERS = (
 ROOMS = (
     {"classifier", "schedule"},
     {"igd", "la_knn"},
-    {"repair"},
+    {"repair", "votes"},
     {"objective"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import render
-from gradiseg.votes import FILE, LABELS_PER_PASS, Votes, count_votes, elect, load_votes, save_votes
+from gradiseg.votes import (
+    LABELS_PER_PASS,
+    Votes,
+    count_votes,
+    elect,
+    elect_by_masks,
+    load_votes,
+    save_votes,
+)
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.disc_scene import CX, CY, DISCS, FOCAL, HEIGHT, VIEWS, WIDTH, disc_model, silhouette
@@ -101,6 +109,16 @@ def test_labels_in_several_passes_are_labels_in_one() -> None:
     torch.testing.assert_close(spread.mass, plain.mass)
 
 
+def test_masks_on_disk_vote_by_their_ids() -> None:
+    model = random_model()
+    by_labels = elect(model, CAMERAS, ids_of, torch.arange(8), torch.zeros(60))
+    by_masks = elect_by_masks(model, [*CAMERAS, camera_of("view.0", masked=False)], torch.zeros(60))
+    assert torch.equal(by_masks.ids, by_labels.ids)
+    torch.testing.assert_close(by_masks.mass, by_labels.mass)
+    nobody = elect_by_masks(model, [camera_of("view.0", masked=False)], torch.full((60,), 4))
+    assert (nobody.ids == 4).all() and not nobody.mass.any()
+
+
 def test_a_gaussian_that_no_view_sees_is_hidden_and_keeps_what_it_was() -> None:
     model = random_model()
     with torch.no_grad():
@@ -118,16 +136,16 @@ def test_impurity_is_the_share_of_votes_for_others() -> None:
 
 
 def test_votes_survive_saving_and_files_of_others_are_refused(tmp_path: Path) -> None:
-    model = random_model()
-    assert load_votes(tmp_path, model) is None
+    model, path = random_model(), tmp_path / "votes.npz"
+    assert load_votes(path, model) is None
     votes = elect(model, CAMERAS, ids_of, torch.arange(8), torch.zeros(60))
-    save_votes(tmp_path, votes)
-    loaded = load_votes(tmp_path, model)
+    save_votes(path, votes)
+    loaded = load_votes(path, model)
     assert loaded is not None
     for name in ("ids", "share", "mass"):
         assert torch.equal(getattr(loaded, name), getattr(votes, name))
     with pytest.raises(UserError, match=r"60 Gaussians, but the model beside it has 59"):
-        load_votes(tmp_path, random_model(59))
-    (tmp_path / FILE).write_bytes(b"PK nothing")
+        load_votes(path, random_model(59))
+    path.write_bytes(b"PK nothing")
     with pytest.raises(UserError, match="cannot be read"):
-        load_votes(tmp_path, model)
+        load_votes(path, model)
