@@ -25,8 +25,9 @@ LAYERS = (
 ROOMS = (
     {"classifier", "schedule"},
     {"igd", "la_knn"},
-    {"repair", "votes"},
+    {"repair"},
     {"objective"},
+    {"labelled", "votes"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing", "evaluation"},
