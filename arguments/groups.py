@@ -241,6 +241,11 @@ class RepairParams:
         "before repairs, move the masks' outlines to where the photographs change",
         why="ours; needs repair_masks",
     )
+    draw_encodings: bool = option(
+        True,
+        "saved encodings say of every Gaussian what the votes of its pixels say",
+        why="ours: cut-out objects of the demo 0.896 to 0.916 IoU, masks the same or better",
+    )
 
 
 @dataclass

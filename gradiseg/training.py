@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from arguments import ModelParams
 from gaussian_renderer import render
@@ -14,9 +15,11 @@ from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
+from gradiseg.votes import Votes, draw_encodings, elect, save_votes
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
+from scene.ply import write_ply
 from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -123,9 +126,22 @@ class Training:
                 pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
         return {"psnr": sum(scores) / len(scores)} if scores else {}, pictures
 
+    def votes(self) -> Votes:
+        """Whose each Gaussian is, by the labels that train."""
+        with torch.no_grad():
+            by_encoding = self.classifier.class_ids[self.classifier(self.model.get_objects[:, 0]).argmax(1)]
+        return elect(self.model, self.cameras, self.labels, self.classifier.class_ids, by_encoding)
+
     def save_model(self, folder: RunFolder) -> None:
-        """The PLY and the classifier of this iteration."""
-        self.model.save_ply(folder.ply(self.iteration))
+        """The PLY, the classifier and the votes of this iteration.
+
+        The training itself goes on with its encodings as they are, whether they are saved or not.
+        """
+        votes, params = self.votes(), dict(self.model.params)
+        if self.schedule.repair.draw_encodings:
+            params["obj_dc"] = Parameter(draw_encodings(params["obj_dc"], votes, self.classifier))
+        write_ply(folder.ply(self.iteration), params)
+        save_votes(folder.votes(self.iteration), votes)
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
         with atomic_write(path) as temporary, open(temporary, "wb") as file:

@@ -11,8 +11,10 @@ import torch
 
 from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
 from gradiseg import checkpoint
+from gradiseg.classifier import identify, load_conv
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
+from gradiseg.votes import load_votes
 from scene import GaussianModel, Scene
 from scene.run_folder import RunFolder
 from tests.disc_scene import CLASSES, write_scene
@@ -119,3 +121,25 @@ def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
     assert scores["psnr"] > 0 and set(pictures) == {"view.1", "view.4"}
     without_test_views = training(scene_folder, train_split=False)
     assert without_test_views.test() == ({}, {})
+
+
+@pytest.mark.parametrize("draw", [True, False])
+def test_a_saved_model_has_its_votes_and_the_training_goes_on_as_it_was(
+    scene_folder: Path, tmp_path: Path, draw: bool
+) -> None:
+    run = training(scene_folder)
+    run.schedule = replace(SCHEDULE, repair=replace(SCHEDULE.repair, draw_encodings=draw))
+    for _ in range(6):
+        run.step()
+    before = bits(run)
+    run.save_model(folder := RunFolder(tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in bits(run).items())
+    saved = GaussianModel(3)
+    saved.load_ply(folder.ply(6))
+    votes = load_votes(folder.votes(6), saved)
+    assert votes is not None and torch.equal(votes.ids, run.votes().ids)
+    said = identify(saved.get_objects[:, 0], load_conv(folder.classifier(6)))
+    if draw:
+        assert torch.equal(said[~votes.hidden], votes.ids[~votes.hidden])
+    else:
+        assert torch.equal(saved.get_objects, run.model.get_objects.detach())
