@@ -28,6 +28,7 @@ ROOMS = (
     {"repair"},
     {"objective"},
     {"labelled", "votes"},
+    {"boundary"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing", "evaluation"},
