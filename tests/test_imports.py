@@ -25,13 +25,14 @@ LAYERS = (
 ROOMS = (
     {"classifier", "schedule"},
     {"igd", "la_knn"},
-    {"repair"},
     {"objective"},
+    {"repair"},
     {"labelled", "votes"},
     {"boundary"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
-    {"editing", "evaluation"},
+    {"editing"},
+    {"evaluation"},
     {"report", "viewer"},
 )
 SUBMODULES = {
