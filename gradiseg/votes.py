@@ -1,9 +1,8 @@
 """Whose a Gaussian is: the votes of the pixels that it colours.
 
 w_i(c) is the sum over training views and pixels labelled c of alpha_i T_i, the weight with which Gaussian i
-enters the pixel (eq. 1). It is the derivative of a rendered indicator, so that one backward pass of the
-rasterizer gives it exactly, for up to `LABELS_PER_PASS` labels at once: the identity channels carry a zero
-for every label, and the gradient that comes back to them is the votes.
+enters the pixel (eq. 1): exact, and one pass of the rasterizer a view for up to 64 labels
+(`gaussian_renderer.contributions`).
 
 An identity encoding is fitted to the same labels by gradient descent, beside all the other Gaussians of a
 pixel; one that is seen seldom, or has moved since, may hold an encoding that none of its pixels bears out.
@@ -23,8 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer import MAPS_PER_PASS as LABELS_PER_PASS
-from gaussian_renderer import contributions
+from gaussian_renderer import MAPS_PER_PASS, contributions
 from gradiseg.classifier import IdentityClassifier
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -61,7 +59,7 @@ class Votes:
 def count_votes(
     model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, labels: range
 ) -> Tensor:
-    """w_i(c) for the dense labels c in `labels`, at most `LABELS_PER_PASS`: (N, len(labels)) float32, pixels.
+    """w_i(c) for the dense labels c in `labels`, at most `MAPS_PER_PASS`: (N, len(labels)) float32, pixels.
 
     Views without a mask do not vote.
     """
@@ -81,13 +79,13 @@ def elect(
     """The outcome of the votes of all views for the K labels of `class_ids` (K,).
 
     `otherwise` (N,): the ids of Gaussians without votes. At most
-    `LABELS_PER_PASS` labels' votes are in memory at once.
+    `MAPS_PER_PASS` labels' votes are in memory at once.
     """
     count = class_ids.numel()
     best = model.get_xyz.new_zeros(model.num_gaussians)
     mass, ids = torch.zeros_like(best), otherwise.long().clone()
-    for first in range(0, count, LABELS_PER_PASS):
-        labels = range(first, min(first + LABELS_PER_PASS, count))
+    for first in range(0, count, MAPS_PER_PASS):
+        labels = range(first, min(first + MAPS_PER_PASS, count))
         votes, winner = (part := count_votes(model, cameras, labels_of, labels)).max(1)
         mass += part.sum(1)
         ids = torch.where(votes > best, class_ids.to(ids)[first + winner], ids)

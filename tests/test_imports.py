@@ -28,7 +28,7 @@ ROOMS = (
     {"objective"},
     {"repair"},
     {"votes"},
-    {"labelled"},
+    {"boundary", "labelled"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing"},

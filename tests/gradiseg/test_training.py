@@ -22,7 +22,8 @@ from tests.gaussians import rows
 from utils.errors import UserError
 from utils.general import seed_everything
 
-# 3DGS's densification after 4, a repair after 8, IGD after 10 and 12, LA-KNN from 12 on.
+# 3DGS's densification after 4, a repair after 8, IGD after 10 and 12, LA-KNN from 12 on,
+# boundary steps at 14 and 16.
 OPT = OptimizationParams(
     densify_from_iter=2,
     densify_until_iter=8,
@@ -31,7 +32,7 @@ OPT = OptimizationParams(
     reg3d_sample_size=20,
 )
 GRADISEG = GradiSegParams(igd_from_iter=8, igd_until_iter=12, igd_interval=2, la_knn_from_iter=12)
-SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8), sh_interval=5)
+SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8, boundary_interval=2), sh_interval=5)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -58,7 +59,7 @@ def bits(run: Training) -> dict[str, Any]:
     return rows(run.model) | dict(run.classifier.state_dict()) | flat | labels
 
 
-@pytest.mark.parametrize("stop", [1, 4, 8, 11, 13])
+@pytest.mark.parametrize("stop", [1, 4, 8, 11, 15])
 def test_going_on_from_a_state_gives_the_bits_of_not_stopping(
     scene_folder: Path, tmp_path: Path, stop: int
 ) -> None:
@@ -73,7 +74,7 @@ def test_going_on_from_a_state_gives_the_bits_of_not_stopping(
     for run in (other, whole):
         if run is whole:  # the generators are the process's
             whole.load_state_dict(checkpoint.load(tmp_path / "state.pth"))
-        losses = [run.step().total.item() for _ in range(stop, 16)]
+        losses = [run.step().total.item() for _ in range(stop, 17)]
         drawn = [random.random(), np.random.standard_normal(), torch.rand(1).item()]
         ends.append((run.iteration, run.camera_order, losses, drawn, bits(run)))
     assert ends[0][:4] == ends[1][:4]

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gaussian_renderer import render
+from gaussian_renderer import MAPS_PER_PASS, render
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.votes import (
-    LABELS_PER_PASS,
     MARGIN,
     Votes,
     count_votes,
@@ -98,12 +97,12 @@ def test_votes_find_the_owner_whatever_the_encodings_say() -> None:
 
 def test_labels_in_several_passes_are_labels_in_one() -> None:
     model = random_model()
-    labels = {c: (13 * c) % (2 * LABELS_PER_PASS + 3) for c in range(8)}  # spread over three passes
+    labels = {c: (13 * c) % (2 * MAPS_PER_PASS + 3) for c in range(8)}  # spread over three passes
     spread = elect(
         model,
         CAMERAS,
         lambda camera: torch.tensor([labels[c] for c in range(8)])[ids_of(camera)],
-        100 + torch.arange(2 * LABELS_PER_PASS + 3),
+        100 + torch.arange(2 * MAPS_PER_PASS + 3),
         torch.zeros(60),
     )
     plain = elect(model, CAMERAS, ids_of, torch.tensor([100 + labels[c] for c in range(8)]), torch.zeros(60))
