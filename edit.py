@@ -24,7 +24,7 @@ from tqdm import tqdm
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from arguments.flags import make_parser
 from gradiseg.editing.document import Document, operation_of, read_recipe
-from gradiseg.editing.files import edits_folder, open_run, save_run
+from gradiseg.editing.files import open_run, save_run
 from gradiseg.editing.operations import OPERATIONS, Operation
 from gradiseg.editing.placement import box_of
 from gradiseg.evaluation.text import TextParams, choose_by_text
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     apply_all(document, operations, find, options.quiet)
     name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
-    out = Path(options.out) if options.out else edits_folder(run, name)
+    out = Path(options.out) if options.out else run.folder.edit(name).path
     save_run(document, run, out, options.overwrite)
     if not options.quiet:
         print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")

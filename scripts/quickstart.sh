@@ -41,5 +41,9 @@ train_and_score() { # train_and_score NAME CONFIG
 train_and_score baseline baseline
 train_and_score gradiseg train
 $python edit_object_removal.py -m "$out/gradiseg" --config_file config/object_removal/demo.json $quiet
+for recipe in remove recolour swap; do
+  $python edit.py -m "$out/gradiseg" --recipe config/edit/$recipe.json --overwrite $quiet
+  $python render.py -m "$out/gradiseg/edits/$recipe" --skip_train $quiet
+done
 $python scripts/make_report.py --gradiseg "$out/gradiseg" --baseline "$out/baseline" --out "$out"
 echo "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s."
