@@ -1,7 +1,5 @@
 """What a run tells while it goes on: the bar, TensorBoard, and the records that reports are made of."""
 
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,11 @@ from tqdm import tqdm
 
 from gradiseg.objective import Losses
 from utils.json_files import read_json, write_json
+from utils.memory import peak_memory_mb
 
 LOG_INTERVAL = 10  # iterations between entries of training_log.json and between updates of the bar
 TRAINING_LOG, TRAINING_SUMMARY = "training_log.json", "training_summary.json"
 SMOOTHING = 0.6  # weight of the past in the loss that the bar shows; the log has the raw values
-
-
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
 
 
 def _value(loss: Tensor | None) -> float | None:

@@ -1,0 +1,301 @@
+"""Carries out one run: `python -m experiments.worker` with the run as JSON on its input.
+
+The engines start it, so that a run is the same everywhere: it takes the folder's lock, does the steps that
+are not done, each command with its output in `run.log`, keeps the record, and answers with one line of JSON
+(an `Outcome`). SIGTERM, which also comes when the process that started it dies, is passed on: train.py saves
+a checkpoint, and the next worker goes on from there.
+"""
+
+import ctypes
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.configurations import ROOT
+from experiments.lock import HEARTBEAT, hold
+from experiments.run import Run, Step
+from utils.errors import UserError
+from utils.memory import peak_memory_mb
+
+DONE, FAILED, STOPPED = "done", "failed", "stopped"
+PR_SET_PDEATHSIG = 1  # sys/prctl.h
+TAIL = 4096  # bytes at the end of a log that are looked at
+FULL = 2**20  # bytes free, below which a command that failed is said to have failed for the disk
+SETTINGS = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "5"}  # output that one can follow, bars in few lines
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended on a machine: `done`, `failed`, or `stopped` where it can go on from a checkpoint."""
+
+    state: str
+    message: str = ""
+    host: str = ""
+
+
+class Stopped(Exception):
+    """The worker was told to stop, or lost its lock."""
+
+
+class Worker:
+    """A run being carried out on this machine."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reason = ""  # why it has to stop
+
+    def perform(self) -> Outcome:
+        """Do what is left of the run."""
+        try:
+            if not self.run.scene.is_dir():
+                raise UserError(
+                    f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there or put it "
+                    "on a disk that all machines share, then start the same command again."
+                )
+            with hold(self.run.lock, lambda: self.stop("another worker took the run")):
+                self._perform_steps()
+        except UserError as error:
+            return _outcome(FAILED, str(error))
+        except Stopped:
+            return _outcome(STOPPED, self.reason)
+        except OSError as error:
+            return _outcome(FAILED, disk_problem(self.run.folder, error) or f"{error}")
+        return _outcome(DONE)
+
+    def stop(self, reason: str) -> None:
+        """End the command that runs now, which may save what it has, and start no other."""
+        first, self.reason = not self.reason, self.reason or reason
+        if self.process and first:  # a second signal would keep train.py from saving
+            self.process.terminate()
+
+    def _perform_steps(self) -> None:
+        steps = self.run.open_steps()
+        if not steps:
+            return
+        record = {"scene": str(self.run.scene), **self.run.about, **self.run.record()}
+        attempt = {**facts(), "started": now()}
+        record.setdefault("attempts", []).append(attempt)
+        try:
+            for step in steps:
+                self._perform(step, record)
+        finally:
+            attempt |= {"ended": now(), "peak_memory_mb": peak_memory_mb(children=True)}
+            record["peak_memory_mb"] = max(a.get("peak_memory_mb", 0.0) for a in record["attempts"])
+            self.run.write_record(record)
+
+    def _perform(self, step: Step, record: dict[str, Any]) -> None:
+        made = record["steps"].get(step.name, {})
+        extra = self._start_of_training(step, made) if step.checkpoint_interval else []
+        if "--resume" not in extra:
+            made = {"commands": step.lines, "started": now(), "started_at": time.time(), "seconds": 0.0}
+        made.pop("ended", None)
+        record["steps"][step.name] = made
+        self.run.write_record(record)
+        started = time.perf_counter()
+        try:
+            for command in step.commands:
+                self._call([*command, *extra], step)
+            made["ended"] = now()
+        except UserError as error:
+            if not step.optional:
+                raise
+            self._note(f"{error} The run is done without its step {step.name}.")
+        finally:
+            made["seconds"] = round(made.get("seconds", 0.0) + time.perf_counter() - started, 3)
+            self.run.write_record(record)
+
+    def _start_of_training(self, step: Step, made: Mapping[str, Any]) -> list[str]:
+        """Flags by which a training goes on from a checkpoint of its own, or replaces what is there."""
+        interval = [] if step.keeps_checkpoints else ["--checkpoint_interval", str(step.checkpoint_interval)]
+        found = self._checkpoints()
+        if found and made.get("commands") == step.lines and found[-1].stat().st_mtime > made["started_at"]:
+            self._note(f"goes on from {found[-1].name}")
+            return [*interval, "--resume"]
+        return [*interval, "--overwrite"]
+
+    def _call(self, command: Sequence[str], step: Step) -> None:
+        """Run one command to its end."""
+        if self.reason:
+            raise Stopped
+        self._note(shlex.join(["python", *command]))
+        with open(self.run.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env={**os.environ, **SETTINGS},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent(),
+            )
+        if self.reason:  # it came while the command started
+            self.process.terminate()
+        while (code := self._wait()) is None:
+            self._delete_checkpoints(step, keep=1)
+        self.process = None
+        if self.reason:
+            raise Stopped
+        if code:
+            raise UserError(f"{command[0]}: {self._problem(code)} See {self.run.log}.")
+        self._delete_checkpoints(step, keep=0)
+
+    def _wait(self) -> int | None:
+        assert self.process
+        try:
+            return self.process.wait(HEARTBEAT)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _problem(self, code: int) -> str:
+        if full := disk_problem(self.run.folder):
+            return full
+        if code < 0:
+            hint = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+            return f"killed by signal {-code} ({signal.Signals(-code).name}{hint})."
+        return last_line(self.run.log)
+
+    def _checkpoints(self) -> list[Path]:
+        """Of this run, the newest last."""
+        return sorted(self.run.folder.glob("chkpnt*.pth"), key=lambda path: int(path.stem[len("chkpnt") :]))
+
+    def _delete_checkpoints(self, step: Step, keep: int) -> None:
+        """Leave `keep` of those that nobody asked for."""
+        if step.checkpoint_interval and not step.keeps_checkpoints:
+            for path in self._checkpoints()[: -keep or None]:
+                path.unlink(missing_ok=True)
+
+    def _note(self, text: str) -> None:
+        """A line in the log, with time and place."""
+        with open(self.run.log, "a", encoding="utf-8") as log:
+            print(f"== {now()} {socket.gethostname()}: {text}", file=log)
+
+
+def start(run: str, threads: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A worker for a run (`Run.to_json`), in a process group of its own, which ends when this thread does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.worker"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **(environment or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=end_with_parent(),
+    )
+    assert process.stdin
+    process.stdin.write(run)
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def outcome_of(process: subprocess.Popen[str]) -> Outcome:
+    """Wait for a worker; one that dies without an answer was `stopped`."""
+    answer, errors = process.communicate()
+    try:
+        return Outcome(**json.loads(answer))
+    except (ValueError, TypeError):
+        if process.returncode < 0:
+            return _outcome(STOPPED, f"its worker was killed by signal {-process.returncode}.")
+        return _outcome(FAILED, (errors.strip().splitlines() or ["its worker said nothing"])[-1])
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """For a child process to call first: SIGTERM reaches it when this thread ends. Linux only."""
+    if sys.platform != "linux":
+        return None
+    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+    def arrange() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+
+    return arrange
+
+
+def facts() -> dict[str, Any]:
+    """What figures depend on: the machine, versions, the commit. Costs no import of torch."""
+    return {
+        "host": socket.gethostname(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpu": gpu_names(),
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", 0)),
+    }
+
+
+def gpu_names() -> list[str]:
+    """Of the GPUs that this process may use, as far as the driver's own tool tells."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "" or not shutil.which("nvidia-smi"):
+        return []
+    chosen = ["-i", visible] if visible else []
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *chosen], capture_output=True, text=True
+    )
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []
+
+
+def disk_problem(folder: Path, error: OSError | None = None) -> str:
+    """One sentence where a disk is full, else nothing."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free >= FULL and not (error and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return ""
+    return (
+        f"{existing}: no space left on {socket.gethostname()}'s disk. Free some, then start the same "
+        "command again."
+    )
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty; a progress bar's lines end with a carriage return."""
+    if not log.is_file():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        text = file.read().decode(errors="replace")
+    return next((line.strip() for line in reversed(text.replace("\r", "\n").split("\n")) if line.strip()), "")
+
+
+def now() -> str:
+    """The time as records and logs have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _outcome(state: str, message: str = "") -> Outcome:
+    return Outcome(state, message, socket.gethostname())
+
+
+def main() -> None:
+    """Carry out the run that the input describes, and answer."""
+    worker = Worker(Run.from_json(sys.stdin.read()))
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        worker.stop(f"received {signal.Signals(signum).name}")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    print(json.dumps(asdict(worker.perform())))
+
+
+if __name__ == "__main__":
+    main()
