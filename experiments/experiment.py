@@ -16,7 +16,7 @@ def carry_out(
     runs: Sequence[Run],
     out: Path,
     engine: Callable[[], Engine],
-    after_each: Callable[[], None] = lambda: None,
+    after_each: Callable[[], None],
 ) -> None:
     """Make what is not done.
 

@@ -106,8 +106,8 @@ def _acquire(path: Path, mine: Owner) -> None:
         if owner and now - started > (2 * STALE if dead is None else STALE):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.since))
             raise UserError(
-                f"{path}: held by another worker (process group {owner.group} on {owner.host}, since {since}). "
-                "Let it finish, or stop it and start again."
+                f"{path}: held by another worker (process group {owner.group} on {owner.host}, since "
+                f"{since}). Let it finish, or stop it and start again."
             )
         time.sleep(POLL)
 

@@ -118,8 +118,8 @@ def connect(address: str) -> None:
             socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
         except OSError as error:
             raise UserError(
-                f"--address {address}: nothing answers there ({error.strerror or error}). Start the cluster with "
-                "ray start --head, and give the address that it prints."
+                f"--address {address}: nothing answers there ({error.strerror or error}). Start the cluster "
+                "with ray start --head, and give the address that it prints."
             ) from error
     elif address not in ("auto", "local"):
         raise UserError(f"--address {address}: give HOST:PORT of the cluster's head, auto or local.")

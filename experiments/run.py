@@ -29,7 +29,7 @@ CHECKPOINTS = 10  # of a training whose flags ask for none; a run that is cut of
 
 @dataclass(frozen=True)
 class Step:
-    """Commands below the repository's root, without `python`, and the file by which they are known as done."""
+    """Commands below the repository's root, without `python`, and the file that says they are done."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -65,7 +65,7 @@ class Run:
         return self.folder / "run.lock"
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` holds; where no engine has worked yet, what the folder holds counts as the run's."""
+        """What `run.json` holds; without one, what the folder holds counts as made by this run."""
         path = self.folder / "run.json"
         if path.is_file():
             contents: dict[str, Any] = read_json(path)
@@ -101,7 +101,7 @@ class Run:
         return []
 
     def scores(self) -> dict[str, Any]:
-        """Everything that is known of the run: what it is, its scores, its size, where and how it was made."""
+        """All that is known of the run: what it is, its scores and size, where and how it was made."""
         result = {"scene": self.scene.name, **self.about}
         for file, keys in COLLECTED.items():
             path = self.folder / file
@@ -151,17 +151,17 @@ def training(
     metrics: Sequence[str] = (),
     text: Sequence[str] | None = None,
 ) -> Run:
-    """The run of a user: train.py, render.py and metrics.py, and scores of masks where the scene has true ones.
+    """The run of a user: train.py, render.py, metrics.py, and scores of masks where the scene has true ones.
 
     Args:
-        config: see `configuration`.
+        config: see `configuration`; its flags win over `flags`.
         flags: of train.py; its device is that of the other commands, too.
         render, metrics: flags of these commands.
         text: flags of the choice of ids by words; None = ids are chosen by the best IoU alone.
     Raises: UserError for a configuration or flag that train.py would refuse.
     """
     file, of_config = configuration(config)
-    options = (*of_config, *flags, *(() if seed is None else ("--seed", str(seed))))
+    options = (*flags, *of_config, *(() if seed is None else ("--seed", str(seed))))
     command = ("train.py", "-s", str(scene), "-m", str(folder), "--config_file", file, *options)
     device, interval, asked = _checkpoints(("--config_file", str(ROOT / file), *options))
     run = ("-m", str(folder), *(() if device == "auto" else ("--device", device)))
@@ -184,7 +184,7 @@ def training(
 
 
 def _checkpoints(options: Sequence[str]) -> tuple[str, int, bool]:
-    """Of a training with these flags: its device, the iterations between checkpoints, and whether the flags ask for them."""
+    """Of a training with these flags: its device, iterations between checkpoints, whether they ask for any."""
     groups = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
     _, pipe, opt, _, run = parse(groups, options, prog="train.py")
     asked = bool(run.checkpoint_interval or run.checkpoint_iterations)

@@ -64,8 +64,8 @@ class Worker:
         try:
             if not self.run.scene.is_dir():
                 raise UserError(
-                    f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there or put it "
-                    "on a disk that all machines share, then start the same command again."
+                    f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there or put "
+                    "it on a disk that all machines share, then start the same command again."
                 )
             with hold(self.run.lock, lambda: self.stop("another worker took the run")):
                 self._perform_steps()
