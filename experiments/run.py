@@ -17,6 +17,7 @@ from arguments import (
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     final_iteration,
     parse,
@@ -184,9 +185,9 @@ def training(
 
 
 def _checkpoints(options: Sequence[str]) -> tuple[str, int, bool]:
-    """Of a training with these flags: its device, iterations between checkpoints, whether they ask for any."""
-    groups = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
-    _, pipe, opt, _, run = parse(groups, options, prog="train.py")
+    """Of a training: its device, iterations between checkpoints, whether the flags ask for any."""
+    groups = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
+    _, pipe, opt, _, _, run = parse(groups, options, prog="train.py")
     asked = bool(run.checkpoint_interval or run.checkpoint_iterations)
     last = final_iteration(opt.iterations, opt.schedule_scale)
     return pipe.device, run.checkpoint_interval or max(1, last // CHECKPOINTS), asked

@@ -8,10 +8,8 @@ a checkpoint, and the next worker goes on from there.
 
 import ctypes
 import errno
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -29,6 +27,7 @@ from experiments.configurations import ROOT
 from experiments.lock import HEARTBEAT, hold
 from experiments.run import Run, Step
 from utils.errors import UserError
+from utils.machine import environment
 from utils.memory import peak_memory_mb
 
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
@@ -64,8 +63,8 @@ class Worker:
         try:
             if not self.run.scene.is_dir():
                 raise UserError(
-                    f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there or put "
-                    "it on a disk that all machines share, then start the same command again."
+                    f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there "
+                    "or put it on a disk that all machines share, then start the same command again."
                 )
             with hold(self.run.lock, lambda: self.stop("another worker took the run")):
                 self._perform_steps()
@@ -231,15 +230,9 @@ def end_with_parent() -> Callable[[], None] | None:
 
 
 def facts() -> dict[str, Any]:
-    """What figures depend on: the machine, versions, the commit. Costs no import of torch."""
-    return {
-        "host": socket.gethostname(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "gpu": gpu_names(),
-        "python": platform.python_version(),
-        "torch": importlib.metadata.version("torch"),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", 0)),
-    }
+    """What figures depend on: the machine, versions, the commit."""
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    return {"host": socket.gethostname(), "gpu": gpu_names(), **environment(threads)}
 
 
 def gpu_names() -> list[str]:
