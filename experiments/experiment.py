@@ -16,7 +16,7 @@ from utils.errors import UserError
 def carry_out(
     runs: Sequence[Run], out: Path, engine: Callable[[], Engine], tabulate: Callable[[], object]
 ) -> None:
-    """Make what is not done, and keep `out/report.html` up to date.
+    """Make what is not done, and keep the page of many runs up to date.
 
     Args:
         runs: in the order in which they start.
@@ -26,6 +26,7 @@ def carry_out(
     Raises: UserError that lists the runs that failed, once all others are done, or that Ctrl-C or SIGTERM
         has stopped the runs, which have then saved checkpoints.
     """
+    out.mkdir(parents=True, exist_ok=True)
     board = Board(runs, out)
     board.outcomes |= {run.folder: Outcome(DONE) for run in runs if not run.open_steps()}
     tabulate()

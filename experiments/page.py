@@ -22,7 +22,9 @@ HEAD = (
 
 
 def write_page(board: Board) -> None:
-    """Write `report.html` into the experiment's folder."""
+    """Write `runs.html` into the experiment's folder; one run needs no such page."""
+    if len(board.runs) == 1:
+        return
     title = board.out.name
     rows = []
     for run in board.runs:
@@ -30,7 +32,7 @@ def write_page(board: Board) -> None:
         rows.append([name, state, *_facts(run.scores()), line])
     note = "Output of all commands of a run: run.log in its folder. All records: run.json beside it."
     body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(board.summary())}. {note}</p>", html.table(HEAD, rows)]
-    write_text(board.out / "report.html", html.page(title, STYLE, "\n".join(body)))
+    write_text(board.out / "runs.html", html.page(title, STYLE, "\n".join(body)))
 
 
 def _facts(scores: Mapping[str, Any]) -> list[str]:

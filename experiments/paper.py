@@ -28,7 +28,7 @@ def lerf_mask_runs(
     text_masks: Path | None = None,
     metrics: Sequence[str] = (),
 ) -> list[Run]:
-    """Runs in `out/CONFIG/SCENE`. `text_masks/SCENE` takes the place of both models of the choice by words."""
+    """Runs in `out/CONFIG/SCENE`; `text_masks/SCENE` stands for both models of the choice by words."""
 
     def words(scene: str) -> list[str] | None:
         folder = ["--text_masks", str(text_masks / scene)] if text_masks else []

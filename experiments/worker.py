@@ -129,8 +129,7 @@ class Worker:
 
     def _call(self, command: Sequence[str], step: Step) -> None:
         """Run one command to its end."""
-        if self.reason:
-            raise Stopped
+        self._go_on_or_end()
         self._note(shlex.join(["python", *command]))
         with open(self.run.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -142,16 +141,19 @@ class Worker:
                 stderr=log,
                 preexec_fn=end_with_parent(),
             )
-        if self.reason:  # it came while the command started
+        if self.reason:  # told while the command started
             self.process.terminate()
         while (code := self._wait()) is None:
             self._delete_checkpoints(step, keep=1)
         self.process = None
-        if self.reason:
-            raise Stopped
+        self._go_on_or_end()
         if code:
             raise UserError(f"{command[0]}: {self._problem(code)} See {self.run.log}.")
         self._delete_checkpoints(step, keep=0)
+
+    def _go_on_or_end(self) -> None:
+        if self.reason:
+            raise Stopped
 
     def _wait(self) -> int | None:
         assert self.process

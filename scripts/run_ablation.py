@@ -7,7 +7,7 @@ A run is the four commands of a user: train.py, render.py, metrics.py, scripts/e
 of its own, `SCENE/CONFIG/SEED`. It has their output in `run.log`, and in `run.json` the commands and machines
 that made it; it is not made again unless its commands changed, and one that was cut off goes on from its
 checkpoint. `results.json` holds the scores of all runs, `table.md` their means and standard deviations over
-the seeds, `report.html` where all runs stand. Give every run the same budget with --max_gaussians, so that
+the seeds, `runs.html` where all runs stand. Give every run the same budget with --max_gaussians, so that
 more Gaussians are not mistaken for better ones.
 """
 

@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Every layer may import those before it. Entry points and scripts come last, and nothing imports them.
-LAYERS = ("utils", "pretrained", "arguments", "scene", "preparation", "gaussian_renderer", "gradiseg")
+LAYERS = (
+    "utils",
+    "pretrained",
+    "arguments",
+    "scene",
+    "preparation",
+    "gaussian_renderer",
+    "gradiseg",
+    "experiments",
+)
 SUBMODULES = {
     "diff_gaussian_rasterization": ROOT / "submodules/diff-gaussian-rasterization/src",
     "fused_losses": ROOT / "submodules/fused-losses/src",
