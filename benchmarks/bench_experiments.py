@@ -1,0 +1,205 @@
+"""What the engines of experiments/ cost, and what they lose when a node or the driver is killed: nothing.
+
+    python benchmarks/bench_experiments.py --json benchmarks/results/experiments.json
+
+Needs Ray (pip install -e '.[cluster]'), Linux, and two cores.
+
+`lost_node`: six short trainings of the demo (seeds 0 to 5) on a Ray cluster of two nodes on this machine, two
+runs at a time on each. When both runs of one node have written checkpoints, all its processes are killed by
+SIGKILL. Of every run: in how many attempts it was made, from which checkpoints it went on, and whether its
+PLY has the same bytes as that of a run by the engine `local` that nothing disturbed.
+`lost_driver`: the same with the engine `local`, whose driver is killed once and started again.
+`overhead`: seconds of wall time of twelve runs whose command sleeps for a second, two at a time: as bare
+processes, by `local`, and by `ray` (its cluster started before).
+"""
+
+import argparse
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
+import ray
+from ray.cluster_utils import Cluster
+
+from experiments.configurations import ROOT
+from experiments.engines import Engine, Local
+from experiments.lock import owner_of
+from experiments.ray_engine import Ray
+from experiments.run import Run, Step, training
+from experiments.worker import DONE
+from utils.errors import run_command
+from utils.json_files import write_json
+from utils.machine import environment
+
+FLAGS = "--train_split -r 2 --densify_grad_threshold 6e-4 --threads 1 --schedule_scale"
+HEAD = {"num_cpus": 0, "include_dashboard": False}  # of a cluster whose other nodes do the work
+DRIVER = """
+import sys
+from experiments.engines import Local
+from experiments.run import Run
+for run, outcome in Local(jobs=2, threads=1).outcomes([Run.from_json(line) for line in sys.stdin]):
+    print(run.folder.name, outcome)
+"""
+
+
+def trainings(out: Path, scale: float) -> list[Run]:
+    """Six trainings of the demo, without pictures and scores."""
+    flags = [*FLAGS.split(), str(scale)]
+    runs = [
+        training(ROOT / "data" / "demo", out / str(seed), "gradiseg", flags, seed=seed) for seed in range(6)
+    ]
+    return [replace(run, steps=run.steps[:1]) for run in runs]
+
+
+def descendants(process: int) -> list[int]:
+    """A process and all that it started, itself first."""
+    table = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    parents = [tuple(map(int, line.split())) for line in table.splitlines()]
+    found = [process]
+    for parent in found:
+        found += [child for child, of in parents if of == parent]
+    return found
+
+
+def has_checkpoint(run: Run, groups: Collection[int] | None = None) -> bool:
+    """Whether a run is being made, by one of the process groups if any are given, and has written one."""
+    held = owner_of(run.lock)
+    mine = held is not None and (groups is None or held[0].group in groups)
+    return mine and any(run.folder.glob("chkpnt*.pth"))
+
+
+def kill_node(node: Any, runs: Sequence[Run], running: int) -> int:
+    """Kill a node of a cluster with all its processes once `running` runs on it have written a checkpoint."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    while sum(has_checkpoint(run, found := descendants(raylet)) for run in runs) < running:
+        time.sleep(0.1)
+    for process in found:
+        os.kill(process, signal.SIGKILL)
+    return len(found)
+
+
+def lost_node(runs: Sequence[Run]) -> dict[str, Any]:
+    """Carry out the runs on two nodes of which one is lost on the way."""
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_node, nodes[0], runs, 2)
+        outcomes = list(Ray(cluster.address, threads=1).outcomes(runs))
+        processes = killed.result()
+    ray.shutdown()
+    cluster.shutdown()
+    return {"processes_killed": processes, "done": sum(outcome.state == DONE for _, outcome in outcomes)}
+
+
+def lost_driver(runs: Sequence[Run]) -> dict[str, Any]:
+    """Carry out the runs by `local`, twice started, the first time killed."""
+
+    def start() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin
+        process.stdin.write("".join(run.to_json() + "\n" for run in runs))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    driver = start()
+    while sum(map(has_checkpoint, runs)) < 2:
+        time.sleep(0.1)
+    driver.kill()
+    driver.communicate()
+    answers, _ = start().communicate()
+    return {"done": sum(f"state='{DONE}'" in line for line in answers.splitlines())}
+
+
+def compare(runs: Sequence[Run], reference: Sequence[Run]) -> list[dict[str, Any]]:
+    """Attempts and checkpoints of every run, and whether its model has the bytes of the reference."""
+    table = []
+    for run, other in zip(runs, reference, strict=True):
+        (model,), (expected,) = (one.folder.glob("point_cloud/*/point_cloud.ply") for one in (run, other))
+        resumed = [line.split()[-1] for line in run.log.read_text().splitlines() if "goes on from" in line]
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        same = digest == hashlib.sha256(expected.read_bytes()).hexdigest()
+        attempts = len(run.record()["attempts"])
+        table.append({"attempts": attempts, "went_on_from": resumed, "same_bytes": same, "sha256": digest})
+    return table
+
+
+def sleepers(out: Path) -> list[Run]:
+    """Twelve runs of a second."""
+    command = ("-c", "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).touch()")
+    return [
+        Run(out, out / str(index), (Step("sleep", ((*command, str(out / str(index) / "made")),), "made"),))
+        for index in range(12)
+    ]
+
+
+def overhead(out: Path) -> dict[str, float]:
+    """Seconds of twelve runs, two at a time."""
+
+    def bare(run: Run) -> None:
+        run.folder.mkdir(parents=True)
+        subprocess.run([sys.executable, *run.steps[0].commands[0]], check=True)
+
+    def carry_out(name: str, engine: Engine) -> float:
+        runs = sleepers(out / name)
+        (out / name).mkdir()
+        start = time.perf_counter()
+        assert all(outcome.state == DONE for _, outcome in engine.outcomes(runs))
+        return time.perf_counter() - start
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(bare, sleepers(out / "bare")))
+    seconds = {"bare": time.perf_counter() - start, "local": carry_out("local", Local(jobs=2, threads=1))}
+    start = time.perf_counter()
+    cluster = Cluster(initialize_head=True, head_node_args={**HEAD, "num_cpus": 2})
+    engine = Ray(cluster.address, threads=1)
+    seconds["start_of_a_cluster"] = time.perf_counter() - start
+    seconds["ray"] = carry_out("ray", engine)
+    ray.shutdown()
+    cluster.shutdown()
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and write the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, required=True, help="where the record goes")
+    parser.add_argument("--schedule_scale", type=float, default=0.02, help="length of the trainings")
+    args = parser.parse_args(argv)
+    record: dict[str, Any] = {
+        "command": "python benchmarks/bench_experiments.py --json benchmarks/results/experiments.json",
+        "environment": {**environment(threads=1), "ray": ray.__version__},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        record["overhead"] = overhead(out)
+        print(record["overhead"], flush=True)
+        undisturbed = trainings(out / "undisturbed", args.schedule_scale)
+        assert all(outcome.state == DONE for _, outcome in Local(jobs=2, threads=1).outcomes(undisturbed))
+        for name, carry_out in {"lost_node": lost_node, "lost_driver": lost_driver}.items():
+            runs = trainings(out / name, args.schedule_scale)
+            record[name] = {**carry_out(runs), "runs": compare(runs, undisturbed)}
+            print(name, record[name], flush=True)
+    write_json(args.json, record)
+
+
+if __name__ == "__main__":
+    run_command(main)
