@@ -100,7 +100,6 @@ def test_runs_of_a_node_that_dies_go_on_from_their_checkpoints(
         ("127.0.0.1:9", "nothing answers there"),
         ("nowhere.invalid:6379", "nothing answers there"),
         ("somewhere", "give HOST:PORT"),
-        ("auto", "no Ray cluster is reached there"),
     ],
 )
 def test_an_address_without_a_cluster_is_one_sentence(address: str, problem: str) -> None:
