@@ -102,7 +102,6 @@ class OptimizationParams:
     classifier_lr: float = option(
         5e-4, "learning rate of the identity classifier", why="Gaussian Grouping", low=0
     )
-    sh_interval: int = option(1000, "iterations per degree of spherical harmonics", why="3DGS", low=1)
     lambda_dssim: float = option(
         0.2,
         "weight of D-SSIM beside L1",
@@ -155,7 +154,6 @@ class OptimizationParams:
         low=1,
     )
     reg3d_sample_size: int = option(1000, "sampled Gaussians (M)", why="paper, supplement 6", low=1)
-    reg3d_until_iter: int = option(30_000, "the 3D loss ends at this iteration", low=0)
     reg3d_normalize: bool = option(
         True,
         "divide the 3D loss by num_classes",
@@ -181,7 +179,10 @@ class GradiSegParams:
         choices=["absolute", "mean_std", "quantile"],
     )
     igd_grad_threshold: float = option(
-        2e-5, "threshold tau of the absolute rule", why="ours: the paper gives none", low=0
+        2e-5,
+        "threshold tau of the absolute rule",
+        why="ours: the paper gives none; on the demo this splits 64% in a round",
+        low=0,
     )
     igd_std_factor: float = option(
         2.0, "k of the rule mean + k std", why="ours: 3 costs 0.1 dB on tabletop", low=0
@@ -228,7 +229,6 @@ class RepairParams:
         why="ours: just before IGD first looks",
         low=1,
     )
-    repair_until_iter: int = option(27_000, "no repair after this iteration", low=0)
     repair_interval: int = option(3000, "iterations between repairs", why="ours", low=1)
     repair_margin: float = option(
         3.0,
@@ -291,6 +291,9 @@ class EditParams:
         choices=["none", "spare", "all"],
     )
 
+
+# What commands that load a run read from its saved files, whatever `cfg_args` and flags say.
+OF_SAVED_MODEL = ("num_classes", "sh_degree")
 
 # Options that belong to a run rather than to the command that made it; only these come back from `cfg_args`.
 RUN_GROUPS = (ModelParams, OptimizationParams, GradiSegParams, RepairParams)

@@ -1,9 +1,7 @@
 """From flags, JSON and `cfg_args` to groups of options."""
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ from arguments import foreign
 from arguments.cfg_args import CFG_ARGS, read_cfg_args
 from arguments.flags import ALWAYS_TAKEN, nearest, parse_flags
 from arguments.groups import RUN_GROUPS, ModelParams, OptimizationParams, RunParams, final_iteration
-from arguments.options import checked, fields_of, names_of
+from arguments.options import Field, checked, fields_of, names_of
 from utils.errors import UserError
+from utils.json_files import read_json
 
 
 def parse(
@@ -43,12 +42,13 @@ def parse_with_run(
     without: Collection[str] = (),
 ) -> tuple[Any, ...]:
     """`parse` for commands that load a run: what flags and JSON leave open comes from `cfg_args` of `-m`."""
-    given = parse_flags(groups, argv, prog, description, without)
+    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
+    of_run = fields.keys() - {"model_path"}
+    given = parse_flags(groups, argv, prog, description, without, of_run)
     model_path = given.get("model_path")
     if not model_path:
         raise UserError("-m (--model_path) is required: the folder that train.py wrote.")
     path = Path(model_path, CFG_ARGS)
-    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
     stored = {key: value for key, value in read_cfg_args(model_path).items() if key in fields}
     run_values = {key: checked(fields[key], value, str(path)) for key, value in stored.items()}
     return _fill(groups, {**run_values, **_config_values(groups, given, without), **given})
@@ -61,7 +61,7 @@ def _config_values(
     path = given.get("config_file")
     if not path:
         return {}
-    known: dict[str, Field[Any]] = {}
+    known: dict[str, Field] = {}
     for field in fields_of(groups):
         if field.name != "config_file" and (field.name not in without or field.name in ALWAYS_TAKEN):
             others = [flag[2:] for flag in field.metadata["flags"] if flag.startswith("--")]
@@ -78,14 +78,7 @@ def _config_values(
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}). --config_file takes a JSON file."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from error
+    values = read_json(path, "--config_file takes a JSON file.")
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold one JSON object {{key: value}}, not {type(values).__name__}.")
     return values
@@ -97,8 +90,10 @@ def _fill(groups: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
         names = names_of(group)
         filled.append(group(**{key: value for key, value in values.items() if key in names}))
     by_type = {type(instance): instance for instance in filled}
-    if (model := by_type.get(ModelParams)) and model.source_path:
-        model.source_path = os.path.abspath(model.source_path)  # cfg_args may move to another folder
+    if model := by_type.get(ModelParams):
+        if model.source_path:
+            model.source_path = os.path.abspath(model.source_path)  # cfg_args may move to another folder
+        model.eval |= model.train_split  # without it Gaussian Grouping drops the views that do not train
     if (run := by_type.get(RunParams)) and (opt := by_type.get(OptimizationParams)):
         last = final_iteration(opt.iterations, opt.schedule_scale)
         run.save_iterations = sorted({*run.save_iterations, last})

@@ -1,5 +1,6 @@
 """Rendering: a camera and a model in, the tensors of one view out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 
 MAPS_PER_PASS = 64  # channels that the rasterizer blends at once
 
@@ -108,3 +111,22 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
             (gradient,) = torch.autograd.grad(rendered, channels, some.to(rendered))
         parts.append(gradient)
     return torch.cat(parts, 1)
+
+
+@torch.no_grad()
+def surface(camera: Camera, model: GaussianModel) -> tuple[Tensor, Tensor]:
+    """Accumulated alpha (H,W) of a view, and the depth (H,W) of what it shows.
+
+    Depth is sum alpha T z / sum alpha T along the camera's axis, in scene units; 0 where nothing is.
+    """
+    rasterizer = GaussianRasterizer(settings_of(camera, model, model.get_xyz.new_zeros(3)))
+    *_, alpha, depth = rasterizer(
+        means3D=model.get_xyz,
+        means2D=torch.zeros_like(model.get_xyz),
+        opacities=model.get_opacity,
+        colors_precomp=torch.zeros_like(model.get_xyz),
+        scales=model.get_scaling,
+        rotations=model.params["rotation"],
+        extra=True,
+    )
+    return alpha, depth / alpha.clamp_min(1e-6)

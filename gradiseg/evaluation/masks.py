@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import classify, identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
@@ -30,8 +31,8 @@ from utils.image import image_size, open_image, write_png
 RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argmax": None}
 DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 MaskKey = tuple[int, str]  # (view index, prompt)
 
 
@@ -69,13 +70,21 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
             path, folder, _view_number(test_mask, folder, names, by_name, view_names is not None), path.stem
         )
         for folder in folders
-        for path in sorted((test_mask / folder).glob("*.png"))
+        for path in sorted(filter(is_mask, (test_mask / folder).iterdir()))
     ]
     if not truth:
         raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
+    names_of_masks = [mask.name for mask in truth]
+    if twice := next((mask for mask in truth if names_of_masks.count(mask.name) > 1), None):
+        raise UserError(f"{twice.path}: a second mask of {twice.name} lies beside it. Leave one of them.")
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file can be a true mask, by its name; Gaussian Grouping reads JPEGs too."""
+    return path.suffix.lower() in MASK_SUFFIXES
 
 
 def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bool, bounded: bool) -> int:
@@ -183,7 +192,8 @@ def _rendered(
     """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
 
     Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
-    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart
+    (docs/experiments/mask-size.md).
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
@@ -219,7 +229,7 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores predictions: per prompt the mean over its views, then the mean over prompts.
 
-    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+    A prediction of another size is brought to the ground truth's over the same field of view, by area.
 
     Returns:
         `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gradiseg.igd import (
     CHILD_OPACITY,
     HALF_DEVIATION,
@@ -18,16 +18,18 @@ from gradiseg.igd import (
     select_anomalous,
     split_axis,
 )
+from gradiseg.schedule import Schedule
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, rows, trained_model
-from utils.graphics import build_rotation, build_scaling_rotation
+from utils.graphics import build_rotation
 
 EXTENT = 1e6  # nothing is too large
 RULE = {"threshold": 0.4, "std_factor": 1.0, "quantile": 0.8}
 
 
 def strategy(opt: dict[str, Any] | None = None, **changes: Any) -> IdentityGradientDensification:
-    return IdentityGradientDensification(OptimizationParams(**(opt or {})), GradiSegParams(**changes))
+    schedule = Schedule(OptimizationParams(**(opt or {})), GradiSegParams(**changes), RepairParams())
+    return IdentityGradientDensification(schedule)
 
 
 def monitored_model(accum: list[float], views: list[float] | None = None) -> GaussianModel:
@@ -188,11 +190,11 @@ def test_directional_children_conserve_weight_mean_and_covariance() -> None:
     parents = params["xyz"][mask]
     first, second = children["xyz"].chunk(2)
     torch.testing.assert_close(0.5 * (first + second), parents)
-    root = build_scaling_rotation(children["scaling"].exp(), children["rotation"])
+    root = build_rotation(children["rotation"]) * children["scaling"].exp()[:, None, :]
     within = (root @ root.transpose(1, 2)).chunk(2)  # two of (8, 3, 3)
     offset = (first - parents)[:, :, None]
     covariance = 0.5 * (within[0] + within[1]) + offset @ offset.transpose(1, 2)
-    parent_root = build_scaling_rotation(params["scaling"].exp(), params["rotation"])[mask]
+    parent_root = (build_rotation(params["rotation"]) * params["scaling"].exp()[:, None, :])[mask]
     torch.testing.assert_close(covariance, parent_root @ parent_root.transpose(1, 2))
     mass = torch.sigmoid(children["opacity"]) * children["scaling"].exp().prod(dim=1, keepdim=True)
     parent_mass = (torch.sigmoid(params["opacity"]) * params["scaling"].exp().prod(dim=1, keepdim=True))[mask]
