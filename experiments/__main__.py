@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments import engines, paper
 from experiments.experiment import carry_out
+from experiments.page import RULE
 from experiments.run import Run, training
 from experiments.tables import write_tables
 from utils.errors import run_command
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.anew:
             run.forget()
         carry_out([run], folder.parent, engine, lambda: None)
+        print(f"{folder.name}: {', '.join(f'{name} {value:.3f}' for name, value in headline(run).items())}")
         return
     data, out = args.data.resolve(), args.out.resolve()
     runs: list[Run]
@@ -80,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         tabulate = functools.partial(write_tables, out, mipnerf360=out)
     carry_out(runs, out, engine, tabulate)
     print((out / "tables.md").read_text(encoding="utf-8"))
+
+
+def headline(run: Run) -> dict[str, float]:
+    """The scores of a run that one looks at first."""
+    scores = run.scores()
+    scores |= scores.get("rules", {}).get(RULE, {})
+    return {key: scores[key] for key in ("psnr", "ssim", "miou", "mbiou") if key in scores}
 
 
 def _command(

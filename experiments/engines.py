@@ -10,16 +10,14 @@ import queue
 import shutil
 import subprocess
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
 from experiments import worker
 from experiments.run import Run
-from experiments.worker import Outcome
+from experiments.worker import Outcome, Outcomes
 from utils.errors import UserError
-
-Outcomes = Generator[tuple[Run, Outcome], None, None]
 
 
 class Engine(Protocol):
@@ -111,7 +109,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--address",
         help="run on a Ray cluster: HOST:PORT of its head, auto for the one that runs on this machine, local "
-        "to start one here (docs/guide/cluster.md)",
+        "to start one here (docs/cluster.md)",
     )
 
 

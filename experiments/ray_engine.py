@@ -17,9 +17,8 @@ import ray
 from ray import cloudpickle
 
 from experiments.configurations import ROOT
-from experiments.engines import Outcomes
 from experiments.run import Run
-from experiments.worker import FAILED, STOPPED, Outcome
+from experiments.worker import FAILED, STOPPED, Outcome, Outcomes
 from utils.errors import UserError
 
 RETRIES = 5  # of a run whose node or worker was lost

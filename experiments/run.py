@@ -23,6 +23,8 @@ from arguments import (
     parse,
 )
 from experiments.configurations import ROOT, configuration
+from experiments.lock import owner_of
+from utils.errors import UserError
 from utils.json_files import read_json, write_json
 
 CHECKPOINTS = 10  # of a training whose flags ask for none; a run that is cut off loses a tenth of it at most
@@ -82,7 +84,12 @@ class Run:
         write_json(self.folder / "run.json", record)
 
     def forget(self) -> None:
-        """Let nothing count as done, so that the run is made again from its start."""
+        """Let nothing count as done, so that the run is made again from its start.
+
+        Raises: UserError where a worker holds it.
+        """
+        if held := owner_of(self.lock):
+            raise UserError(f"{self.folder}: {held[0].host} works on it now. Stop that run first.")
         if self.folder.exists():
             self.write_record({"steps": {}})
 

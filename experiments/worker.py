@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -44,6 +44,9 @@ class Outcome:
     state: str
     message: str = ""
     host: str = ""
+
+
+Outcomes = Generator[tuple[Run, Outcome], None, None]  # what an engine yields
 
 
 class Stopped(Exception):
@@ -171,7 +174,7 @@ class Worker:
         return last_line(self.run.log)
 
     def _checkpoints(self) -> list[Path]:
-        """Of this run, the newest last."""
+        """Of this run, the newest last. Their name is scene.run_folder's, whose import takes torch's seconds."""
         return sorted(self.run.folder.glob("chkpnt*.pth"), key=lambda path: int(path.stem[len("chkpnt") :]))
 
     def _delete_checkpoints(self, step: Step, keep: int) -> None:

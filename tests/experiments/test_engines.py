@@ -18,7 +18,7 @@ from experiments.engines import Local
 from experiments.experiment import carry_out
 from experiments.lock import hold
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, STOPPED, Outcome
+from experiments.worker import DONE, FAILED, STOPPED, Outcome, Outcomes
 from tests.experiments.fake_runs import run_of, training_run, wait_for
 from utils.errors import UserError
 
@@ -90,7 +90,7 @@ def test_an_experiment_that_is_done_needs_no_engine(tmp_path: Path) -> None:
 
 def test_results_that_only_another_machine_sees_are_a_failure(tmp_path: Path) -> None:
     class Elsewhere:
-        def outcomes(self, runs: list[Run]) -> engines.Outcomes:
+        def outcomes(self, runs: list[Run]) -> Outcomes:
             yield runs[0], Outcome(DONE, host="far")
 
     run = run_of(tmp_path / "out" / "run", step="")
@@ -117,7 +117,7 @@ def test_nothing_is_lost_when_the_driver_is_killed_and_started_again(tmp_path: P
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, "-c", DRIVER, str(tmp_path)]
         streams = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=ROOT, text=True, **streams)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(command, cwd=ROOT, text=True, **streams)  # type: ignore[call-overload]
 
     driver = start()
     assert driver.stdin
@@ -178,5 +178,5 @@ def test_progress_is_read_from_the_last_line(line: str, shown: str) -> None:
 
 @pytest.mark.parametrize("flags", [["--jobs", "-1"], ["--threads", "many"]])
 def test_a_wrong_number_is_refused(flags: list[str]) -> None:
-    with contextlib.redirect_stderr(None), pytest.raises(SystemExit):  # type: ignore[type-var]
+    with contextlib.redirect_stderr(None), pytest.raises(SystemExit):
         options(*flags)
