@@ -174,7 +174,7 @@ class Worker:
         return last_line(self.run.log)
 
     def _checkpoints(self) -> list[Path]:
-        """Of this run, the newest last. Their name is scene.run_folder's, whose import takes torch's seconds."""
+        """Of this run, the newest last; scene.run_folder names them, but its import takes torch's seconds."""
         return sorted(self.run.folder.glob("chkpnt*.pth"), key=lambda path: int(path.stem[len("chkpnt") :]))
 
     def _delete_checkpoints(self, step: Step, keep: int) -> None:

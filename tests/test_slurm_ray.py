@@ -1,4 +1,4 @@
-"""scripts/slurm_ray.sh with stand-ins for SLURM and Ray: what is started where. Syntax of all shell scripts."""
+"""scripts/slurm_ray.sh with stand-ins for SLURM and Ray: what starts where. Syntax of all shell scripts."""
 
 import os
 import socket
@@ -46,7 +46,8 @@ def start(environment: dict[str, str], *command: str) -> subprocess.CompletedPro
 
 
 def test_ray_starts_on_every_node_and_the_command_gets_its_address(slurm: dict[str, str]) -> None:
-    done = start(slurm, "echo", "train", "all scenes")
+    when_all_are_there = 'while (($(grep -c ^ray "$CALLS") < 2)); do sleep .05; done; echo "$@"'
+    done = start(slurm, "bash", "-c", when_all_are_there, "-", "train", "all scenes")
     address = f"127.0.0.1:{slurm['PORT']}"
     assert done.stdout == f"train all scenes --address {address}\n", done.stderr
     calls = Path(slurm["CALLS"]).read_text().splitlines()
