@@ -15,27 +15,25 @@ processes, by `local`, and by `ray` (its cluster started before).
 
 import argparse
 import hashlib
+import importlib.metadata
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-import ray
-from ray.cluster_utils import Cluster
-
 from experiments.configurations import ROOT
 from experiments.engines import Engine, Local
 from experiments.lock import owner_of
-from experiments.ray_engine import Ray
 from experiments.run import Run, Step, training
 from experiments.worker import DONE
 from utils.errors import run_command
@@ -43,7 +41,6 @@ from utils.json_files import write_json
 from utils.machine import environment
 
 FLAGS = "--train_split -r 2 --densify_grad_threshold 6e-4 --threads 1 --schedule_scale"
-HEAD = {"num_cpus": 0, "include_dashboard": False}  # of a cluster whose other nodes do the work
 DRIVER = """
 import sys
 from experiments.engines import Local
@@ -51,6 +48,23 @@ from experiments.run import Run
 for run, outcome in Local(jobs=2, threads=1).outcomes([Run.from_json(line) for line in sys.stdin]):
     print(run.folder.name, outcome)
 """
+
+
+@contextmanager
+def cluster(cpus: int, nodes: int) -> Iterator[tuple[Engine, list[Any]]]:
+    """A Ray cluster on this machine: the engine on it, and its nodes beside a head that does no runs."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from experiments.ray_engine import Ray
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        added = [made.add_node(num_cpus=cpus) for _ in range(nodes)]
+        yield Ray(made.address, threads=1), added
+    finally:
+        ray.shutdown()
+        made.shutdown()
 
 
 def trainings(out: Path, scale: float) -> list[Run]:
@@ -93,14 +107,10 @@ def kill_node(node: Any, runs: Sequence[Run], running: int) -> int:
 
 def lost_node(runs: Sequence[Run]) -> dict[str, Any]:
     """Carry out the runs on two nodes of which one is lost on the way."""
-    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
-    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
-    with ThreadPoolExecutor(1) as pool:
+    with cluster(cpus=2, nodes=2) as (engine, nodes), ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill_node, nodes[0], runs, 2)
-        outcomes = list(Ray(cluster.address, threads=1).outcomes(runs))
+        outcomes = list(engine.outcomes(runs))
         processes = killed.result()
-    ray.shutdown()
-    cluster.shutdown()
     return {"processes_killed": processes, "done": sum(outcome.state == DONE for _, outcome in outcomes)}
 
 
@@ -167,12 +177,9 @@ def overhead(out: Path) -> dict[str, float]:
         list(pool.map(bare, sleepers(out / "bare")))
     seconds = {"bare": time.perf_counter() - start, "local": carry_out("local", Local(jobs=2, threads=1))}
     start = time.perf_counter()
-    cluster = Cluster(initialize_head=True, head_node_args={**HEAD, "num_cpus": 2})
-    engine = Ray(cluster.address, threads=1)
-    seconds["start_of_a_cluster"] = time.perf_counter() - start
-    seconds["ray"] = carry_out("ray", engine)
-    ray.shutdown()
-    cluster.shutdown()
+    with cluster(cpus=2, nodes=1) as (engine, _):
+        seconds["start_of_a_cluster"] = time.perf_counter() - start
+        seconds["ray"] = carry_out("ray", engine)
     return {name: round(value, 2) for name, value in seconds.items()}
 
 
@@ -186,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     record: dict[str, Any] = {
         "command": "python benchmarks/bench_experiments.py --json benchmarks/results/experiments.json",
-        "environment": {**environment(threads=1), "ray": ray.__version__},
+        "environment": {**environment(threads=1), "ray": importlib.metadata.version("ray")},
     }
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
