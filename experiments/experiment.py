@@ -9,7 +9,7 @@ from experiments.board import Board
 from experiments.engines import Engine
 from experiments.page import write_page
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, Outcome
+from experiments.worker import DONE, FAILED, Outcome, full_disk_explained
 from utils.errors import UserError
 
 
@@ -26,8 +26,21 @@ def carry_out(
     Raises: UserError that lists the runs that failed, once all others are done, or that Ctrl-C or SIGTERM
         has stopped the runs, which have then saved checkpoints.
     """
-    out.mkdir(parents=True, exist_ok=True)
     board = Board(runs, out)
+    with full_disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _carry_out(runs, board, engine, tabulate)
+    failed = [board.row(run) for run in runs if board.outcomes[run.folder].state != DONE]
+    if failed:
+        lines = "".join(f"\n  {name}: {what}" for _, name, what in failed)
+        raise UserError(
+            f"{len(failed)} of {len(runs)} runs failed. The same command again goes on with them.{lines}"
+        )
+
+
+def _carry_out(
+    runs: Sequence[Run], board: Board, engine: Callable[[], Engine], tabulate: Callable[[], object]
+) -> None:
     board.outcomes |= {run.folder: Outcome(DONE) for run in runs if not run.open_steps()}
     tabulate()
     waiting = [run for run in runs if run.folder not in board.outcomes]
@@ -40,12 +53,6 @@ def carry_out(
     finally:
         signal.signal(signal.SIGTERM, previous)
         write_page(board)
-    failed = [board.row(run) for run in runs if board.outcomes[run.folder].state != DONE]
-    if failed:
-        lines = "".join(f"\n  {name}: {what}" for _, name, what in failed)
-        raise UserError(
-            f"{len(failed)} of {len(runs)} runs failed. The same command again goes on with them.{lines}"
-        )
 
 
 def _follow(runs: Sequence[Run], board: Board, engine: Engine, tabulate: Callable[[], object]) -> None:

@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -69,14 +70,17 @@ class Worker:
                     f"{self.run.scene}: no such folder on {socket.gethostname()}. Copy the scene there "
                     "or put it on a disk that all machines share, then start the same command again."
                 )
-            with hold(self.run.lock, lambda: self.stop("another worker took the run")):
+            with (
+                full_disk_explained(self.run.folder),
+                hold(self.run.lock, lambda: self.stop("another worker took the run")),
+            ):
                 self._perform_steps()
         except UserError as error:
             return _outcome(FAILED, str(error))
         except Stopped:
             return _outcome(STOPPED, self.reason)
         except OSError as error:
-            return _outcome(FAILED, disk_problem(self.run.folder, error) or f"{error}")
+            return _outcome(FAILED, str(error))
         return _outcome(DONE)
 
     def stop(self, reason: str) -> None:
@@ -262,6 +266,17 @@ def disk_problem(folder: Path, error: OSError | None = None) -> str:
         f"{existing}: no space left on {socket.gethostname()}'s disk. Free some, then start the same "
         "command again."
     )
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Raise UserError where the block fails for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if problem := disk_problem(folder, error):
+            raise UserError(problem) from error
+        raise
 
 
 def last_line(log: Path) -> str:

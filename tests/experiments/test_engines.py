@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -96,6 +97,16 @@ def test_results_that_only_another_machine_sees_are_a_failure(tmp_path: Path) ->
     run = run_of(tmp_path / "out" / "run", step="")
     with pytest.raises(UserError, match=r"run: far: .* Put it on a disk that all machines share"):
         carry_out([run], tmp_path / "out", Elsewhere, lambda: None)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_of_the_driver_is_one_sentence(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = run_of(tmp_path / "out" / "run", step="")
+    with pytest.raises(UserError, match="no space left on") as error:
+        carry_out([run], tmp_path / "out", Local, full)
+    assert "\n" not in str(error.value)
 
 
 DRIVER = """
