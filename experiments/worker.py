@@ -61,6 +61,7 @@ class Worker:
         self.run = run
         self.process: subprocess.Popen[bytes] | None = None
         self.reason = ""  # why it has to stop
+        self.waiting = True  # for the lock
 
     def perform(self) -> Outcome:
         """Do what is left of the run."""
@@ -74,6 +75,7 @@ class Worker:
                 full_disk_explained(self.run.folder),
                 hold(self.run.lock, lambda: self.stop("another worker took the run")),
             ):
+                self.waiting = False
                 self._perform_steps()
         except UserError as error:
             return _outcome(FAILED, str(error))
@@ -304,6 +306,8 @@ def main() -> None:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         worker.stop(f"received {signal.Signals(signum).name}")
+        if worker.waiting:
+            raise Stopped
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from experiments import worker
 from experiments.configurations import ROOT
+from experiments.lock import hold
 from experiments.run import Run
 from experiments.worker import DONE, FAILED, STOPPED, Outcome, Worker
 from tests.experiments.fake_runs import run_of, training_run, wait_for
@@ -114,6 +117,20 @@ def test_sigterm_saves_a_checkpoint_from_which_the_next_worker_goes_on(tmp_path:
     assert done[: len(before)] == before and len(set(done)) == 2 and len(done) == 100
     assert not list(run.folder.glob("chkpnt*.pth"))  # nobody asked for them
     assert len(run.record()["attempts"]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_waits_for_the_lock_stops_at_once(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", first="")
+    with hold(run.lock, lambda: None):
+        process = worker.start(run.to_json(), 1)
+        handled = re.compile(r"SigCgt:\s*(\w+)")
+        status = Path(f"/proc/{process.pid}/status")
+        while not int(handled.findall(status.read_text())[0], 16) >> signal.SIGTERM - 1 & 1:
+            time.sleep(0.02)
+        process.terminate()
+        assert worker.outcome_of(process) == Outcome(STOPPED, "received SIGTERM", socket.gethostname())
+    assert not (run.folder / "first").exists()
 
 
 def test_a_checkpoint_of_other_commands_is_not_gone_on_from(tmp_path: Path) -> None:
