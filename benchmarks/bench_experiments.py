@@ -9,8 +9,8 @@ runs at a time on each. When both runs of one node have written checkpoints, all
 SIGKILL. Of every run: in how many attempts it was made, from which checkpoints it went on, and whether its
 PLY has the same bytes as that of a run by the engine `local` that nothing disturbed.
 `lost_driver`: the same with the engine `local`, whose driver is killed once and started again.
-`overhead`: seconds of wall time of twelve runs whose command sleeps for a second, two at a time: as bare
-processes, by `local`, and by `ray` (its cluster started before).
+`overhead`: twelve runs whose command sleeps for a second, two at a time: as bare processes, by `local`, and by
+`ray` (its cluster started before).
 """
 
 import argparse
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +35,7 @@ from experiments.configurations import ROOT
 from experiments.engines import Engine, Local
 from experiments.lock import owner_of
 from experiments.run import Run, Step, training
-from experiments.worker import DONE
+from experiments.worker import DONE, Outcomes
 from utils.errors import run_command
 from utils.json_files import write_json
 from utils.machine import environment
@@ -86,6 +86,12 @@ def descendants(process: int) -> list[int]:
     for parent in found:
         found += [child for child, of in parents if of == parent]
     return found
+
+
+def all_done(outcomes: Outcomes) -> None:
+    """Carry out runs of which none may fail."""
+    for run, outcome in outcomes:
+        assert outcome.state == DONE, f"{run.folder}: {outcome}"
 
 
 def has_checkpoint(run: Run, groups: Collection[int] | None = None) -> bool:
@@ -158,29 +164,32 @@ def sleepers(out: Path) -> list[Run]:
     ]
 
 
-def overhead(out: Path) -> dict[str, float]:
-    """Seconds of twelve runs, two at a time."""
+def overhead(out: Path) -> dict[str, Any]:
+    """Of twelve runs, two at a time: seconds of wall time, and of CPU time of the processes (not of Ray's)."""
 
     def bare(run: Run) -> None:
         run.folder.mkdir(parents=True)
         subprocess.run([sys.executable, *run.steps[0].commands[0]], check=True)
 
-    def carry_out(name: str, engine: Engine) -> float:
-        runs = sleepers(out / name)
+    def measured(name: str, carry_out: Callable[[list[Run]], object]) -> dict[str, float]:
         (out / name).mkdir()
-        start = time.perf_counter()
-        assert all(outcome.state == DONE for _, outcome in engine.outcomes(runs))
-        return time.perf_counter() - start
+        wall, before = time.perf_counter(), os.times()
+        carry_out(sleepers(out / name))
+        after, wall = os.times(), time.perf_counter() - wall
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return {"wall": round(wall, 2), "cpu": round(cpu, 2)}
 
-    start = time.perf_counter()
+    def by(engine: Engine) -> Callable[[list[Run]], object]:
+        return lambda runs: all_done(engine.outcomes(runs))
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(bare, sleepers(out / "bare")))
-    seconds = {"bare": time.perf_counter() - start, "local": carry_out("local", Local(jobs=2, threads=1))}
+        record: dict[str, Any] = {"bare": measured("bare", lambda runs: list(pool.map(bare, runs)))}
+    record["local"] = measured("local", by(Local(jobs=2, threads=1)))
     start = time.perf_counter()
     with cluster(cpus=2, nodes=1) as (engine, _):
-        seconds["start_of_a_cluster"] = time.perf_counter() - start
-        seconds["ray"] = carry_out("ray", engine)
-    return {name: round(value, 2) for name, value in seconds.items()}
+        record["start_of_a_cluster"] = round(time.perf_counter() - start, 2)
+        record["ray"] = {"wall": measured("ray", by(engine))["wall"]}
+    return record | {"load_of_the_machine": os.getloadavg()[0]}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -200,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record["overhead"] = overhead(out)
         print(record["overhead"], flush=True)
         undisturbed = trainings(out / "undisturbed", args.schedule_scale)
-        assert all(outcome.state == DONE for _, outcome in Local(jobs=2, threads=1).outcomes(undisturbed))
+        all_done(Local(jobs=2, threads=1).outcomes(undisturbed))
         for name, carry_out in {"lost_node": lost_node, "lost_driver": lost_driver}.items():
             runs = trainings(out / name, args.schedule_scale)
             record[name] = {**carry_out(runs), "runs": compare(runs, undisturbed)}
