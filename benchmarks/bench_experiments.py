@@ -9,8 +9,8 @@ runs at a time on each. When both runs of one node have written checkpoints, all
 SIGKILL. Of every run: in how many attempts it was made, from which checkpoints it went on, and whether its
 PLY has the same bytes as that of a run by the engine `local` that nothing disturbed.
 `lost_driver`: the same with the engine `local`, whose driver is killed once and started again.
-`overhead`: twelve runs whose command sleeps for a second, two at a time: as bare processes, by `local`, and by
-`ray` (its cluster started before).
+`overhead`: twelve runs whose command sleeps for a second, two at a time: as bare processes, by `local`, and
+by `ray` (its cluster started before).
 """
 
 import argparse
@@ -165,7 +165,7 @@ def sleepers(out: Path) -> list[Run]:
 
 
 def overhead(out: Path) -> dict[str, Any]:
-    """Of twelve runs, two at a time: seconds of wall time, and of CPU time of the processes (not of Ray's)."""
+    """Of twelve runs, two at a time: seconds of wall time, and of the processes' CPU time (not of Ray's)."""
 
     def bare(run: Run) -> None:
         run.folder.mkdir(parents=True)

@@ -6,6 +6,7 @@ worker's own clock, so that clocks of different machines need not agree. The sho
 changes hands is guarded by flock, which file systems of clusters pass on to all machines.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -55,13 +56,18 @@ class Owner:
 
 
 def owner_of(path: Path) -> tuple[Owner, float] | None:
-    """The owner of a lock and the seconds since it last renewed it, None where the lock is free."""
+    """The owner of a lock and the seconds since it last renewed it, None where the lock seems free.
+
+    For people to see; whether a lock may be taken is decided without a look at the clock.
+    """
     try:
         with open(path, encoding="utf-8") as file:  # opened, so that network file systems look again
             owner, renewed = _parse(file.read()), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None
-    return (owner, time.time() - renewed) if owner and not owner.is_dead() else None
+    age = time.time() - renewed
+    dead = owner is None or owner.is_dead()
+    return None if owner is None or dead or (dead is None and age > STALE) else (owner, age)
 
 
 @contextmanager
@@ -130,7 +136,11 @@ def _locked(path: Path) -> Iterator[TextIO]:
     """The file `path`, made where it is missing, that nobody else has opened so."""
     while True:
         with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise  # those: the file system has no flock, and the moment is short
             try:
                 current = os.stat(path).st_ino == os.fstat(file.fileno()).st_ino
             except FileNotFoundError:

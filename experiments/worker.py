@@ -88,7 +88,7 @@ class Worker:
     def stop(self, reason: str) -> None:
         """End the command that runs now, which may save what it has, and start no other."""
         first, self.reason = not self.reason, self.reason or reason
-        if self.process and first:  # a second signal would keep train.py from saving
+        if self.process and first:
             self.process.terminate()
 
     def _perform_steps(self) -> None:
