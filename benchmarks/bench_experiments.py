@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 from experiments.configurations import ROOT
 from experiments.engines import Engine, Local
 from experiments.lock import owner_of
+from experiments.processes import DONE, Outcomes
 from experiments.run import Run, Step, training
-from experiments.worker import DONE, Outcomes
 from utils.errors import run_command
 from utils.json_files import write_json
 from utils.machine import environment

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.lock import owner_of
+from experiments.processes import DONE, FAILED, Outcome
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, Outcome, last_line
+from utils.files import last_line
 
 REFRESH = 2.0  # seconds between looks at the folders
 RUNNING, WAITING = "running", "waiting"

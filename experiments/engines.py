@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
-from experiments import worker
+from experiments import processes
+from experiments.processes import Outcome, Outcomes
 from experiments.run import Run
-from experiments.worker import Outcome, Outcomes
 from utils.errors import UserError
 
 
@@ -61,10 +61,10 @@ class Local:
         try:
             with self.starting:
                 if self.stopped:
-                    return Outcome(worker.STOPPED)
-                process = worker.start(run.to_json(), self.threads, environment)
+                    return Outcome(processes.STOPPED)
+                process = processes.start(run.to_json(), self.threads, environment)
                 self.processes.add(process)
-            outcome = worker.outcome_of(process)
+            outcome = processes.outcome_of(process)
             self.processes.discard(process)
             return outcome
         finally:

@@ -8,9 +8,10 @@ from pathlib import Path
 from experiments.board import Board
 from experiments.engines import Engine
 from experiments.page import write_page
+from experiments.processes import DONE, FAILED, Outcome
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, Outcome, full_disk_explained
 from utils.errors import UserError
+from utils.files import full_disk_explained
 
 
 def carry_out(

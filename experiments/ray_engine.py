@@ -17,8 +17,8 @@ import ray
 from ray import cloudpickle
 
 from experiments.configurations import ROOT
+from experiments.processes import FAILED, STOPPED, Outcome, Outcomes
 from experiments.run import Run
-from experiments.worker import FAILED, STOPPED, Outcome, Outcomes
 from utils.errors import UserError
 
 RETRIES = 5  # of a run whose node or worker was lost
@@ -82,15 +82,15 @@ def perform(run: str, root: str, threads: int) -> dict[str, str]:
         )
         return {"state": "failed", "message": message, "host": socket.gethostname()}
     sys.path.insert(0, root)
-    worker = importlib.import_module("experiments.worker")
-    process = worker.start(run, threads)
+    processes = importlib.import_module("experiments.processes")
+    process = processes.start(run, threads)
     try:
-        outcome = worker.outcome_of(process)
+        outcome = processes.outcome_of(process)
     except BaseException:  # the driver cancelled it
         process.terminate()
         process.wait()
         raise
-    if outcome.state == worker.STOPPED:
+    if outcome.state == processes.STOPPED:
         raise ChildProcessError(f"{outcome.host}: {outcome.message}")
     return dataclasses.asdict(outcome)
 

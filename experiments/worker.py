@@ -6,48 +6,30 @@ are not done, each command with its output in `run.log`, keeps the record, and a
 a checkpoint, and the next worker goes on from there.
 """
 
-import ctypes
-import errno
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from experiments.configurations import ROOT
 from experiments.lock import HEARTBEAT, hold
+from experiments.processes import DONE, FAILED, STOPPED, Outcome, end_with_parent
 from experiments.run import Run, Step
 from utils.errors import UserError
-from utils.machine import environment
+from utils.files import disk_problem, full_disk_explained, last_line
+from utils.machine import environment, gpu_names
 from utils.memory import peak_memory_mb
 
-DONE, FAILED, STOPPED = "done", "failed", "stopped"
-PR_SET_PDEATHSIG = 1  # sys/prctl.h
-TAIL = 4096  # bytes at the end of a log that are looked at
-FULL = 2**20  # bytes free, below which a command that failed is said to have failed for the disk
 SETTINGS = {"PYTHONUNBUFFERED": "1", "TQDM_MININTERVAL": "5"}  # output that one can follow, bars in few lines
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended on a machine: `done`, `failed`, or `stopped` where it can go on from a checkpoint."""
-
-    state: str
-    message: str = ""
-    host: str = ""
-
-
-Outcomes = Generator[tuple[Run, Outcome], None, None]  # what an engine yields
 
 
 class Stopped(Exception):
@@ -78,12 +60,12 @@ class Worker:
                 self.waiting = False
                 self._perform_steps()
         except UserError as error:
-            return _outcome(FAILED, str(error))
+            return Outcome.here(FAILED, str(error))
         except Stopped:
-            return _outcome(STOPPED, self.reason)
+            return Outcome.here(STOPPED, self.reason)
         except OSError as error:
-            return _outcome(FAILED, str(error))
-        return _outcome(DONE)
+            return Outcome.here(FAILED, str(error))
+        return Outcome.here(DONE)
 
     def stop(self, reason: str) -> None:
         """End the command that runs now, which may save what it has, and start no other."""
@@ -129,7 +111,7 @@ class Worker:
 
     def _start_of_training(self, step: Step, made: Mapping[str, Any]) -> list[str]:
         """Flags by which a training goes on from a checkpoint of its own, or replaces what is there."""
-        interval = [] if step.keeps_checkpoints else ["--checkpoint_interval", str(step.checkpoint_interval)]
+        interval = ["--checkpoint_interval", str(step.checkpoint_interval)]
         found = self._checkpoints()
         if found and made.get("commands") == step.lines and found[-1].stat().st_mtime > made["started_at"]:
             self._note(f"goes on from {found[-1].name}")
@@ -181,7 +163,8 @@ class Worker:
 
     def _checkpoints(self) -> list[Path]:
         """Of this run, the newest last; scene.run_folder names them, but its import takes torch's seconds."""
-        return sorted(self.run.folder.glob("chkpnt*.pth"), key=lambda path: int(path.stem[len("chkpnt") :]))
+        found = {path.stem.removeprefix("chkpnt"): path for path in self.run.folder.glob("chkpnt*.pth")}
+        return [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
 
     def _delete_checkpoints(self, step: Step, keep: int) -> None:
         """Leave `keep` of those that nobody asked for."""
@@ -195,109 +178,15 @@ class Worker:
             print(f"== {now()} {socket.gethostname()}: {text}", file=log)
 
 
-def start(run: str, threads: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """A worker for a run (`Run.to_json`), in a process group of its own, which ends when this thread does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.worker"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), **(environment or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=end_with_parent(),
-    )
-    assert process.stdin
-    process.stdin.write(run)
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def outcome_of(process: subprocess.Popen[str]) -> Outcome:
-    """Wait for a worker; one that dies without an answer was `stopped`."""
-    answer, errors = process.communicate()
-    try:
-        return Outcome(**json.loads(answer))
-    except (ValueError, TypeError):
-        if process.returncode < 0:
-            return _outcome(STOPPED, f"its worker was killed by signal {-process.returncode}.")
-        return _outcome(FAILED, (errors.strip().splitlines() or ["its worker said nothing"])[-1])
-
-
-def end_with_parent() -> Callable[[], None] | None:
-    """For a child process to call first: SIGTERM reaches it when this thread ends. Linux only."""
-    if sys.platform != "linux":
-        return None
-    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
-
-    def arrange() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
-
-    return arrange
-
-
 def facts() -> dict[str, Any]:
     """What figures depend on: the machine, versions, the commit."""
     threads = int(os.environ.get("OMP_NUM_THREADS", 0))
     return {"host": socket.gethostname(), "gpu": gpu_names(), **environment(threads)}
 
 
-def gpu_names() -> list[str]:
-    """Of the GPUs that this process may use, as far as the driver's own tool tells."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible == "" or not shutil.which("nvidia-smi"):
-        return []
-    chosen = ["-i", visible] if visible else []
-    answer = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *chosen], capture_output=True, text=True
-    )
-    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []
-
-
-def disk_problem(folder: Path, error: OSError | None = None) -> str:
-    """One sentence where a disk is full, else nothing."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free >= FULL and not (error and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        return ""
-    return (
-        f"{existing}: no space left on {socket.gethostname()}'s disk. Free some, then start the same "
-        "command again."
-    )
-
-
-@contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Raise UserError where the block fails for a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if problem := disk_problem(folder, error):
-            raise UserError(problem) from error
-        raise
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that is not empty; a progress bar's lines end with a carriage return."""
-    if not log.is_file():
-        return ""
-    with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL))
-        text = file.read().decode(errors="replace")
-    return next((line.strip() for line in reversed(text.replace("\r", "\n").split("\n")) if line.strip()), "")
-
-
 def now() -> str:
     """The time as records and logs have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _outcome(state: str, message: str = "") -> Outcome:
-    return Outcome(state, message, socket.gethostname())
 
 
 def main() -> None:

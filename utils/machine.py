@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,15 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
+
+
+def gpu_names() -> list[str]:
+    """Of the GPUs that this process may use, as far as the driver's own tool tells."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "" or not shutil.which("nvidia-smi"):
+        return []
+    chosen = ["-i", visible] if visible else []
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *chosen], capture_output=True, text=True
+    )
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []

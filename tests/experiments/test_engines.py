@@ -18,8 +18,8 @@ from experiments.configurations import ROOT
 from experiments.engines import Local
 from experiments.experiment import carry_out
 from experiments.lock import hold
+from experiments.processes import DONE, FAILED, STOPPED, Outcome, Outcomes
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, STOPPED, Outcome, Outcomes
 from tests.experiments.fake_runs import run_of, training_run, wait_for
 from utils.errors import UserError
 

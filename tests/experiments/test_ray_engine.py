@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments import engines
-from experiments.worker import DONE, FAILED
+from experiments.processes import DONE, FAILED
 from tests.experiments.fake_runs import run_of, training_run, wait_for
 from tests.experiments.test_engines import options
 from utils.errors import UserError

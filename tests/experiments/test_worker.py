@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments import worker
+from experiments import processes, worker
 from experiments.configurations import ROOT
 from experiments.lock import hold
+from experiments.processes import DONE, FAILED, STOPPED, Outcome
 from experiments.run import Run
-from experiments.worker import DONE, FAILED, STOPPED, Outcome, Worker
+from experiments.worker import Worker
 from tests.experiments.fake_runs import run_of, training_run, wait_for
 
 
 def work(run: Run) -> Outcome:
     """What a worker answers."""
-    return worker.outcome_of(worker.start(run.to_json(), 1))
+    return processes.outcome_of(processes.start(run.to_json(), 1))
 
 
 def test_a_run_is_the_same_after_its_way_as_text(tmp_path: Path) -> None:
@@ -104,10 +105,10 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_sigterm_saves_a_checkpoint_from_which_the_next_worker_goes_on(tmp_path: Path) -> None:
     run = training_run(tmp_path / "run", iterations=100)
-    process = worker.start(run.to_json(), 1)
+    process = processes.start(run.to_json(), 1)
     wait_for(run.log, "started\n")
     process.terminate()
-    outcome = worker.outcome_of(process)
+    outcome = processes.outcome_of(process)
     assert outcome.state == STOPPED and "SIGTERM" in outcome.message
     (checkpoint,) = run.folder.glob("chkpnt*.pth")
     before = json.loads(checkpoint.read_text())
@@ -123,13 +124,13 @@ def test_sigterm_saves_a_checkpoint_from_which_the_next_worker_goes_on(tmp_path:
 def test_a_worker_that_waits_for_the_lock_stops_at_once(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", first="")
     with hold(run.lock, lambda: None):
-        process = worker.start(run.to_json(), 1)
+        process = processes.start(run.to_json(), 1)
         handled = re.compile(r"SigCgt:\s*(\w+)")
         status = Path(f"/proc/{process.pid}/status")
         while not int(handled.findall(status.read_text())[0], 16) >> signal.SIGTERM - 1 & 1:
             time.sleep(0.02)
         process.terminate()
-        assert worker.outcome_of(process) == Outcome(STOPPED, "received SIGTERM", socket.gethostname())
+        assert processes.outcome_of(process) == Outcome(STOPPED, "received SIGTERM", socket.gethostname())
     assert not (run.folder / "first").exists()
 
 
@@ -147,9 +148,9 @@ def test_a_checkpoint_of_other_commands_is_not_gone_on_from(tmp_path: Path) -> N
 def test_commands_end_with_who_started_them(tmp_path: Path, victim: str) -> None:
     run = training_run(tmp_path / "run", iterations=3000)
     code = (
-        "import sys, pathlib; from experiments import worker; process = worker.start(sys.argv[1], 1)\n"
+        "import sys, pathlib; from experiments import processes; process = processes.start(sys.argv[1], 1)\n"
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(process.pid) + '.')\n"
-        "worker.outcome_of(process)"
+        "processes.outcome_of(process)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, run.to_json()], cwd=ROOT)
     wait_for(run.log, "started\n")
