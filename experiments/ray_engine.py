@@ -124,14 +124,13 @@ def connect(address: str) -> None:
         raise UserError(f"--address {address}: give HOST:PORT of the cluster's head, auto or local.")
     try:
         ray.init(address, include_dashboard=False if address == "local" else None, **QUIET)
-    except ConnectionError as error:
-        raise UserError(
-            f"--address {address}: no Ray cluster is reached there. Start one with ray start --head."
-        ) from error
-    except RuntimeError as error:
-        if "ersion mismatch" not in str(error):
-            raise
-        raise UserError(
-            f"--address {address}: the cluster has another version of Ray or Python than this environment "
-            f"(Ray {ray.__version__}, Python {sys.version.split()[0]} here). Install the same on both."
-        ) from error
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        here = f"Ray {ray.__version__}, Python {sys.version.split()[0]}"
+        problem = (
+            f"the cluster has another version of Ray or Python than this environment ({here}). Install the "
+            "same on both."
+            if "ersion mismatch" in str(error)
+            else "no Ray cluster that this machine is part of. Start one with ray start --head, or join it "
+            "with ray start --address."
+        )
+        raise UserError(f"--address {address}: {problem}") from error
