@@ -82,7 +82,7 @@ class Board:
         states = [self.row(run)[0] for run in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        return f"{len(states)} runs after {minutes} min {seconds} s: {counts}"
+        return f"{len(states)} run{'s' * (len(states) > 1)} after {minutes} min {seconds} s: {counts}"
 
     def lines(self, width: int, height: int) -> list[str]:
         """The table: running runs first, then failed ones, then the rest as far as there is room."""

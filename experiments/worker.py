@@ -139,7 +139,7 @@ class Worker:
         self.process = None
         self._go_on_or_end()
         if code:
-            raise UserError(f"{command[0]}: {self._problem(code)} See {self.run.log}.")
+            raise UserError(f"{command[0]}: {self._problem(code)} (log: {self.run.log})")
         self._delete_checkpoints(step, keep=0)
 
     def _go_on_or_end(self) -> None:

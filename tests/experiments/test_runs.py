@@ -7,6 +7,7 @@ import pytest
 import train
 from arguments import parse
 from experiments import ablation, paper
+from experiments.__main__ import parse_args
 from experiments.configurations import CONFIGS, ROOT, configuration
 from experiments.run import Run, training
 from utils.errors import UserError
@@ -107,3 +108,11 @@ def test_lerf_mask_chooses_by_words_with_the_masks_of_its_scene() -> None:
     assert "--text --box_threshold 0.2 --text_masks marks/ramen" in command(runs[0], "words")
     (run, *_) = paper.lerf_mask_runs(Path("data"), OUT, [], text=None)
     assert [step.name for step in run.steps] == ["training", "pictures", "masks"]
+
+
+def test_what_the_command_does_not_know_is_for_train() -> None:
+    flags = ["-r", "2", "--ignore_label", "-1", "--eval", "--checkpoint_iterations", "10", "20"]
+    args, rest = parse_args(["scene", "a", "b", "gradiseg", *flags, "--jobs", "2", "--render="])
+    assert rest == flags and (args.jobs, args.render, args.metrics, args.text) == (2, [], [], [])
+    args, rest = parse_args(["mipnerf360", "a", "b", "--scenes", "garden", "room", "--factors", "8", *flags])
+    assert rest == flags and args.scenes == ["garden", "room"] and args.factors == ["8"]
