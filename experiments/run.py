@@ -27,6 +27,7 @@ from experiments.lock import owner_of
 from utils.errors import UserError
 from utils.json_files import read_json, write_json
 
+TRAINING = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 CHECKPOINTS = 10  # of a training whose flags ask for none; a run that is cut off loses a tenth of it at most
 
 
@@ -193,8 +194,7 @@ def training(
 
 def _checkpoints(options: Sequence[str]) -> tuple[str, int, bool]:
     """Of a training: its device, iterations between checkpoints, whether the flags ask for any."""
-    groups = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
-    _, pipe, opt, _, _, run = parse(groups, options, prog="train.py")
+    _, pipe, opt, _, _, run = parse(TRAINING, options, prog="train.py")
     asked = bool(run.checkpoint_interval or run.checkpoint_iterations)
     last = final_iteration(opt.iterations, opt.schedule_scale)
     return pipe.device, run.checkpoint_interval or max(1, last // CHECKPOINTS), asked

@@ -9,7 +9,7 @@ from arguments import parse
 from experiments import ablation, paper
 from experiments.__main__ import parse_args
 from experiments.configurations import CONFIGS, ROOT, configuration
-from experiments.run import Run, training
+from experiments.run import TRAINING, Run, training
 from utils.errors import UserError
 
 DEMO, OUT = ROOT / "data" / "demo", Path("out")
@@ -43,6 +43,10 @@ def test_igd_from_n_moves_both_ends_and_la_knn_only_where_it_must() -> None:
 def test_an_unknown_configuration_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"no such (file|configuration).*igd_from_N"):
         training(DEMO, OUT, name)
+
+
+def test_all_flags_of_train_are_known() -> None:
+    assert TRAINING == train.GROUPS
 
 
 def test_a_wrong_flag_of_train_is_refused_before_anything_runs() -> None:
