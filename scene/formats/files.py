@@ -42,7 +42,7 @@ FORMATS = {
 def write_gaussians(
     path: Path, params: Mapping[str, Tensor], name: str, up: Sequence[float] = (0.0, 1.0, 0.0)
 ) -> None:
-    """Write a model in a format of `FORMATS`, rows in its order. `up` is the scene's, for formats with one."""
+    """Write a model in a format of `FORMATS`, rows in its order. `up` is the scene's, for .glb."""
     write = partial(write_glb, up=up) if name == "glb" else FORMATS[name].write
     write(path, params)
 

@@ -60,9 +60,10 @@ class Gltf:
         return entries[index]
 
     def accessor(self, index: Any, name: str) -> np.ndarray:
-        """The table (N, k) of an accessor: floats, or normalized integers as the floats that they stand for."""
+        """The table (N, k) of an accessor, float32; normalized integers become what they stand for."""
         accessor = self.entry("accessors", index)
-        kind, width = COMPONENTS.get(accessor.get("componentType", 0)), WIDTHS.get(accessor.get("type", ""))
+        kind = COMPONENTS.get(self.whole(accessor, "componentType"))
+        width = WIDTHS.get(str(accessor.get("type")))
         if kind is None or width is None or "sparse" in accessor or "bufferView" not in accessor:
             raise self.fail(f"{name} has a type or a layout that is not read")
         view = self.entry("bufferViews", accessor["bufferView"])

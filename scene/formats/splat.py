@@ -1,7 +1,7 @@
 """`.splat` files, which most web viewers open: 32 bytes a Gaussian and no header.
 
 A row: centre and standard deviations as float32, then bytes: red, green, blue, opacity (0 to 255), rotation
-w x y z (128 is 0). There is one colour for all directions: SH bands above the constant one have no place in it.
+w x y z (128 is 0). There is one colour for all directions: SH bands above the constant one have no place.
 """
 
 import os

@@ -141,6 +141,8 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (change("accessors/0/type", "VEC2"), "unequal counts or types"),
         (change("accessors/0/bufferView", 99), r"no bufferViews\[99\]"),
         (change("accessors/0/componentType", 7), "not read"),
+        (change("accessors/0/componentType", [5126]), "componentType is"),
+        (change("accessors/0/type", {}), "not read"),
         (change("bufferViews/0/byteOffset", 10**9), "does not fit"),
         (change("bufferViews/0/byteStride", 1), "does not fit"),
         (change("bufferViews/0/buffer", 1), "another file"),
