@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path, part in files.items():
         written = export(path, part, options.format, up)
         if not options.quiet:
-            print(f"{path}: {written.count:,} Gaussians. {written.losses}.")
+            print(f"{path}: {written.gaussians:,} Gaussians. {written.losses}.")
     if options.page:
         title = f"{run.folder.path.name}, {labelled.count:,} Gaussians"
         write_page(page, labelled, cameras, title, model.white_background)

@@ -23,7 +23,7 @@ class Exported(NamedTuple):
     """A file that was written."""
 
     path: Path
-    count: int
+    gaussians: int
     losses: Losses
 
 
@@ -62,7 +62,7 @@ def file_name(id: int, name: str) -> str:
 def upwards(ups: Tensor) -> list[float]:
     """The mean (3,) of the directions (V, 3) that are up in views; +y where they cancel out."""
     mean = ups.double().mean(0) if len(ups) else torch.zeros(3)
-    return mean.tolist() if mean.norm() > 0.1 else [0.0, 1.0, 0.0]  # type: ignore[no-any-return]
+    return mean.tolist() if mean.norm() > 0.1 else [0.0, 1.0, 0.0]
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def _upright(up: Sequence[float]) -> list[float]:
     if y < -1 + 1e-6:
         return [1.0, 0.0, 0.0, 0.0]
     turn = np.array([-z, 0.0, x, 1 + y])  # up x (0, 1, 0), and 1 + their cosine
-    return (turn / np.linalg.norm(turn)).tolist()  # type: ignore[no-any-return]
+    return (turn / np.linalg.norm(turn)).tolist()
 
 
 def read_glb(path: str | os.PathLike[str]) -> dict[str, Tensor]:

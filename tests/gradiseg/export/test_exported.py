@@ -21,7 +21,7 @@ def test_labels_lie_beside_in_the_order_of_the_rows(tmp_path: Path, name: str) -
     assert torch.equal(back["xyz"], model.params["xyz"])
     assert torch.equal(read_ids(ids_beside(path)), model.ids)
     assert read_names(names_beside(path)) == {1: "duck", 2: "mug"}
-    assert written.count == model.count and written.losses.centre == 0
+    assert written.gaussians == model.count and written.losses.centre == 0
     assert written.losses.identities == (name != "gradiseg")
 
 

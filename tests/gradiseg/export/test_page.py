@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,19 +27,19 @@ SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-
 ENLARGED = 8
 
 
-def scene_of(page: str) -> dict[str, object]:
+def scene_of(page: str) -> dict[str, Any]:
     """The JSON that is in a page."""
     found = re.search(r'<script type="application/json" id="scene">(.*?)</script>', page, re.S)
     assert found is not None
-    scene: dict[str, object] = json.loads(found[1])
+    scene: dict[str, Any] = json.loads(found[1])
     return scene
 
 
 def enlarged(view: Camera) -> Camera:
     """A camera with more pixels."""
-    size = (ENLARGED * view.image_width, ENLARGED * view.image_height)
-    intrinsics = (ENLARGED * value for value in (view.fx, view.fy, view.cx, view.cy))
-    return Camera(0, "large", *size, *intrinsics, view.R, view.T)
+    width, height = ENLARGED * view.image_width, ENLARGED * view.image_height
+    fx, fy, cx, cy = (ENLARGED * value for value in (view.fx, view.fy, view.cx, view.cy))
+    return Camera(0, "large", width, height, fx, fy, cx, cy, view.R, view.T)
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
@@ -49,9 +50,9 @@ def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     write_page(tmp_path / "a.html", model, list(views().values()), "<title>", white=True)
     page = (tmp_path / "a.html").read_text()
     scene = scene_of(page)
-    rows = np.frombuffer(base64.b64decode(str(scene["rows"])), ROW)
+    rows = np.frombuffer(base64.b64decode(scene["rows"]), ROW)
     np.testing.assert_array_equal(rows["xyz"], model.params["xyz"])
-    ids = np.frombuffer(base64.b64decode(str(scene["ids"])), "<u2")
+    ids = np.frombuffer(base64.b64decode(scene["ids"]), "<u2")
     np.testing.assert_array_equal(ids, model.ids)
     assert {"id": 1, "text": "1 </script><b> (60)"} in scene["objects"]
     assert page.count("</script>") == 2 and "&lt;title&gt;" in page
