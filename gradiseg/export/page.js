@@ -220,6 +220,7 @@ function start() {
     label.append(box, " ", text);
     document.getElementById("objects").append(label);
   }
+  draw();
   new ResizeObserver(redraw).observe(canvas);
 }
 
