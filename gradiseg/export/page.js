@@ -7,7 +7,7 @@ const gl = canvas.getContext("webgl2", { antialias: false, alpha: false });
 const PER_ROW = 512, TEXELS = 3; // Gaussians in a row of the texture, texels of each
 const ids = new Uint16Array(bytes(scene.ids));
 const count = ids.length;
-const hidden = new Set();
+const visible = new Uint8Array(65536).fill(1); // by id
 
 function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
@@ -117,7 +117,7 @@ function sorted(floats, position, forward) {
     if (depths[i] > 0) { near = Math.min(near, depths[i]); far = Math.max(far, depths[i]); }
   }
   const scale = 65535 / Math.max(far - near, 1e-9);
-  const shown = (i) => depths[i] > 0 && !hidden.has(ids[i]);
+  const shown = (i) => depths[i] > 0 && visible[ids[i]];
   const step = (i) => ((far - depths[i]) * scale) | 0;
   starts.fill(0);
   for (let i = 0; i < count; i++) if (shown(i)) starts[step(i) + 1]++;
@@ -216,7 +216,7 @@ function start() {
     const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox";
     box.checked = true;
-    box.onchange = () => { box.checked ? hidden.delete(id) : hidden.add(id); redraw(); };
+    box.onchange = () => { visible[id] = box.checked; redraw(); };
     label.append(box, " ", text);
     document.getElementById("objects").append(label);
   }
