@@ -46,7 +46,9 @@ def as_in(picture: Tensor, view: Camera) -> Camera:
 def drawn_by_a_browser(path: Path) -> Tensor:
     """The canvas (3, H, W) of a page, in [0, 1]: a script hands it over as text of the document."""
     hand_over = "<script>document.title = canvas.toDataURL()</script></body>"
-    path.write_text(path.read_text().replace("</body>", hand_over))
+    page = path.read_text().replace("</body>", hand_over)
+    assert "alpha: false" in page
+    path.write_text(page.replace("alpha: false", "alpha: false, preserveDrawingBuffer: true"))
     command = [str(BROWSER), "--headless", "--no-sandbox", *SOFTWARE, "--window-size=640,480"]
     command += [f"--user-data-dir={path.parent / 'browser'}", "--dump-dom", f"file://{path}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
