@@ -1,4 +1,4 @@
-"""Objects as files: Gaussians, and beside them what makes them objects again: ids, names, classifier."""
+"""Objects as files: Gaussians, and beside them what makes them objects again: classifier, ids, names."""
 
 from pathlib import Path
 
@@ -7,28 +7,30 @@ import torch
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
+from gradiseg.votes import save_votes
 from scene.formats.files import read_gaussians
 from scene.ply import write_ply
+from scene.run_folder import CLASSIFIER, POINT_CLOUD, VOTES
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.json_files import read_json, write_json
 
-PLY, CLASSIFIER, IDS, NAMES = "point_cloud.ply", "classifier.pth", "ids.npy", "objects.json"
+NAMES = "objects.json"
 
 
 def write_object(folder: Path, model: LabelledModel) -> None:
-    """Write a labelled model into a folder: the four files named above."""
-    write_ply(folder / PLY, model.params)
+    """Write a labelled model into a folder: PLY, classifier, votes and names."""
+    write_ply(folder / POINT_CLOUD, model.params)
     state = {"weight": model.weight[:, :, None, None].cpu(), "bias": model.bias.cpu()}
     with atomic_write(folder / CLASSIFIER) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)
-    write_ids(folder / IDS, model.ids)
+    save_votes(folder / VOTES, model.votes)
     write_names(folder / NAMES, model.names)
 
 
 def read_object(path: Path) -> dict[str, Tensor]:
     """The Gaussians of a file, or of the folder that `write_object` filled; see `read_gaussians`."""
-    return read_gaussians(path / PLY if path.is_dir() else path)
+    return read_gaussians(path / POINT_CLOUD if path.is_dir() else path)
 
 
 def ids_beside(path: Path) -> Path:

@@ -259,7 +259,8 @@ class Import(Operation):
         params["obj_dc"], ids = identities(model, params, ids)
         params = {name: tensor.to(model.ids.device) for name, tensor in params.items()}
         names = {**model.names, **read_names(names_beside(path))}
-        return changed(model, params=params, ids=ids.to(model.ids.device), names=names)
+        support = model.support.new_zeros(len(ids), 2)
+        return changed(model, params=params, ids=ids.to(model.ids.device), names=names, support=support)
 
 
 @dataclass(frozen=True)

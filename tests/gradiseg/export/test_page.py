@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from gradiseg.export.page import write_page
-from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from scene.formats.splat import ROW, read_splat, write_splat
 from tests.labelled_scene import camera, labelled_scene, views
@@ -59,10 +59,7 @@ def drawn_by_a_browser(path: Path) -> Tensor:
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
-    model = labelled_scene()
-    model = LabelledModel(
-        model.params, model.ids, model.weight, model.bias, {1: "</script><b>", 2: 'a "mug"'}
-    )
+    model = replace(labelled_scene(), names={1: "</script><b>", 2: 'a "mug"'})
     write_page(tmp_path / "a.html", model, list(views().values()), "<title>", white=True)
     page = (tmp_path / "a.html").read_text()
     scene = scene_of(page)
@@ -81,7 +78,7 @@ def test_a_browser_draws_what_we_render(tmp_path: Path) -> None:
     write_page(tmp_path / "a.html", model, [camera(), *views().values()], "", white=False)
     drawn = drawn_by_a_browser(tmp_path / "a.html")
     write_splat(tmp_path / "a.splat", model.params)
-    stored = LabelledModel(read_splat(tmp_path / "a.splat"), model.ids, model.weight, model.bias, {})
+    stored = replace(model, params=read_splat(tmp_path / "a.splat"))
     with torch.no_grad():
         expected = render(as_in(drawn, camera()), stored.model())["render"]
     assert float(psnr(drawn, expected.clamp(0, 1))) > 40
