@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import MAPS_PER_PASS, contributions
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import UNLABELLED, IdentityClassifier
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -74,23 +74,32 @@ def count_votes(
 
 
 def elect(
-    model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, class_ids: Tensor, otherwise: Tensor
+    model: GaussianModel,
+    cameras: Sequence[Camera],
+    labels_of: LabelsOf,
+    class_ids: Tensor,
+    otherwise: Tensor,
+    weight_of_unlabelled: float = 1.0,
 ) -> Votes:
     """The outcome of the votes of all views for the K labels of `class_ids` (K,).
 
-    `otherwise` (N,): the ids of Gaussians without votes. At most
-    `MAPS_PER_PASS` labels' votes are in memory at once.
+    `otherwise` (N,): the ids of Gaussians without votes. `weight_of_unlabelled`: what a vote for id 0 counts
+    beside one for an object. At most `MAPS_PER_PASS` labels' votes are in memory at once.
     """
     count = class_ids.numel()
     best = model.get_xyz.new_zeros(model.num_gaussians)
-    mass, ids = torch.zeros_like(best), otherwise.long().clone()
+    mass, own, ids = torch.zeros_like(best), torch.zeros_like(best), otherwise.long().clone()
+    weights = torch.where(class_ids == UNLABELLED, weight_of_unlabelled, 1.0).to(best)  # (K,)
     for first in range(0, count, MAPS_PER_PASS):
         labels = range(first, min(first + MAPS_PER_PASS, count))
-        votes, winner = (part := count_votes(model, cameras, labels_of, labels)).max(1)
+        part = count_votes(model, cameras, labels_of, labels)
+        votes, winner = (part * weights[first : labels.stop]).max(1)
         mass += part.sum(1)
-        ids = torch.where(votes > best, class_ids.to(ids)[first + winner], ids)
+        wins = votes > best
+        ids = torch.where(wins, class_ids.to(ids)[first + winner], ids)
+        own = torch.where(wins, part.gather(1, winner[:, None])[:, 0], own)
         best = torch.maximum(best, votes)
-    return Votes(ids, best / mass.clamp_min(1e-12), mass)
+    return Votes(ids, own / mass.clamp_min(1e-12), mass)
 
 
 def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: Tensor) -> Votes:
