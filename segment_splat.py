@@ -36,8 +36,8 @@ class SegmentParams:
 
     ply: str = option("", "the splat: .ply, .splat or .glb", first=True)
     refine: bool = option(True, "after the votes, draw Gaussians back from other objects' pixels", first=True)
-    rounds: int = option(2, "rounds of refinement, with votes after each", low=1)
-    steps: int = option(150, "steps of a round", low=1)
+    rounds: int = option(6, "rounds of refinement, with votes after each", low=1)
+    steps: int = option(100, "steps of a round", low=1)
     join_aliases: bool = option(True, "join ids that are of one object, as training does")
     min_psnr: float = option(16.0, "PSNR that the splat must have in the scene's views at least", low=0)
     overwrite: bool = option(False, "replace the run that the output folder holds", first=True)
@@ -65,8 +65,8 @@ def segment(segmentation: Segmentation, options: SegmentParams) -> int:
             if stop.received:
                 raise UserError("stopped. Nothing was written; start the same command again.")
 
-        for _ in range(options.rounds):
-            segmentation.refine(options.steps, told)
+        for number in range(options.rounds):
+            segmentation.refine(options.steps, told, 1 - number / options.rounds)
     return aliases
 
 

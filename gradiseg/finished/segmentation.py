@@ -31,11 +31,11 @@ WEIGHT_OF_UNLABELLED = 0.3  # of a vote for id 0; FlashSplat raises its backgrou
 LAMBDA_DSSIM = 0.2  # as 3DGS trains
 # Learning rates: positions per scene extent; 3DGS's last one for positions, a part of its own for the others.
 RATES = {
-    "xyz": 1.6e-5,
+    "xyz": 8e-5,
     "f_dc": 0.0025,
     "f_rest": 0.000125,
-    "opacity": 0.01,
-    "scaling": 0.002,
+    "opacity": 0.02,
+    "scaling": 0.004,
     "rotation": 0.001,
 }
 
@@ -67,9 +67,7 @@ class Segmentation:
         self.cameras = [camera for camera in cameras if camera.is_masked]
         if not self.cameras:
             raise UserError("no view has a mask: nothing can vote. Name their folder by --object_path.")
-        self.classifier: IdentityClassifier = matching_classifier(torch.tensor(ids), num_classes).to(
-            model.device
-        )
+        self.classifier = matching_classifier(torch.tensor(ids), num_classes).to(model.device)
         self.labels = TrainingLabels(self.classifier)
         self.codes = codes_of(self.classifier)  # (K, 16)
         self.boundary = BoundaryLoss()
@@ -98,13 +96,13 @@ class Segmentation:
         """Identity map (16, H, W) of a view."""
         return render(camera, self.model, bg_color=self.background)["render_object"]
 
-    def refine(self, steps: int, told: Told) -> None:
-        """A round of boundary steps with owners frozen, then votes anew."""
+    def refine(self, steps: int, told: Told, pace: float = 1.0) -> None:
+        """A round of boundary steps with owners frozen, then votes anew. `pace` multiplies learning rates."""
         views = (self.labels(camera) for camera in self.cameras)
         self.boundary.renew(0, self.votes, self.classifier.class_ids, views)
-        scales = {"xyz": self.extent}
+        units = {"xyz": self.extent}
         groups = [
-            {"params": [self.model.params[name]], "lr": rate * scales.get(name, 1.0), "name": name}
+            {"params": [self.model.params[name]], "lr": pace * rate * units.get(name, 1.0)}
             for name, rate in RATES.items()
         ]
         optimizer = Adam(groups, lr=0.0, eps=1e-15)
