@@ -26,8 +26,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import segment_splat
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, parse_with_run
-from benchmarks.common import alone
-from benchmarks.machine import environment
+from benchmarks.machine import alone, environment
 from gradiseg.evaluation.extracted import evaluate_extracted
 from gradiseg.evaluation.lerf_mask import evaluate_run
 from gradiseg.finished.splat import fit
