@@ -42,20 +42,28 @@ class EditParams:
     quiet: bool = option(False, "print nothing but errors")
 
 
+GROUPS = (ModelParams, DeviceParams, EditParams)
+SWITCHES = {f"--{item.name}" for group in GROUPS for item in dataclasses.fields(group) if item.type is bool}
+
+
 def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
     """The command's own flags, and the operations that follow: `NAME --field value ...`, one after the other.
 
-    The name of an operation that follows a flag is that flag's value.
+    The name of an operation that follows a flag which takes a value is that value.
     """
     starts = [
         place
         for place, word in enumerate(argv)
-        if word in OPERATIONS
-        and not (place and argv[place - 1].startswith("--") and "=" not in argv[place - 1])
+        if word in OPERATIONS and not (place and takes_value(argv[place - 1]))
     ]
     ends = [*starts, len(argv)]
     parts = [argv[start:end] for start, end in pairwise(ends)]
     return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]
+
+
+def takes_value(word: str) -> bool:
+    """Whether a word is a flag whose value is the next word."""
+    return word.startswith("--") and "=" not in word and word not in SWITCHES
 
 
 def operation_of_flags(words: Sequence[str]) -> Operation:
@@ -120,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Edits the run; the run itself stays as it is."""
     own, operations = split_operations(sys.argv[1:] if argv is None else argv)
     model, device, options = parse_with_run(
-        (ModelParams, DeviceParams, EditParams),
+        GROUPS,
         own,
         prog="edit.py",
         description=help_text(),
