@@ -15,7 +15,7 @@
 """
 
 # ruff: noqa: RUF009 - `field` returns a dataclass field
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -44,14 +44,18 @@ from utils.errors import UserError
 class Surroundings:
     """What an operation may need beside the model.
 
-    views: cameras of the scene by name. held_out: names of those that only test. folder: where relative paths
-    of files begin. told: hears the share of a slow operation that is done, and may raise to stop it.
+    - views: cameras of the scene by name
+    - held_out: names of those that only test
+    - folder: where relative paths of files begin
+    - told: hears the share of a slow operation that is done, and may raise to stop it
+    - find: the ids of an object given in words
     """
 
     views: Mapping[str, Camera]
     held_out: frozenset[str] = frozenset()
     folder: Path = Path()
     told: Callable[[float], None] = lambda share: None
+    find: Callable[[str], Sequence[int]] | None = None
 
     @property
     def training_views(self) -> list[Camera]:
@@ -74,7 +78,7 @@ class Operation:
 
 def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
     """The Gaussians (N,) bool of a selection; UserError where there is none."""
-    chosen = Chooser(model, scene.views, where)(select)
+    chosen = Chooser(model, scene.views, where, scene.find)(select)
     if not bool(chosen.any()):
         raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
     return chosen
