@@ -149,9 +149,7 @@ def test_every_image_of_a_text_model_is_read(tmp_path: Path, text: str) -> None:
         (POSES[0], f"{2**70} 0.5 1 2 6 2 3 0.5\n", r"points3D\.txt: line 1: POINT3D_ID"),
     ],
 )
-def test_a_wrong_line_is_named_with_its_field(
-    tmp_path: Path, images: str, points: str, message: str
-) -> None:
+def test_a_wrong_line_is_named_with_its_field(tmp_path: Path, images: str, points: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         text_model(tmp_path, images, points)
 
