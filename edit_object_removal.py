@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from arguments import DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
-from gradiseg.editing.selection import HullRule
 from gradiseg.evaluation.views import write_renders
 from gradiseg.trained import TrainedRun, load_run
 from utils.errors import run_command
@@ -24,17 +23,7 @@ class EditRunParams:
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     skip_train: bool = option(False, "leave out the training views")
     skip_test: bool = option(False, "leave out the test views")
-    hull_takes_others: bool = option(
-        False, "the hull takes other objects' Gaussians too (Gaussian Grouping's rule)"
-    )
     quiet: bool = option(False, "print nothing but errors")
-
-
-def hull_rule(edit: EditParams, options: EditRunParams) -> HullRule:
-    """The hull's rule that the two flags spell."""
-    if not edit.convex_hull:
-        return HullRule.NONE
-    return HullRule.ALL if options.hull_takes_others else HullRule.SPARE
 
 
 def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
@@ -61,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
     )
     run = load_run(model, pipeline, options.iteration, options.quiet)
-    counts = edit_objects(run.gaussians, run.classifier, edit, hull_rule(edit, options))
+    counts = edit_objects(run.gaussians, run.classifier, edit)
     save_and_render(run, options, dataclasses.asdict(edit) | counts)
     if not options.quiet:
         ids = " ".join(map(str, edit.select_obj_id))

@@ -19,10 +19,12 @@ from types import FrameType
 import torch
 
 from arguments import (
+    NEWEST,
     DeviceParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     parse,
     write_cfg_args,
@@ -33,7 +35,7 @@ from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.progress import Progress
-from gradiseg.schedule import identity_rate, repair_is_due, scaled_schedule
+from gradiseg.schedule import repair_is_due, scaled_schedule
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.checks import check_output_folder, clear_output_folder
@@ -45,7 +47,7 @@ from utils.general import seed_everything
 from utils.image import psnr
 from utils.memory import keep_freed_memory
 
-GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
+GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 TEST_PICTURES = 3  # test views shown in TensorBoard
 
 
@@ -58,9 +60,10 @@ class Training:
         pipe: DeviceParams,
         opt: OptimizationParams,
         gradiseg: GradiSegParams,
+        repair: RepairParams,
         run: RunParams,
     ) -> None:
-        self.args, self.opt, self.gradiseg, self.run = args, opt, gradiseg, run
+        self.args, self.opt, self.gradiseg, self.repair, self.run = args, opt, gradiseg, repair, run
         self.device = select_device(pipe.device)
         self.model = GaussianModel(args.sh_degree, self.device)
         self.scene = Scene(args, self.model, device=self.device, quiet=run.quiet)
@@ -71,8 +74,8 @@ class Training:
             self.device
         )
         self.classifier_optimizer = torch.optim.Adam(self.classifier.parameters(), lr=opt.classifier_lr)
-        self.objective = Objective(opt, gradiseg, self.classifier)
-        if gradiseg.repair_masks and gradiseg.correct_outlines:
+        self.objective = Objective(opt, gradiseg, repair, self.classifier)
+        if repair.repair_masks and repair.correct_outlines:
             self.objective.labels.correct_outlines(self.cameras, run.quiet)
         self.strategies: list[DensificationStrategy] = [
             DefaultDensification(opt, args.white_background),
@@ -99,13 +102,13 @@ class Training:
 
         So a model is saved as it was optimised, not with opacities that were reset a moment ago.
         """
-        if repair_is_due(self.iteration, self.opt, self.gradiseg):
-            self.objective.labels.repair(self.cameras, self.render_identity, self.gradiseg.repair_margin)
+        if repair_is_due(self.iteration, self.opt, self.repair):
+            self.objective.labels.repair(self.cameras, self.render_identity, self.repair.repair_margin)
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
         self.iteration += 1
-        self.update_learning_rates()
+        self.model.update_learning_rate(self.iteration)
         if self.iteration % self.opt.sh_interval == 0:
             self.model.oneupSHdegree()
         if not self.camera_order:
@@ -126,19 +129,11 @@ class Training:
         for strategy in self.strategies:
             strategy.after_backward(self.model, rendered, self.iteration)
         assert self.model.optimizer is not None  # since training_setup
-        visible = rendered["visibility_filter"] if self.opt.visible_adam else None
-        self.model.optimizer.step(visible=visible)  # type: ignore[call-overload]
+        self.model.optimizer.step()
         self.classifier_optimizer.step()
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
             optimizer.zero_grad(set_to_none=True)
         return losses
-
-    def update_learning_rates(self) -> None:
-        """Those that change while training: of positions, and of the identity after densification."""
-        self.model.update_learning_rate(self.iteration)
-        factor = identity_rate(self.iteration, self.opt, self.gradiseg)
-        self.model.optimizer_group("obj_dc")["lr"] = factor * self.opt.identity_lr
-        self.classifier_optimizer.param_groups[0]["lr"] = factor * self.opt.classifier_lr
 
     def render_identity(self, camera: Camera) -> torch.Tensor:
         """Identity map (16, H, W) of a view."""
@@ -214,7 +209,8 @@ def train(training: Training) -> None:
                 progress.save_log()
     finally:
         signal.signal(signal.SIGINT, previous_handler)
-    config = {**asdict(training.args), **asdict(training.opt), **asdict(training.gradiseg), **asdict(run)}
+    groups = (training.args, training.opt, training.gradiseg, training.repair, run)
+    config = {key: value for group in groups for key, value in asdict(group).items()}
     progress.finish(training.iteration, training.model.num_gaussians, config)
     if training.iteration < last:
         raise UserError(
@@ -224,18 +220,18 @@ def train(training: Training) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the options, set up the run, train."""
-    args, pipe, opt, gradiseg, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
+    args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    check_output_folder(args.model_path, run.overwrite, run.resume or bool(run.start_checkpoint))
+    check_output_folder(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
     seed_everything(run.seed)
-    training = Training(args, pipe, *scaled_schedule(opt, gradiseg, opt.schedule_scale), run)
+    training = Training(args, pipe, *scaled_schedule(opt, gradiseg, repair, opt.schedule_scale), run)
     if run.overwrite:
         clear_output_folder(args.model_path)  # not before everything has been read and checked
-    if run.start_checkpoint or run.resume:
-        training.start_from(run.start_checkpoint or checkpoint.latest(args.model_path))
-    write_cfg_args(args.model_path, args, opt, gradiseg)
+    if run.resume:
+        training.start_from(checkpoint.latest(args.model_path) if run.resume == NEWEST else run.resume)
+    write_cfg_args(args.model_path, args, opt, gradiseg, repair)
     train(training)
 
 

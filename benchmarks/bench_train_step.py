@@ -28,7 +28,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 import torch
 
 import train
-from arguments import DeviceParams, GradiSegParams, ModelParams, OptimizationParams, RunParams
+from arguments import DeviceParams, GradiSegParams, ModelParams, OptimizationParams, RepairParams, RunParams
 from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
 from utils.errors import run_command
@@ -79,8 +79,8 @@ def prepare(options: argparse.Namespace, folder: str) -> train.Training:
         train_split=Path(options.scene, "images_train").is_dir(),
     )
     opt = OptimizationParams(densification_interval=NEVER, opacity_reset_interval=NEVER)
-    gradiseg = GradiSegParams(igd_interval=NEVER, repair_masks=False)
-    training = train.Training(args, DeviceParams(device="cpu"), opt, gradiseg, RunParams(quiet=True))
+    gradiseg, repair = GradiSegParams(igd_interval=NEVER), RepairParams(repair_masks=False)
+    training = train.Training(args, DeviceParams(device="cpu"), opt, gradiseg, repair, RunParams(quiet=True))
     if options.checkpoint:
         training.start_from(options.checkpoint)
     elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:

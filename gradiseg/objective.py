@@ -7,7 +7,7 @@ from fused_losses import l1_ssim, linear_cross_entropy
 from simple_knn import PointTree
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gradiseg import la_knn
 from gradiseg.classifier import IGNORED, IdentityClassifier
 from gradiseg.repair.labels import TrainingLabels
@@ -47,9 +47,14 @@ class Objective:
     """
 
     def __init__(
-        self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier
+        self,
+        opt: OptimizationParams,
+        gradiseg: GradiSegParams,
+        repair: RepairParams,
+        classifier: IdentityClassifier,
     ) -> None:
         self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
+        self.alpha_by_rgb = repair.identity_lambda_by_rgb
         pool = gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
         self.labels = TrainingLabels(classifier)
@@ -86,7 +91,7 @@ class Objective:
             ignore_label=ignored,
             scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
         )
-        if not self.opt.identity_lambda_by_rgb:
+        if not self.alpha_by_rgb:
             return loss
         return (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR) * loss
 

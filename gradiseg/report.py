@@ -27,7 +27,7 @@ from gradiseg.charts import CHART_STYLE, Series, line_chart
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask, read_prediction
 from utils.errors import UserError
 from utils.files import write_text
-from utils.image import id_palette
+from utils.image import id_palette, read_pixels
 from utils.json_files import read_json, write_json
 
 TITLES = {"gradiseg": "GradiSeg", "baseline": "Baseline"}
@@ -348,8 +348,7 @@ def picture(path: Path, caption: str) -> str:
     """A picture file as a figure; an empty cell where it does not exist."""
     if not path.is_file():
         return "<div></div>"
-    with Image.open(path) as image:
-        return figure(image.convert("RGB"), caption, "JPEG")
+    return figure(Image.fromarray(read_pixels(path)), caption, "JPEG")
 
 
 def figure(image: Image.Image, caption: str, file_format: str) -> str:

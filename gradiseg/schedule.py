@@ -13,7 +13,7 @@ change.
 from dataclasses import replace
 from typing import Any, Literal
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from scene.densification import resets_opacity
 
 OPTIMIZATION_BOUNDARIES = (
@@ -24,20 +24,15 @@ OPTIMIZATION_BOUNDARIES = (
     "densify_until_iter",
     "reg3d_until_iter",
 )
-GRADISEG_BOUNDARIES = (
-    "igd_from_iter",
-    "igd_until_iter",
-    "la_knn_from_iter",
-    "repair_until_iter",
-    "repair_interval",
-)
+GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
+REPAIR_BOUNDARIES = ("repair_until_iter", "repair_interval")
 
 HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
 
 
 def scaled_schedule(
-    opt: OptimizationParams, gradiseg: GradiSegParams, scale: float
-) -> tuple[OptimizationParams, GradiSegParams]:
+    opt: OptimizationParams, gradiseg: GradiSegParams, repair: RepairParams, scale: float
+) -> tuple[OptimizationParams, GradiSegParams, RepairParams]:
     """Copies of the options with every boundary times `scale`, so that a short run passes the same phases.
 
     Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
@@ -58,10 +53,15 @@ def scaled_schedule(
 
     optimization: dict[str, Any] = {name: boundary(getattr(opt, name)) for name in OPTIMIZATION_BOUNDARIES}
     phases: dict[str, Any] = {name: boundary(getattr(gradiseg, name)) for name in GRADISEG_BOUNDARIES}
-    first = gradiseg.repair_from_iter
+    repairs: dict[str, Any] = {name: boundary(getattr(repair, name)) for name in REPAIR_BOUNDARIES}
+    first = repair.repair_from_iter
     before_igd = first <= gradiseg.igd_from_iter
-    phases["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
-    return replace(opt, **optimization, schedule_scale=1.0), replace(gradiseg, **phases)
+    repairs["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
+    return (
+        replace(opt, **optimization, schedule_scale=1.0),
+        replace(gradiseg, **phases),
+        replace(repair, **repairs),
+    )
 
 
 def phase(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> int:
@@ -88,12 +88,12 @@ def identity_neighbours_mode(
     return "global" if iteration <= gradiseg.igd_from_iter else None
 
 
-def repair_is_due(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> bool:
+def repair_is_due(iteration: int, opt: OptimizationParams, repair: RepairParams) -> bool:
     """Whether the training labels are repaired before `iteration + 1`.
 
     Repairs whose turn would come while opacities heal from a reset are done just before that reset.
     """
-    turns = range(gradiseg.repair_from_iter, gradiseg.repair_until_iter + 1, gradiseg.repair_interval)
+    turns = range(repair.repair_from_iter, repair.repair_until_iter + 1, repair.repair_interval)
     since_reset = iteration % opt.opacity_reset_interval
     if resets_opacity(iteration, opt):
         healed = iteration + min(HEALING, opt.opacity_reset_interval)
@@ -102,17 +102,4 @@ def repair_is_due(iteration: int, opt: OptimizationParams, gradiseg: GradiSegPar
         due = False
     else:
         due = iteration in turns
-    return gradiseg.repair_masks and due
-
-
-def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> float:
-    """Factor of the learning rates of encodings and classifier at `iteration`.
-
-    1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as good as
-    they get, and what is left to learn is largely noise: the factor falls exponentially to `repair_lr_factor`
-    (1 by default, so that it does not) within `repair_lr_iters` iterations.
-    """
-    if not gradiseg.repair_masks:
-        return 1.0
-    passed = (iteration - opt.densify_until_iter) / gradiseg.repair_lr_iters
-    return float(gradiseg.repair_lr_factor ** min(max(passed, 0.0), 1.0))
+    return repair.repair_masks and due

@@ -26,9 +26,8 @@ from arguments import option
 from preparation import photos, sfm
 from preparation.sfm import SfmParams, SfmReport
 from preparation.video import extract_frames
-from scene.checks import check_free_space
 from utils.errors import UserError
-from utils.files import atomic_write, replace_folder
+from utils.files import atomic_write, check_free_space, replace_folder
 
 FACTORS = (2, 4, 8)  # --resize
 BYTES_PER_PHOTO = 4 * 2**20  # its features, matches and keypoints, at most

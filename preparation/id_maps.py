@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from scene.checks import ASPECT_TOLERANCE, check_free_space, image_size
-from scene.dataset_readers import CameraInfo
+from scene.checks import ASPECT_TOLERANCE, image_size
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 from utils.errors import UserError
-from utils.files import atomic_folder, atomic_write
+from utils.files import atomic_folder, atomic_write, check_free_space
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
 TABLE = "ids.json"

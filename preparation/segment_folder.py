@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from preparation.id_maps import write_id_map
-from scene.dataset_readers import CameraInfo
+from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.files import atomic_write
 

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from arguments import ModelParams
 from scene import checks
 from scene.cameras import Camera, load_camera, load_pixels
-from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
+from scene.dataset_readers import read_scene
 from scene.gaussian_model import GaussianModel
 from scene.pixels import PixelStore
 from scene.ply import write_point_cloud
+from scene.views import CameraInfo, SceneInfo
 from utils.files import atomic_write, latest_iteration
 
 __all__ = ["GaussianModel", "Scene"]

@@ -9,17 +9,15 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
 from scene.colmap import PARTS, part_path
+from scene.views import CameraInfo
 from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from scene.dataset_readers import CameraInfo
+from utils.files import check_free_space
 
 logger = logging.getLogger("gradiseg")
 
@@ -57,7 +55,7 @@ def check_source(source: Path) -> None:
         )
 
 
-def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> None:
+def check_views(train: Sequence[CameraInfo], test: Sequence[CameraInfo]) -> None:
     """Raise unless there is something to train on and every pose and focal length is usable."""
     if not train:
         raise UserError(
@@ -91,7 +89,7 @@ def check_points(points: np.ndarray) -> None:
         )
 
 
-def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mask_folder: Path) -> list[str]:
+def check_files(train: Sequence[CameraInfo], test: Sequence[CameraInfo], mask_folder: Path) -> list[str]:
     """Check image files against the model and masks against images, by their headers; return the notes."""
     absent = [view.image_path for view in (*train, *test) if not view.image_path.is_file()]
     if absent:
@@ -166,19 +164,6 @@ def check_output_folder(
             "replace the run with --overwrite or go on with --resume."
         )
     check_free_space(folder, MIN_FREE_BYTES, "-m (--model_path)")
-
-
-def check_free_space(folder: Path, needed: int, flag: str) -> None:
-    """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{existing}: cannot be written to. Choose another {flag}.")
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise UserError(
-            f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
-            f"choose another {flag}."
-        )
 
 
 def clear_output_folder(model_path: str | os.PathLike[str]) -> None:

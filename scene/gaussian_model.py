@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from arguments import OptimizationParams
-from scene.dataset_readers import BasicPointCloud
 from scene.ply import IDENTITY_DIM, read_ply, write_ply
+from scene.views import BasicPointCloud
 from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid
 from utils.graphics import build_scaling_rotation
 from utils.sh import RGB2SH
@@ -196,7 +196,6 @@ class GaussianModel:
         self._position_lr = get_expon_lr_func(
             lr_init=position_lr,
             lr_final=opt.position_lr_final * self.spatial_lr_scale,
-            lr_delay_mult=opt.position_lr_delay_mult,
             max_steps=opt.position_lr_max_steps,
         )
 

@@ -22,7 +22,8 @@ from gradiseg.diagnosis import boundary_distance
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray
 from utils.errors import UserError, run_command
-from utils.files import atomic_write, latest_iteration
+from utils.files import latest_iteration
+from utils.image import read_pixels, write_png
 
 MARGIN = 0.25  # of an object's size, shown around it
 CELL = 240  # height and width of a panel, pixels
@@ -80,8 +81,7 @@ def photograph_of(run: Path, view: int, size: tuple[int, int]) -> Image.Image:
     path = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}" / "gt" / f"{view:05d}.png"
     if not path.is_file():
         raise UserError(f"{path}: not there. Run render.py -m {run} first.")
-    with Image.open(path) as image:
-        return image.convert("RGB").resize(size)
+    return Image.fromarray(read_pixels(path)).resize(size)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for column, panel in enumerate(panels(photograph, true, masks)):
             sheet.paste(panel, (CELL * column, CELL * row))
         print(f"row {row + 1}: {mask.prompt}, test view {mask.view}")
-    with atomic_write(args.out) as temporary:
-        sheet.save(temporary, format="PNG")
+    write_png(args.out, sheet)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
+from utils.image import write_png
 from utils.json_files import write_json
 
 REACH = 3.0  # pixels
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_json(Path(options.out, "diagnosis.json"), record)
     for index in np.linspace(0, len(cameras) - 1, min(PICTURES, len(cameras))).round().astype(int):
-        with atomic_write(Path(options.out, f"{cameras[index].image_name}.png")) as temporary:
-            picture(model, found, cameras[index], maps[index]).save(temporary, format="PNG")
+        drawn = picture(model, found, cameras[index], maps[index])
+        write_png(Path(options.out, f"{cameras[index].image_name}.png"), drawn)
     print(record)
 
 

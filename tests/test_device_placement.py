@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import gaussian_renderer
 import train
-from arguments import GradiSegParams, OptimizationParams, parse
+from arguments import GradiSegParams, OptimizationParams, RepairParams, parse
 from gradiseg import objective
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
@@ -85,7 +85,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def training(opt: OptimizationParams, gradiseg: GradiSegParams) -> train.Training:
     """A run on a GPU whose photograph and id map are in main memory."""
     run = object.__new__(train.Training)
-    run.opt, run.gradiseg, run.iteration, run.camera_order = opt, gradiseg, 0, []
+    run.opt, run.gradiseg, run.repair = opt, gradiseg, RepairParams()
+    run.iteration, run.camera_order = 0, []
     run.model = GaussianModel(3, GPU)
     shapes = parameter_shapes(3).items()
     run.model.set_params({name: torch.zeros(COUNT, *shape, device=GPU) for name, shape in shapes})
@@ -96,7 +97,7 @@ def training(opt: OptimizationParams, gradiseg: GradiSegParams) -> train.Trainin
     run.scene = SimpleNamespace(cameras_extent=1.0)  # type: ignore[assignment]
     run.classifier = classifier()
     run.classifier_optimizer = Optimizer(run.classifier.parameters())  # type: ignore[assignment]
-    run.objective = Objective(opt, gradiseg, run.classifier)
+    run.objective = Objective(opt, gradiseg, run.repair, run.classifier)
     run.strategies = [DefaultDensification(opt), IdentityGradientDensification(opt, gradiseg)]
     run.background = torch.zeros(3, device=GPU)
     return run

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the folders of a run."""
+"""Files that are either whole or absent, room on the disk, and the folders of a run."""
 
 import os
 import re
@@ -104,3 +104,20 @@ def latest_iteration(folder: str | os.PathLike[str]) -> int:
             f"{root}: no iteration_N folder with a model in it. Train first (train.py -m {root.parent})."
         )
     return max(found)
+
+
+def check_free_space(folder: Path, needed: int, flag: str) -> None:
+    """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is too full.
+    """
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing}: cannot be written to. Choose another {flag}.")
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
+            f"choose another {flag}."
+        )

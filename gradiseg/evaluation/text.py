@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments import option
+from gradiseg.classifier import identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, id_counts
 from gradiseg.evaluation.masks import (
     DEFAULT_RULE,
     apply_rules,
-    identity_probabilities,
     read_mask,
     write_mask,
 )
@@ -139,7 +139,7 @@ def choose_by_text(run: TrainedRun, source: Path, options: TextParams, quiet: bo
     drawn = run.draw(camera)
     picture = to_uint8(drawn["render"]).permute(1, 2, 0).cpu().numpy()
     marks = marker(picture, prompts)
-    winners = identity_probabilities(drawn["render_object"], run.classifier, [])[1].cpu().numpy()
+    winners = identify(map_encodings(drawn["render_object"]), run.classifier).cpu().numpy()
     ids = {prompt: select_ids(winners, marks[prompt]) for prompt in prompts}
     choice = TextChoice(ids, marks, camera.image_name, f"text: {name} in view {camera.image_name}")
     save_choice(text_folder(run, "test" if run.test_cameras else "train"), choice)

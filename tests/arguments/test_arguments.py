@@ -13,6 +13,7 @@ from arguments import (
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     parse,
     parse_with_run,
@@ -21,7 +22,7 @@ from arguments import (
 )
 from utils.errors import UserError
 
-TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
+TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 EDIT_GROUPS = (ModelParams, DeviceParams, EditParams)
 CONFIGS = sorted(Path(__file__).parents[2].glob("config/*/*.json"))
 GAUSSIAN_GROUPING_CFG = (

@@ -9,7 +9,7 @@ import torch
 from fused_losses.reference import l1_ssim
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gaussian_renderer import render
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.objective import Losses, Objective
@@ -20,7 +20,8 @@ from utils.errors import UserError
 
 IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
-OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50, identity_lambda_by_rgb=False)
+OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50)
+CONSTANT = RepairParams(identity_lambda_by_rgb=False)
 GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=35, la_knn_candidates="8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,12 +61,14 @@ def evaluate(
     opt: OptimizationParams = OPT,
     gradiseg: GradiSegParams = GRADISEG,
     view: Camera | None = None,
+    repair: RepairParams = CONSTANT,
 ) -> tuple[Losses, dict[str, Tensor], IdentityClassifier]:
     """The losses of one iteration, the render they come from and the classifier."""
     view, model, weights = view or camera(), trained(), classifier(opt.ignore_label)
     package = render(view, model, bg_color=torch.zeros(3))
     torch.manual_seed(2)  # the sample of L_3d
-    return Objective(opt, gradiseg, weights)(iteration, view, package, model), package, weights
+    objective = Objective(opt, gradiseg, repair, weights)
+    return objective(iteration, view, package, model), package, weights
 
 
 def cross_entropy(package: dict[str, Tensor], weights: IdentityClassifier, view: Camera) -> Tensor:
@@ -171,7 +174,7 @@ def test_alpha_follows_the_colour_loss_up_to_twice_its_value(difference: float, 
     view = camera(image=(255 * pixels.clamp(0, 1)).to(torch.uint8))
     constant, _, _ = evaluate(1, view=view)
     followed, package, _ = evaluate(
-        1, replace(OPT, identity_lambda_val=3.0, identity_lambda_by_rgb=True), view=view
+        1, replace(OPT, identity_lambda_val=3.0), view=view, repair=RepairParams()
     )
     assert constant.identity_2d is not None and followed.identity_2d is not None
     factor = constant.rgb.item() / 0.04
@@ -193,7 +196,7 @@ def test_reg3d_normalize_divides_by_all_possible_classes(iteration: int) -> None
 @pytest.mark.parametrize("iteration", [5, 40])
 def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteration: int) -> None:
     model, weights = trained(), classifier()
-    objective = Objective(OPT, GRADISEG, weights)
+    objective = Objective(OPT, GRADISEG, CONSTANT, weights)
     mode = "global" if iteration == 5 else "adaptive"
     loss = objective.identity_3d(model, mode)
     assert loss.item() > 0
@@ -207,7 +210,7 @@ def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteratio
 def test_views_keep_their_own_labels() -> None:
     """Labels are looked up once per view; another view must not get them."""
     model, weights = trained(), classifier()
-    objective = Objective(OPT, GRADISEG, weights)
+    objective = Objective(OPT, GRADISEG, CONSTANT, weights)
     views = [camera(uid=0), camera(uid=1), camera(uid=0)]
     package = render(views[0], model, bg_color=torch.zeros(3))
     values = [objective(1, view, package, model).identity_2d for view in views]

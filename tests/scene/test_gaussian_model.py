@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from arguments import OptimizationParams
-from scene.dataset_readers import BasicPointCloud
 from scene.gaussian_model import GaussianModel
 from scene.ply import IDENTITY_DIM
+from scene.views import BasicPointCloud
 from tests.gaussians import random_params, rows, step_randomly, trained_model
 from utils.sh import SH2RGB
 
