@@ -88,7 +88,7 @@ class ColmapModel:
 
 
 class Malformed(ValueError):
-    """What is wrong with a file and where, without its name; `remedy` where it is not the file's usual one."""
+    """What is wrong with a file and where, but for its name; `remedy` where it is not the usual one."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem)
@@ -113,9 +113,7 @@ def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
                 "not hold. Export the three files from one model."
             )
         if leads_outside(image.name):
-            raise UserError(
-                f"{folder}: image name {image.name!r} leads out of the image folder. Names are paths below it."
-            )
+            raise UserError(f"{folder}: image name {image.name!r} leads out of the image folder. Mend it.")
         if image.name in names:
             raise UserError(f"{folder}: two images are named {image.name}. Leave one of them out.")
         names.add(image.name)

@@ -191,7 +191,7 @@ def _without_broken_rows(
 
 
 def _colors(path: str | os.PathLike[str], vertices: np.ndarray) -> np.ndarray:
-    """Colours (N,3) in [0,1] of a point cloud under any of their usual names, in any of their usual ranges."""
+    """Colours (N,3) in [0,1] of a point cloud, under any of their usual names and in any usual range."""
     names = vertices.dtype.names or ()
     columns = next((columns for columns in COLOR_COLUMNS if set(columns) <= set(names)), None)
     if columns is None:

@@ -1,8 +1,8 @@
 """The PLY format: the vertices of a file as a NumPy table, in any of its three encodings.
 
-A file is a header that lists elements (`vertex`, `face`, ...) with their counts and properties, and their rows
-in that order. Only `vertex` is read. A count is held against the file's size before anything is allocated:
-a table takes no more memory than eight times the file.
+A file is a header that lists elements (`vertex`, `face`, ...) with their counts and properties, and their
+rows in that order. Only `vertex` is read. A count is held against the file's size before anything is
+allocated: a table takes no more memory than eight times the file.
 """
 
 import io

@@ -179,7 +179,9 @@ def test_far_from_the_origin_files_keep_the_users_frame(tmp_path: Path) -> None:
     write_ply(tmp_path / "a.ply", params, origin)
     vertices = plyfile.PlyData.read(str(tmp_path / "a.ply"))["vertex"]
     assert vertices.data.dtype["x"] == np.dtype("f8") and vertices.data.dtype["opacity"] == np.dtype("f4")
-    np.testing.assert_allclose(vertices["y"], params["xyz"][:, 1].numpy() + 4_500_000.0, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        vertices["y"], params["xyz"][:, 1].double().numpy() + 4_500_000.0, rtol=0, atol=1e-9
+    )
     back = read_ply(tmp_path / "a.ply", origin)
     torch.testing.assert_close(back["xyz"], params["xyz"], rtol=0, atol=1e-8)
     points = params["xyz"].double().numpy()
