@@ -5,7 +5,6 @@ Exit status: 0 = it trains, 1 = errors (with --strict: or warnings), 2 = the com
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from arguments import ModelParams, option, parse
 from preparation.contact_sheet import write_sheet
 from preparation.doctor import examine, lines, record
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
+from utils.json_files import write_json
 
 
 @dataclass
@@ -39,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     patient, findings = examine(params, options.min_views, options.quiet)
     report = record(patient, findings)
     if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, report)
     if options.sheet and patient is not None:
         write_sheet(options.sheet, patient, options.sheet_views)
     for line in lines(report) if not options.quiet else (f.text for f in findings if f.level == "error"):

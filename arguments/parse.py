@@ -1,6 +1,5 @@
 """From flags, JSON and `cfg_args` to groups of options."""
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import Field
@@ -13,6 +12,7 @@ from arguments.flags import ALWAYS_TAKEN, nearest, parse_flags
 from arguments.groups import RUN_GROUPS, ModelParams, OptimizationParams, RunParams, final_iteration
 from arguments.options import checked, fields_of, names_of
 from utils.errors import UserError
+from utils.json_files import read_json
 
 
 def parse(
@@ -78,14 +78,7 @@ def _config_values(
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}). --config_file takes a JSON file."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from error
+    values = read_json(path, "--config_file takes a JSON file.")
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold one JSON object {{key: value}}, not {type(values).__name__}.")
     return values
