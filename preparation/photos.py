@@ -11,21 +11,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from utils.errors import UserError
+from scene.names import PICTURES, visible_files, without_suffix
+from utils.errors import UserError, some
 from utils.files import atomic_folder
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic")
+SUFFIXES = (*PICTURES, ".heic")
 AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # formats that every reader of scenes knows; others become PNG
 MIN_PHOTOS = 3  # two give a pair, but no point that a third view confirms
 JPEG_QUALITY = 95  # no loss that training could see
 ORIENTATION = 0x0112  # EXIF: how the camera was held
 THREADS = min(8, os.cpu_count() or 1)  # PIL decodes outside Python's lock
-SHOWN = 5
 
 
 def list_photos(folder: Path) -> list[str]:
@@ -38,8 +38,8 @@ def list_photos(folder: Path) -> list[str]:
         raise UserError(f"{folder}: no such folder. --photos takes a folder of photographs or a video.")
     names = sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        for path in visible_files(folder)
+        if path.suffix.lower() in SUFFIXES
     )
     if len(names) < MIN_PHOTOS:
         raise UserError(
@@ -78,16 +78,6 @@ def shrink_photos(source: Path, target: Path, factor: int, quiet: bool) -> None:
     names = list_photos(source)
     with atomic_folder(target) as temporary:
         _for_each(names, partial(_shrink, source, temporary, factor), source, target.name, quiet)
-
-
-def without_suffix(name: str) -> str:
-    """The name of a photo's view and mask; folders and dots in it stay."""
-    return PurePosixPath(name).with_suffix("").as_posix()
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of `names` and how many there are."""
-    return ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
 
 
 def _for_each(names: Sequence[str], work: Callable[[str], str], source: Path, what: str, quiet: bool) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from arguments import option
-from preparation.photos import JPEG_QUALITY, some
-from utils.errors import UserError
+from preparation.photos import JPEG_QUALITY
+from utils.errors import UserError, some
 from utils.files import atomic_folder, check_free_space
 
 CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from arguments import ModelParams
-from scene import checks
+from scene import checks, findings
 from scene.cameras import Camera, load_camera, load_pixels
 from scene.dataset_readers import read_scene
 from scene.gaussian_model import GaussianModel
@@ -58,23 +59,37 @@ class Scene:
         point_clouds = Path(self.model_path, "point_cloud")
         self.loaded_iter = latest_iteration(point_clouds) if load_iteration == -1 else load_iteration
         info = read_scene(args)
-        mask_folder = Path(args.source_path, args.object_path)
-        self.notes = checks.check_files(info.train_cameras, info.test_cameras, mask_folder)
+        self.notes = self._examine(info, args)
         args = replace(args, data_device=checks.usable_device(args.data_device))
         store = PixelStore(args.data_cache_mb)
-        self.train_cameras, ids = _load(info.train_cameras, args, device, "training views", quiet, store)
+        self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", quiet, store)
         self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", quiet, store)
+        if self.loaded_iter is None:
+            self.notes += findings.settle(findings.judge_labels(areas, args))
         self.cameras_extent: float = info.nerf_normalization["radius"]
-        self.class_ids = sorted(ids)
+        self.class_ids = sorted({label for found in areas.values() for label in found})
         if shuffle:
             random.shuffle(self.train_cameras)
         if gaussians is None:
             return
+        gaussians.origin = info.origin
         if self.loaded_iter is None:
             self._start_run(info)
             gaussians.create_from_pcd(info.point_cloud, self.cameras_extent)
         else:
             gaussians.load_ply(self._ply_path(self.loaded_iter))
+
+    def _examine(self, info: SceneInfo, args: ModelParams) -> list[str]:
+        """What there is to say before anything is read; of a trained run only what concerns its files."""
+        for note in info.notes:
+            findings.logger.warning(note)
+        views = [*info.train_cameras, *info.test_cameras]
+        notes = info.notes + findings.settle(findings.judge_shapes(findings.read_sizes(views)))
+        if self.loaded_iter is None:
+            notes += findings.settle(findings.judge_mask_names(info, args))
+            for judge in findings.QUICK:
+                notes += findings.settle(judge(info, args), ("warning",))
+        return notes
 
     def getTrainCameras(self) -> list[Camera]:
         """Training views."""
@@ -96,12 +111,13 @@ class Scene:
     def _start_run(self, info: SceneInfo) -> None:
         """Write what 3DGS's viewers read beside the model: every camera and the starting points."""
         views = [
-            _camera_to_json(index, view) for index, view in enumerate(info.test_cameras + info.train_cameras)
+            _camera_to_json(index, view, info.origin)
+            for index, view in enumerate(info.test_cameras + info.train_cameras)
         ]
         with atomic_write(Path(self.model_path, "cameras.json")) as temporary:
             temporary.write_text(json.dumps(views), encoding="utf-8")
         write_point_cloud(
-            Path(self.model_path, "input.ply"), info.point_cloud.points, info.point_cloud.colors
+            Path(self.model_path, "input.ply"), info.point_cloud.points, info.point_cloud.colors, info.origin
         )
 
 
@@ -112,30 +128,31 @@ def _load(
     what: str,
     quiet: bool,
     store: PixelStore,
-) -> tuple[list[Camera], set[int]]:
-    """The cameras, and the ids in their masks."""
+) -> tuple[list[Camera], dict[str, dict[int, int]]]:
+    """The cameras, and view name -> id -> pixels of their masks."""
     cameras: list[Camera] = []
-    ids: set[int] = set()
+    areas: dict[str, dict[int, int]] = {}
     pin = args.data_device == "cpu" and torch.device(device).type == "cuda"
     with ThreadPoolExecutor(READERS) as pool:
         views = pool.map(partial(load_camera, args=args, pin=pin), infos, range(len(infos)))
         bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
         for info, camera in zip(infos, bar, strict=True):
             if camera.objects is not None:
-                ids.update(torch.unique(camera.objects.cpu().int()).tolist())
+                ids, pixels = torch.unique(camera.objects.cpu().int(), return_counts=True)
+                areas[info.image_name] = dict(zip(ids.tolist(), pixels.tolist(), strict=True))
             if not store.keeps(camera.pixels):
                 camera.leave_pixels_to(store, partial(load_pixels, info, args, pin))
             cameras.append(camera.with_matrices_on(device))
-    return cameras, ids
+    return cameras, areas
 
 
-def _camera_to_json(index: int, view: CameraInfo) -> dict[str, Any]:
+def _camera_to_json(index: int, view: CameraInfo, origin: np.ndarray) -> dict[str, Any]:
     return {
         "id": index,
         "img_name": view.image_name,
         "width": view.width,
         "height": view.height,
-        "position": (-view.R @ view.T).tolist(),
+        "position": (-view.R @ view.T + origin).tolist(),
         "rotation": view.R.tolist(),  # camera to world, row by row
         "fy": view.fy,
         "fx": view.fx,

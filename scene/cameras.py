@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from arguments import ModelParams
-from scene import checks
+from scene.findings import ids_without_class
 from scene.masks import read_id_map, resize_id_map
 from scene.pixels import Pixels, PixelStore
 from scene.views import CameraInfo
@@ -170,7 +170,8 @@ def load_pixels(info: CameraInfo, args: ModelParams, pin: bool = False) -> Pixel
     objects = None
     if info.mask_path:
         ids = read_id_map(info.mask_path)
-        checks.check_ids(info.mask_path, ids, args.num_classes)
+        if problem := ids_without_class(info.mask_path, int(ids.max(initial=0)), args.num_classes):
+            raise UserError(problem)
         objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height)))
     # NumPy's copy: torch's would start a second set of OpenMP threads in the thread that reads ahead
     pixels = Pixels(torch.from_numpy(np.ascontiguousarray(image)), objects).to(args.data_device)

@@ -1,7 +1,8 @@
 """Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), or cameras as JSON.
 
-What they give, and its conventions, stands in `scene.views`. Where files leave a choice (two models, a picture
-under another suffix, coordinates that float32 cannot hold), it is made here and told in `SceneInfo.notes`.
+What they give, and its conventions, stands in `scene.views`. Where files leave a choice (two models, a
+picture under another suffix, coordinates that float32 cannot hold), it is made here and told in
+`SceneInfo.notes`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from scene.names import Pictures, match_masks, visible_files, without_suffix
 from scene.ply import read_point_cloud
 from scene.transforms import read_transforms
 from scene.views import BasicPointCloud, CameraInfo, SceneInfo
-from utils.errors import UserError
+from utils.errors import UserError, some
 from utils.graphics import quaternion_to_matrix
 
 TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
@@ -145,7 +146,7 @@ def _split(
         in_training = [info.image_name in names for info in infos]
         unknown = sorted(names - {info.image_name for info in infos})
         if unknown and any(in_training):
-            notes.append(f"{folder}: names without a pose, which are not used: {checks.some(unknown)}.")
+            notes.append(f"{folder}: names without a pose, which are not used: {some(unknown)}.")
     else:
         in_training = [not args.eval or index % TEST_EVERY != 0 for index in range(len(infos))]
     train = [info for info, trains in zip(infos, in_training, strict=True) if trains]
@@ -178,7 +179,8 @@ def _with_masks(
 ) -> tuple[list[CameraInfo], list[CameraInfo]]:
     """The views with their masks.
 
-    Where both splits have a view of one name (train/r_0, test/r_0 of Blender), the mask is the training one's.
+    Where both splits have a view of one name (train/r_0, test/r_0 of Blender), the mask is the training
+    one's.
     """
     masks, _ = match_masks(Path(args.source_path, args.object_path), [*train, *test])
     trained = {view.image_name for view in train}
@@ -202,8 +204,8 @@ def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np
     place = ", ".join(f"{value:,.0f}" for value in origin)
     notes.append(
         f"coordinates around ({place}) in a scene of radius {size['radius']:.3g}, where float32 has steps of "
-        f"{np.spacing(np.float32(distance)):.2g}: it is trained around its middle. What is written keeps your "
-        "coordinates, x y z of the PLY as double."
+        f"{np.spacing(np.float32(distance)):.2g}: it is trained around its middle. What is written keeps "
+        "your coordinates, x y z of the PLY as double."
     )
     return origin
 
@@ -232,8 +234,12 @@ def _cloud(source: Path, content: dict[str, Any], notes: list[str]) -> tuple[Bas
     """
     named = content.get("ply_file_path")
     if named is not None and (not isinstance(named, str) or not (source / named).is_file()):
-        raise UserError(f"{source}: ply_file_path of the JSON is {named!r}, which is not there. Copy it there.")
-    files = [path for path in sorted(source.glob("*")) if path.suffix.lower() == ".ply" and path.name[0] != "."]
+        raise UserError(
+            f"{source}: ply_file_path of the JSON is {named!r}, which is not there. Copy it there."
+        )
+    files = [
+        path for path in sorted(source.glob("*")) if path.suffix.lower() == ".ply" and path.name[0] != "."
+    ]
     usual = sorted(
         (path for path in files if path.stem.lower() in CLOUDS), key=lambda p: CLOUDS.index(p.stem.lower())
     )

@@ -37,7 +37,7 @@ class Pictures:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, named: Path) -> Path:
-        """The picture itself, or one of its name with another suffix, in any case; `named` if there is none."""
+        """The picture itself, or one of its name under another suffix; `named` if there is none."""
         if named.is_file():
             return named
         known = named.suffix.lower() in PICTURES

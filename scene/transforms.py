@@ -1,10 +1,10 @@
 """Cameras as JSON: Blender's `transforms_train.json`, Instant-NGP's and nerfstudio's `transforms.json`.
 
 A file holds `frames` of `file_path` (relative to the file) and `transform_matrix`, camera to world with
-OpenGL's axes. The lens is `fl_x fl_y cx cy w h` in pixels or `camera_angle_x` in radians, for all frames or in
-each; what a frame says counts more, and pixels count more than angles. Without `w h` it is the picture's own
-size, without `cx cy` its middle. A lens that distorts is refused. `applied_transform` needs no attention: the
-points of such a scene went through it, too.
+OpenGL's axes. The lens is `fl_x fl_y cx cy w h` in pixels or `camera_angle_x` in radians, for all frames or
+in each; what a frame says counts more, and pixels count more than angles. Without `w h` it is the picture's
+own size, without `cx cy` its middle. A lens that distorts is refused. `applied_transform` needs no attention:
+the points of such a scene went through it, too.
 """
 
 from collections.abc import Mapping
@@ -40,13 +40,11 @@ def read_transforms(path: Path, pictures: Pictures) -> tuple[list[CameraInfo], d
     absent = [frame.file_path for frame, image in zip(frames, images, strict=True) if not image.is_file()]
     if absent:
         raise UserError(
-            f"{path}: {absent[0]} is not there, nor a picture of that name with another suffix ({len(absent)} "
-            "such frames). Copy it there, or mend file_path."
+            f"{path}: {absent[0]} is not there, nor a picture of that name with another suffix "
+            f"({len(absent)} such frames). Copy it there, or mend file_path."
         )
     names = _view_names(path, [frame.file_path for frame in frames], images)
-    views = [
-        frame.view(name, image) for frame, name, image in zip(frames, names, images, strict=True)
-    ]
+    views = [frame.view(name, image) for frame, name, image in zip(frames, names, images, strict=True)]
     return views, content
 
 
@@ -124,7 +122,9 @@ class _Frame:
     def _angle(self, axis: str) -> float:
         angle = self._number(f"camera_angle_{axis}")
         if not 0 < angle < np.pi:
-            raise UserError(f"{self.where}: camera_angle_{axis} must be radians between 0 and pi, not {angle:g}.")
+            raise UserError(
+                f"{self.where}: camera_angle_{axis} must be radians between 0 and pi, not {angle:g}."
+            )
         return angle
 
     def _refuse_distortion(self) -> None:
@@ -134,8 +134,9 @@ class _Frame:
             bent.append(f"camera_model {self.given.get('camera_model', 'fisheye')}")
         if bent:
             raise UserError(
-                f"{self.where}: the lens distorts ({', '.join(bent)}), but Gaussians are drawn through pinholes. "
-                "Undistort the pictures: convert.py --photos on the photographs, or colmap image_undistorter."
+                f"{self.where}: the lens distorts ({', '.join(bent)}), but Gaussians are drawn through "
+                "pinholes. Undistort the pictures: convert.py --photos on the photographs, or colmap "
+                "image_undistorter."
             )
 
 
