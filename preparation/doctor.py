@@ -26,9 +26,10 @@ from scene.findings import (
     QUICK,
     Finding,
     ViewSizes,
+    judge_image_shapes,
     judge_labels,
     judge_mask_names,
-    judge_shapes,
+    judge_mask_shapes,
     nearest_view_angles,
 )
 from scene.masks import read_id_map
@@ -125,7 +126,8 @@ def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[P
     return patient, [
         *(Finding("note", note) for note in info.notes),
         *_judge_files(patient),
-        *judge_shapes(sizes),
+        *judge_image_shapes(sizes),
+        *judge_mask_shapes(sizes),
         *judge_mask_names(info, params),
         *judge_labels(patient.areas, params),
         *_judge_ids(patient),

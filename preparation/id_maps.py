@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from scene.findings import ViewSizes, judge_shapes, settle
+from scene.findings import ViewSizes, judge_mask_shapes, settle
 from scene.masks import read_id_map
 from scene.names import match_masks
 from scene.views import CameraInfo
@@ -73,7 +73,7 @@ def take_census(
     census = {}
     for name, path in tqdm(paths.items(), desc="reading masks", disable=quiet):
         ids, view = read_id_map(path), replace(by_name[name], mask_path=path)
-        settle(judge_shapes([ViewSizes(view, image_size(view.image_path), ids.shape[::-1])]), ())
+        settle(judge_mask_shapes([ViewSizes(view, image_size(view.image_path), ids.shape[::-1])]), ())
         present, pixels = np.unique(ids[ids != 0], return_counts=True)
         if len(present) > MAX_IDS:
             raise UserError(

@@ -84,7 +84,9 @@ class Scene:
         for note in info.notes:
             findings.logger.warning(note)
         views = [*info.train_cameras, *info.test_cameras]
-        notes = info.notes + findings.settle(findings.judge_shapes(findings.read_sizes(views)))
+        sizes = findings.read_sizes(views)
+        notes = info.notes + findings.settle(findings.judge_image_shapes(sizes))
+        notes += findings.settle(findings.judge_mask_shapes(sizes))
         if self.loaded_iter is None:
             notes += findings.settle(findings.judge_mask_names(info, args))
             for judge in findings.QUICK:

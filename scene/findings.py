@@ -76,8 +76,8 @@ def read_sizes(views: Sequence[CameraInfo]) -> list[ViewSizes]:
     ]
 
 
-def judge_shapes(sizes: Sequence[ViewSizes]) -> Iterator[Finding]:
-    """Images against their cameras, masks against their images."""
+def judge_image_shapes(sizes: Sequence[ViewSizes]) -> Iterator[Finding]:
+    """Images against their cameras."""
     odd = [s for s in sizes if s.image and _differ(s.image, (s.view.width, s.view.height))]
     if odd:
         width, height = odd[0].image or (0, 0)
@@ -87,6 +87,10 @@ def judge_shapes(sizes: Sequence[ViewSizes]) -> Iterator[Finding]:
             f"{odd[0].view.height} ({_such(odd)}). Use the images that belong to the model: undistorted ones "
             "to an undistorted model, and turned upright (EXIF) only if COLMAP saw them so.",
         )
+
+
+def judge_mask_shapes(sizes: Sequence[ViewSizes]) -> Iterator[Finding]:
+    """Masks against their images."""
     masked = [(s, s.image, s.mask) for s in sizes if s.image and s.mask]
     turned = [(s, image, mask) for s, image, mask in masked if _differ(mask, image)]
     if turned:
@@ -186,10 +190,8 @@ def judge_split(info: SceneInfo, params: ModelParams) -> Iterator[Finding]:
         )
     names = {view.image_name for view in test} | {str(index) for index in range(len(test))}
     if test and (source / "test_mask").is_dir():
-        folders = {
-            path.relative_to(source / "test_mask").parts[0] for path in visible_files(source / "test_mask")
-        }
-        strangers = sorted(folders - names)
+        folders = {path.name for path in (source / "test_mask").iterdir() if path.is_dir()}
+        strangers = sorted(name for name in folders - names if not name.startswith("."))
         if strangers:
             yield Finding("warning", f"test_mask: folders that stand for no test view: {some(strangers)}")
 

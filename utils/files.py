@@ -38,23 +38,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Content of a text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        UserError: the text has another encoding.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no UTF-8 text. Save it again with the encoding UTF-8.") from error
-
-
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """Number, from 1, and text of every line of a UTF-8 file, white space at its ends taken away.
 
+    A byte order mark is passed over.
     Raises:
-        UserError: as `read_text`.
+        UserError: the text has another encoding.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import read_text, write_text
+from utils.files import write_text
 
 
 def read_json(path: str | os.PathLike[str], remedy: str = "") -> Any:
@@ -16,9 +16,7 @@ def read_json(path: str | os.PathLike[str], remedy: str = "") -> Any:
         UserError: it cannot be read or is not JSON.
     """
     try:
-        return json.loads(read_text(path))
-    except UserError:
-        raise
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}). {remedy}".rstrip()) from error
 
