@@ -20,7 +20,7 @@ from utils.json_files import write_json
 class CheckParams:
     """What is reported, and where."""
 
-    min_views: int = option(3, "report ids that fewer training views show", low=1)
+    min_views: int = option(3, "report ids that fewer training views show", first=True, low=1)
     json: str = option("", "also write the report here")
     sheet: str = option("", "contact sheet of objects and views with their ids: a .png, .jpg or .html file")
     sheet_views: int = option(12, "views on the contact sheet", low=1)
@@ -28,11 +28,14 @@ class CheckParams:
     quiet: bool = option(False, "print errors only")
 
 
+GROUPS = (ModelParams, CheckParams)
+# Of files as they are: no run, no model, and pictures in their own size.
+WITHOUT = ("model_path", "resolution", "white_background", "sh_degree", "data_device", "data_cache_mb")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the report; the status tells scripts whether to go on."""
-    params, options = parse(
-        (ModelParams, CheckParams), argv, prog="check_scene.py", description=__doc__ or ""
-    )
+    params, options = parse(GROUPS, argv, prog="check_scene.py", description=__doc__ or "", without=WITHOUT)
     if not params.source_path:
         raise UserError("-s (--source_path) is required: the folder of the scene.")
     patient, findings = examine(params, options.min_views, options.quiet)

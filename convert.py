@@ -12,10 +12,12 @@ from preparation.sfm import SfmParams
 from utils.errors import run_command
 from utils.json_files import write_json
 
+GROUPS = (ConvertParams, SfmParams)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Goes on where an earlier call of the same command ended, and reports what became of the photographs."""
-    params, options = parse((ConvertParams, SfmParams), argv, prog="convert.py", description=__doc__ or "")
+    params, options = parse(GROUPS, argv, prog="convert.py", description=__doc__ or "")
     report = convert(params, options)
     if params.json:
         write_json(params.json, dataclasses.asdict(report))

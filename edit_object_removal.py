@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arguments import DeviceParams, EditParams, ModelParams, option, parse_with_run
+from arguments import OF_SAVED_MODEL, DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.evaluation.views import write_renders
 from gradiseg.trained import TrainedRun, load_run
@@ -19,11 +19,15 @@ from utils.json_files import write_json
 class EditRunParams:
     """Which model is edited, and what is rendered of it."""
 
-    config_file: str = option("", "JSON file of options; explicit flags override it")
+    config_file: str = option("", "JSON file of options; explicit flags override it", first=True)
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     skip_train: bool = option(False, "leave out the training views")
     skip_test: bool = option(False, "leave out the test views")
     quiet: bool = option(False, "print nothing but errors")
+
+
+GROUPS = (ModelParams, DeviceParams, EditParams, EditRunParams)
+WITHOUT = OF_SAVED_MODEL
 
 
 def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
@@ -45,9 +49,8 @@ def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, o
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Edits the Gaussians of a run and writes the result beside it; the run itself stays as it is."""
-    groups = (ModelParams, DeviceParams, EditParams, EditRunParams)
     model, pipeline, edit, options = parse_with_run(
-        groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
+        GROUPS, argv, prog="edit_object_removal.py", description=__doc__ or "", without=WITHOUT
     )
     run = load_run(model, pipeline, options.iteration, options.quiet)
     counts = edit_objects(run.gaussians, run.classifier, edit)

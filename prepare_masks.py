@@ -10,10 +10,12 @@ from preparation.masks import MaskParams, prepare_masks
 from utils.errors import run_command
 from utils.json_files import write_json
 
+GROUPS = (MaskParams,)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
-    (params,) = parse((MaskParams,), argv, prog="prepare_masks.py", description=__doc__ or "")
+    (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
     table = prepare_masks(params)
     if params.json:
         write_json(params.json, table)

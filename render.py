@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arguments import DeviceParams, ModelParams, option, parse_with_run
+from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from gradiseg.evaluation.text import TextParams, choose_by_text, text_folder, write_text_views
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
 from gradiseg.trained import TrainedRun, load_run
@@ -22,11 +22,15 @@ from utils.image import PcaColors
 class RenderParams:
     """What is rendered."""
 
-    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
-    skip_train: bool = option(False, "leave out the training views")
-    skip_test: bool = option(False, "leave out the test views")
+    iteration: int = option(-1, "saved iteration; -1 = the latest", first=True, low=-1)
+    skip_train: bool = option(False, "leave out the training views", first=True)
+    skip_test: bool = option(False, "leave out the test views", first=True)
     video: bool = option(False, "also write the pictures side by side, or the masks of words, as a video")
     quiet: bool = option(False, "print nothing but errors")
+
+
+GROUPS = (ModelParams, DeviceParams, RenderParams, TextParams)
+WITHOUT = OF_SAVED_MODEL
 
 
 def save_colors(run: TrainedRun, colors: PcaColors) -> None:
@@ -73,9 +77,8 @@ def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, optio
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Renders the views, or finds words in them."""
-    groups = (ModelParams, DeviceParams, RenderParams, TextParams)
     model, pipeline, options, words = parse_with_run(
-        groups, argv, prog="render.py", description=__doc__ or ""
+        GROUPS, argv, prog="render.py", description=__doc__ or "", without=WITHOUT
     )
     if options.video:
         require_video()

@@ -9,6 +9,7 @@ from arguments.cfg_args import read_cfg_args, write_cfg_args
 from arguments.groups import (
     MAX_CLASSES,
     NEWEST,
+    OF_SAVED_MODEL,
     DeviceParams,
     EditParams,
     GradiSegParams,
@@ -24,6 +25,7 @@ from arguments.parse import parse, parse_with_run
 __all__ = [
     "MAX_CLASSES",
     "NEWEST",
+    "OF_SAVED_MODEL",
     "DeviceParams",
     "EditParams",
     "GradiSegParams",

@@ -26,9 +26,10 @@ def parse_flags(
     prog: str | None,
     description: str,
     without: Collection[str] = (),
+    of_run: Collection[str] = (),
 ) -> dict[str, Any]:
     """Explicit flags, checked. `--long-flag` means `--long_flag`."""
-    parser = make_parser(groups, prog, description, without)
+    parser = make_parser(groups, prog, description, without, of_run)
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -38,9 +39,16 @@ def parse_flags(
 
 
 def make_parser(
-    groups: Sequence[type], prog: str | None, description: str, without: Collection[str] = ()
+    groups: Sequence[type],
+    prog: str | None,
+    description: str,
+    without: Collection[str] = (),
+    of_run: Collection[str] = (),
 ) -> argparse.ArgumentParser:
-    """The parser of a command: what people set, then the other fields of its groups, but those `without`."""
+    """The parser of a command: what people set, then the other fields of its groups, but those `without`.
+
+    of_run: names of fields whose default is what the run was made with; few people set them.
+    """
     program = Path(sys.argv[0]).name if prog is None else prog
     parser = _Parser(
         prog=program,
@@ -50,24 +58,22 @@ def make_parser(
         allow_abbrev=False,
     )
     shown = [field for field in fields_of(groups) if field.name not in without]
-    _add_section(parser, "what people set", "", (field for field in shown if field.metadata["first"]))
+    first = [field for field in shown if field.metadata["first"] and field.name not in of_run]
+    sections = {"What people set": first}
     for group in groups:
-        rest = [f for f in dataclasses.fields(group) if f in shown and not f.metadata["first"]]
-        _add_section(parser, group.__name__, (group.__doc__ or "").split("\n")[0], rest)
+        about = (group.__doc__ or group.__name__).split("\n")[0].rstrip(".")
+        sections[about] = [f for f in dataclasses.fields(group) if f in shown and f not in first]
+    for title, fields in sections.items():
+        section = parser.add_argument_group(title)  # argparse leaves out those without flags
+        for field in fields:
+            _add_flag(section, field, _help_text(field, field.name in of_run))
     for field in fields_of(groups):
         if field.name in without and field.name in ALWAYS_TAKEN:
-            _add_flag(parser, field, hidden=True)
+            _add_flag(parser, field, argparse.SUPPRESS)
     return parser
 
 
-def _add_section(parser: argparse.ArgumentParser, title: str, about: str, fields: Iterable[Field]) -> None:
-    section = parser.add_argument_group(title, about)  # argparse leaves out those without flags
-    for field in fields:
-        _add_flag(section, field)
-
-
-def _add_flag(section: argparse._ActionsContainer, field: Field, hidden: bool = False) -> None:
-    text = argparse.SUPPRESS if hidden else _help_text(field)
+def _add_flag(section: argparse._ActionsContainer, field: Field, text: str) -> None:
     # Absent flags stay absent from the namespace: that is how an explicit one is told from a default.
     common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if field.type is bool:
@@ -91,9 +97,11 @@ def metavar(field: Field) -> str:
     return field.metadata["metavar"] or of_type or field.name.rpartition("_")[2].upper()
 
 
-def _help_text(field: Field) -> str:
+def _help_text(field: Field, of_run: bool) -> str:
     default = default_of(field)
-    if default is True:
+    if of_run:
+        told = " (default: the run's)"
+    elif default is True:
         told = f" (on; --no_{field.name} turns it off)"
     elif default is False or default in ("", []):
         told = ""

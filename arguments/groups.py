@@ -181,7 +181,10 @@ class GradiSegParams:
         choices=["absolute", "mean_std", "quantile"],
     )
     igd_grad_threshold: float = option(
-        2e-5, "threshold tau of the absolute rule", why="ours: the paper gives none", low=0
+        2e-5,
+        "threshold tau of the absolute rule",
+        why="ours: the paper gives none; this one splits most on the demo",
+        low=0,
     )
     igd_std_factor: float = option(
         2.0, "k of the rule mean + k std", why="ours: 3 costs 0.1 dB on tabletop", low=0
@@ -291,6 +294,9 @@ class EditParams:
         choices=["none", "spare", "all"],
     )
 
+
+# What commands that load a run read from its saved files, whatever `cfg_args` and flags say.
+OF_SAVED_MODEL = ("num_classes", "sh_degree")
 
 # Options that belong to a run rather than to the command that made it; only these come back from `cfg_args`.
 RUN_GROUPS = (ModelParams, OptimizationParams, GradiSegParams, RepairParams)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from arguments import foreign
 from arguments.cfg_args import CFG_ARGS, read_cfg_args
 from arguments.flags import ALWAYS_TAKEN, nearest, parse_flags
 from arguments.groups import RUN_GROUPS, ModelParams, OptimizationParams, RunParams, final_iteration
-from arguments.options import checked, fields_of, names_of
+from arguments.options import Field, checked, fields_of, names_of
 from utils.errors import UserError
 from utils.json_files import read_json
 
@@ -43,12 +42,13 @@ def parse_with_run(
     without: Collection[str] = (),
 ) -> tuple[Any, ...]:
     """`parse` for commands that load a run: what flags and JSON leave open comes from `cfg_args` of `-m`."""
-    given = parse_flags(groups, argv, prog, description, without)
+    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
+    of_run = fields.keys() - {"model_path"}
+    given = parse_flags(groups, argv, prog, description, without, of_run)
     model_path = given.get("model_path")
     if not model_path:
         raise UserError("-m (--model_path) is required: the folder that train.py wrote.")
     path = Path(model_path, CFG_ARGS)
-    fields = {field.name: field for field in fields_of([group for group in groups if group in RUN_GROUPS])}
     stored = {key: value for key, value in read_cfg_args(model_path).items() if key in fields}
     run_values = {key: checked(fields[key], value, str(path)) for key, value in stored.items()}
     return _fill(groups, {**run_values, **_config_values(groups, given, without), **given})
@@ -61,7 +61,7 @@ def _config_values(
     path = given.get("config_file")
     if not path:
         return {}
-    known: dict[str, Field[Any]] = {}
+    known: dict[str, Field] = {}
     for field in fields_of(groups):
         if field.name != "config_file" and (field.name not in without or field.name in ALWAYS_TAKEN):
             others = [flag[2:] for flag in field.metadata["flags"] if flag.startswith("--")]

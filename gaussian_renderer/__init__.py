@@ -1,5 +1,6 @@
 """Rendering: a camera and a model in, the tensors of one view out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 
 MAPS_PER_PASS = 64  # channels that the rasterizer blends at once
 

@@ -65,8 +65,9 @@ class IdentityGradientDensification(DensificationStrategy):
 
     Statistics: `identity_gradient_accum` (sum of |dL/de_i|) and `identity_gradient_denom` (views) in the
     model's state. A round prunes the faint, then splits. Algorithm 1 also prunes the too large, but those are
-    opaque ones of the background, whose holes no densification by colour fills any more (docs/LOG.md).
-    Gaussians that were not split keep their accumulated gradient for the next round.
+    opaque ones of the background, whose holes no densification by colour fills any more, see
+    docs/experiments/pruning.md. Gaussians that were not split keep their accumulated gradient for the next
+    round.
     """
 
     def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams) -> None:

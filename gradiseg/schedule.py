@@ -27,7 +27,8 @@ OPTIMIZATION_BOUNDARIES = (
 GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
 REPAIR_BOUNDARIES = ("repair_until_iter", "repair_interval")
 
-HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
+# Iterations after an opacity reset in which the model is no judge of masks: docs/experiments/early-repairs.md
+HEALING = 1000
 
 
 def scaled_schedule(
@@ -38,8 +39,8 @@ def scaled_schedule(
     Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
     learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait
     for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
-    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of repairs shrinks,
-    so that short runs have some. The first one stays where it is, since identities are learned no sooner, but
+    a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs shrinks, so that short
+    runs have some. The first one stays where it is, since identities are learned no sooner, but
     comes before IGD wherever it did. Rates and thresholds stay too.
     `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 

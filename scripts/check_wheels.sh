@@ -27,7 +27,8 @@ done
 if [[ -n $version ]]; then
   $python -m venv "$scratch/environment"
   python=$scratch/environment/bin/python
-  $python -m pip install "${quietly[@]}" "torch==$version" numpy pytest hypothesis "$wheels"/*.whl
+  $python -m pip install "${quietly[@]}" "torch==$version" numpy scipy pillow plyfile tqdm tensorboard pytest hypothesis \
+    "$wheels"/*.whl
 else
   $python -m pip install "${quietly[@]}" --no-deps --target "$scratch/site" "$wheels"/*.whl
   export PYTHONPATH=$scratch/site

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradiseg.diagnosis import boundary_distance
+from gradiseg.evaluation.diagnosis import boundary_distance
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray
 from utils.errors import UserError, run_command

@@ -15,9 +15,9 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import numpy as np
 
-from arguments import GradiSegParams, ModelParams, OptimizationParams, option, parse_with_run
+from arguments import GradiSegParams, ModelParams, OptimizationParams, names_of, option, parse_with_run
 from gradiseg import checkpoint
-from gradiseg.diagnosis import anomalies, near_boundary, picture
+from gradiseg.evaluation.diagnosis import anomalies, near_boundary, picture
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map
@@ -38,10 +38,15 @@ class DiagnosisParams:
     out: str = option("igd", "folder of the pictures and diagnosis.json")
 
 
+GROUPS = (ModelParams, OptimizationParams, GradiSegParams, DiagnosisParams)
+WITHOUT = ("sh_degree", *names_of(OptimizationParams))  # the checkpoint holds what they made
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, measure every training view, draw a few."""
-    groups = (ModelParams, OptimizationParams, GradiSegParams, DiagnosisParams)
-    args, opt, gradiseg, options = parse_with_run(groups, argv, prog="diagnose_igd.py", description=__doc__)
+    args, opt, gradiseg, options = parse_with_run(
+        GROUPS, argv, prog="diagnose_igd.py", description=__doc__, without=WITHOUT
+    )
     contents = checkpoint.load(options.checkpoint)
     model = GaussianModel(args.sh_degree)
     model.restore(contents["model"], opt)

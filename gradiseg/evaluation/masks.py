@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import classify, identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
@@ -31,7 +32,6 @@ RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argma
 DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
 
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 MaskKey = tuple[int, str]  # (view index, prompt)
 
 
@@ -183,7 +183,8 @@ def _rendered(
     """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
 
     Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
-    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart
+    (docs/experiments/mask-size.md).
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
@@ -219,7 +220,7 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores predictions: per prompt the mean over its views, then the mean over prompts.
 
-    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+    A prediction of another size is brought to the ground truth's over the same field of view, by area.
 
     Returns:
         `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};

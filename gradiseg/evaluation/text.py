@@ -56,6 +56,7 @@ class TextParams:
         "",
         "what to look for, separated by ';'; without a value the scene's own words: those of "
         "config/lerf_prompts.json, otherwise the names in its test_mask/",
+        first=True,
         bare=SCENE_PROMPTS,
     )
     text_masks: str = option("", "folder of masks <words>.png of the first test view, instead of the models")

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import identify, map_encodings
-from gradiseg.evaluation.masks import IdentityRenderer
 from scene.cameras import Camera
 from utils.errors import UserError
 from utils.files import atomic_write

@@ -23,7 +23,7 @@ The masks on disk are not touched; every repair starts from them and not from th
 early mistake of the model does not confirm itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 from tqdm import tqdm
 
+from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import IGNORED, UNLABELLED, IdentityClassifier, logit_chunks
 from gradiseg.repair.outlines import OutlineProfiles, move_outlines, pixels_per_step
 from scene.cameras import Camera
@@ -42,8 +43,6 @@ ALIAS_EVIDENCE = 0.02  # of all that the model takes for a label: so much must l
 UNLABELLED_CONFIDENCE = 0.5  # below it they are gaps in and between objects, not a region of the scene
 GOLDEN_RATIO = 0.618034
 STRIDE = 2  # the mean probabilities are taken over every second row and column
-
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 
 
 class TrainingLabels:

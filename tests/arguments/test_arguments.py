@@ -148,6 +148,23 @@ def test_the_configs_that_ship_are_valid(path: Path, tmp_path: Path) -> None:
         parse(TRAIN_GROUPS, ["--config_file", str(path)])
 
 
+def test_the_configuration_of_the_method_holds_the_defaults() -> None:
+    """It is there for people who look for a file, and for the schedule at a glance."""
+    method = CONFIGS[0].parents[1] / "gradiseg" / "train.json"
+    assert json.loads(method.read_text())
+    for instance, group in zip(
+        parse(TRAIN_GROUPS, ["--config_file", str(method)]), TRAIN_GROUPS, strict=True
+    ):
+        assert group is RunParams or instance == group()
+
+
+def test_the_paper_to_the_letter_has_none_of_what_is_ours() -> None:
+    paper = CONFIGS[0].parents[1] / "gradiseg" / "paper.json"
+    *_, opt, gradiseg, repair, _ = parse(TRAIN_GROUPS, ["--config_file", str(paper)])
+    assert not (repair.repair_masks or repair.identity_lambda_by_rgb) and opt.lambda_dssim == 0  # eq. 5
+    assert gradiseg.igd and gradiseg.la_knn and gradiseg.la_knn_candidates == "all"  # eq. 4
+
+
 def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:
     groups = parse(TRAIN_GROUPS, ["-s", 'it\'s a "scene"', "--iterations", "77", "--save_iterations", "3"])
     write_cfg_args(tmp_path, *groups)

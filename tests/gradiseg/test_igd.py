@@ -20,7 +20,7 @@ from gradiseg.igd import (
 )
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, rows, trained_model
-from utils.graphics import build_rotation, build_scaling_rotation
+from utils.graphics import build_rotation
 
 EXTENT = 1e6  # nothing is too large
 RULE = {"threshold": 0.4, "std_factor": 1.0, "quantile": 0.8}
@@ -188,11 +188,11 @@ def test_directional_children_conserve_weight_mean_and_covariance() -> None:
     parents = params["xyz"][mask]
     first, second = children["xyz"].chunk(2)
     torch.testing.assert_close(0.5 * (first + second), parents)
-    root = build_scaling_rotation(children["scaling"].exp(), children["rotation"])
+    root = build_rotation(children["rotation"]) * children["scaling"].exp()[:, None, :]
     within = (root @ root.transpose(1, 2)).chunk(2)  # two of (8, 3, 3)
     offset = (first - parents)[:, :, None]
     covariance = 0.5 * (within[0] + within[1]) + offset @ offset.transpose(1, 2)
-    parent_root = build_scaling_rotation(params["scaling"].exp(), params["rotation"])[mask]
+    parent_root = (build_rotation(params["rotation"]) * params["scaling"].exp()[:, None, :])[mask]
     torch.testing.assert_close(covariance, parent_root @ parent_root.transpose(1, 2))
     mass = torch.sigmoid(children["opacity"]) * children["scaling"].exp().prod(dim=1, keepdim=True)
     parent_mass = (torch.sigmoid(params["opacity"]) * params["scaling"].exp().prod(dim=1, keepdim=True))[mask]
