@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from scene.findings import (
 from scene.masks import read_id_map
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
-from utils.image import read_pixels
+from utils.image import is_deep, open_image, to_rgb
 
 LEAST_AGREEMENT = 0.5  # measured: noisy masks 0.76 to 0.85, those of other scenes 0.37 at most
 FEW_POINTS = 20  # seen by a view: its pose rests on little
@@ -49,6 +49,7 @@ class ViewFacts:
 
     points: int  # of the cloud, that the view sees
     image_size: tuple[int, int] | None = None  # width, height
+    image_is_deep: bool = False  # 16 bits per channel
     image_hash: str = ""
     image_problem: str = ""
     mask_size: tuple[int, int] | None = None
@@ -120,8 +121,8 @@ def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[P
         params, min_views, info, {view.image_name: facts for view, facts in zip(views, found, strict=True)}
     )
     sizes = [
-        ViewSizes(view, patient.facts[view.image_name].image_size, patient.facts[view.image_name].mask_size)
-        for view in views
+        ViewSizes(view, facts.image_size, facts.mask_size, facts.image_is_deep)
+        for view, facts in zip(views, found, strict=True)
     ]
     return patient, [
         *(Finding("note", note) for note in info.notes),
@@ -229,22 +230,22 @@ def _labelled_share(patient: Patient) -> float:
 def _read_view(view: CameraInfo, points: np.ndarray) -> ViewFacts:
     seen = len(visible_points(view, points)[0])
     try:
-        size = read_pixels(view.image_path).shape[1::-1]
+        with open_image(view.image_path) as file:
+            size, deep = file.size, is_deep(file)
+            to_rgb(file)
         content = view.image_path.read_bytes()
     except UserError as error:
         return ViewFacts(seen, image_problem=str(error))
-    facts = ViewFacts(seen, size, hashlib.sha256(content).hexdigest())
+    facts = ViewFacts(seen, size, deep, hashlib.sha256(content).hexdigest())
     if view.mask_path is None:
         return facts
     try:
         ids = read_id_map(view.mask_path)
     except UserError as error:
-        return ViewFacts(seen, size, facts.image_hash, mask_problem=str(error))
+        return replace(facts, mask_problem=str(error))
     labels, pixels = np.unique(ids, return_counts=True)
-    return ViewFacts(
-        seen,
-        size,
-        facts.image_hash,
+    return replace(
+        facts,
         mask_size=(ids.shape[1], ids.shape[0]),
         areas=dict(zip(labels.tolist(), pixels.tolist(), strict=True)),
         sighting=see(view, points, ids),

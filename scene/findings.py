@@ -16,7 +16,7 @@ from arguments import MAX_CLASSES, ModelParams
 from scene.names import MASK, PICTURES, match_masks, visible_files, without_suffix
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
-from utils.image import image_size
+from utils.image import image_size, is_deep, open_image
 
 logger = logging.getLogger("gradiseg")
 
@@ -44,6 +44,7 @@ class ViewSizes:
     view: CameraInfo
     image: tuple[int, int] | None
     mask: tuple[int, int] | None
+    is_deep: bool = False  # 16 bits per channel of the image
 
 
 def settle(findings: Iterable[Finding], levels: Sequence[str] = LEVELS) -> list[str]:
@@ -70,14 +71,20 @@ def read_sizes(views: Sequence[CameraInfo]) -> list[ViewSizes]:
             f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "
             "name their folder with -i (--images)."
         )
-    return [
-        ViewSizes(view, image_size(view.image_path), image_size(view.mask_path) if view.mask_path else None)
-        for view in views
-    ]
+    return [_sizes(view) for view in views]
+
+
+def _sizes(view: CameraInfo) -> ViewSizes:
+    with open_image(view.image_path) as file:
+        image, deep = file.size, is_deep(file)
+    return ViewSizes(view, image, image_size(view.mask_path) if view.mask_path else None, deep)
 
 
 def judge_image_shapes(sizes: Sequence[ViewSizes]) -> Iterator[Finding]:
-    """Images against their cameras."""
+    """Images against their cameras, and their bits."""
+    deep = [s.view.image_name for s in sizes if s.is_deep]
+    if deep:
+        yield Finding("note", f"{len(deep)} images have 16 bits per channel ({some(deep)}): scaled to 8.")
     odd = [s for s in sizes if s.image and _differ(s.image, (s.view.width, s.view.height))]
     if odd:
         width, height = odd[0].image or (0, 0)
