@@ -91,7 +91,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def is_deep(file: Image.Image) -> bool:
     """Whether an open picture (not loaded yet) has 16 bits per channel; PIL keeps 8 of colours."""
-    return file.mode.startswith("I") or ";16" in str(file.tile)
+    return file.mode.startswith("I") or ";16" in str(getattr(file, "tile", ""))
 
 
 def to_rgb(file: Image.Image) -> Image.Image:

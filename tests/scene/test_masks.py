@@ -139,6 +139,6 @@ def test_what_would_change_ids_is_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "lossy.png", format="JPEG")
     with pytest.raises(UserError, match=r"lossy\.png.*JPEG changes ids"):
         read_id_map(tmp_path / "lossy.png")
-    Image.fromarray(np.int32([[-1, 3]])).save(tmp_path / "a.tif")
+    Image.fromarray(np.array([[-1, 3]], np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a\.tif.*negative ids"):
         read_id_map(tmp_path / "a.tif")

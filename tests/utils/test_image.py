@@ -148,7 +148,7 @@ def deep_rgb(path: Path, greys: np.ndarray) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
 
 
-@pytest.mark.parametrize("values", [np.float32([[0.5, 1.5]]), np.int32([[0, 70_000]])])
+@pytest.mark.parametrize("values", [np.array([[0.5, 1.5]], np.float32), np.array([[0, 70_000]], np.int32)])
 def test_values_without_a_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a\.tif: .*32-bit .* 8 or 16 bits"):
