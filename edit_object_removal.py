@@ -11,7 +11,9 @@ from arguments import OF_SAVED_MODEL, DeviceParams, EditParams, ModelParams, opt
 from gradiseg.editing.object_removal import edit_objects
 from gradiseg.evaluation.views import write_renders
 from gradiseg.trained import TrainedRun, load_run
+from scene.run_folder import CLASSIFIER, POINT_CLOUD
 from utils.errors import run_command
+from utils.files import atomic_write
 from utils.json_files import write_json
 
 
@@ -32,18 +34,17 @@ WITHOUT = OF_SAVED_MODEL
 
 def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
     """Writes the edited model with its classifier, and its renders."""
-    name = f"iteration_{run.iteration}"
-    saved = run.folder / "point_cloud_object_removal" / name
-    saved.mkdir(parents=True, exist_ok=True)
-    run.gaussians.save_ply(saved / "point_cloud.ply")
-    shutil.copyfile(run.folder / "point_cloud" / name / "classifier.pth", saved / "classifier.pth")
-    write_json(saved / "edit.json", record)
+    saved = run.folder.edited(run.iteration)
+    run.gaussians.save_ply(saved / POINT_CLOUD)
+    with atomic_write(saved / CLASSIFIER) as temporary:
+        shutil.copyfile(run.folder.classifier(run.iteration), temporary)
+    write_json(run.folder.edit_record(run.iteration), record)
     for split, cameras, skip in (
         ("train", run.train_cameras, options.skip_train),
         ("test", run.test_cameras, options.skip_test),
     ):
         if not skip:
-            folder = run.folder / split / "ours_object_removal" / name / "renders"
+            folder = run.folder.edited_renders(split, run.iteration)
             write_renders(folder, cameras, run.draw, options.quiet)
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if counts["flat"]:
             print(f"{counts['flat']} of the ids have no hull (fewer than 4 Gaussians, or all in one plane).")
-        print(f"{counts['left']:,} Gaussians left: {run.folder / 'point_cloud_object_removal'}")
+        print(f"{counts['left']:,} Gaussians left: {run.folder.edited(run.iteration)}")
 
 
 if __name__ == "__main__":

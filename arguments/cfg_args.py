@@ -6,15 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+from arguments import foreign
 from utils.errors import UserError
 from utils.files import atomic_write
 
 CFG_ARGS = "cfg_args"
+# What Gaussian Grouping's commands look up in `cfg_args` beside our own, at values that change nothing.
+LOOKED_UP = {name: foreign.KEYS[name] for name in ("n_views", "random_init")}
 
 
 def write_cfg_args(model_path: str | os.PathLike[str], *groups: Any) -> None:
     """Write the options of a run as `cfg_args`: one line `Namespace(key=value, ...)`, keys sorted."""
-    values = {
+    values = LOOKED_UP | {
         field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)
     }
     text = "Namespace(" + ", ".join(f"{key}={values[key]!r}" for key in sorted(values)) + ")"

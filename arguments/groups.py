@@ -102,7 +102,6 @@ class OptimizationParams:
     classifier_lr: float = option(
         5e-4, "learning rate of the identity classifier", why="Gaussian Grouping", low=0
     )
-    sh_interval: int = option(1000, "iterations per degree of spherical harmonics", why="3DGS", low=1)
     lambda_dssim: float = option(
         0.2,
         "weight of D-SSIM beside L1",
@@ -155,7 +154,6 @@ class OptimizationParams:
         low=1,
     )
     reg3d_sample_size: int = option(1000, "sampled Gaussians (M)", why="paper, supplement 6", low=1)
-    reg3d_until_iter: int = option(30_000, "the 3D loss ends at this iteration", low=0)
     reg3d_normalize: bool = option(
         True,
         "divide the 3D loss by num_classes",
@@ -231,7 +229,6 @@ class RepairParams:
         why="ours: just before IGD first looks",
         low=1,
     )
-    repair_until_iter: int = option(27_000, "no repair after this iteration", low=0)
     repair_interval: int = option(3000, "iterations between repairs", why="ours", low=1)
     repair_margin: float = option(
         3.0,

@@ -39,7 +39,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams
+from gradiseg.schedule import Schedule
 from scene import gaussian_ops as ops
 from scene.densification import (
     DensificationStrategy,
@@ -70,20 +71,15 @@ class IdentityGradientDensification(DensificationStrategy):
     round.
     """
 
-    def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams) -> None:
-        self.opt = opt
-        self.gradiseg = gradiseg
-
-    def active(self, iteration: int) -> bool:
-        """Whether `iteration` lies in IGD's window."""
-        return self.gradiseg.igd and self.gradiseg.igd_from_iter < iteration <= self.gradiseg.igd_until_iter
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.opt, self.gradiseg = schedule, schedule.opt, schedule.gradiseg
 
     def after_backward(self, model: GaussianModel, render_pkg: Mapping[str, Any], iteration: int) -> None:
         """Accumulate |dL_2d/de_i| of one view: the gradient that a boundary causes, without that of L_3d.
 
         It is the gradient of `render_pkg["identity_encodings"]` (N, 1, 16), what the renderer was given.
         """
-        if not self.active(iteration):
+        if not self.schedule.igd_is_active(iteration):
             return
         gradient = render_pkg["identity_encodings"].grad
         if gradient is None:
@@ -93,8 +89,7 @@ class IdentityGradientDensification(DensificationStrategy):
 
     def step(self, model: GaussianModel, iteration: int, extent: float) -> dict[str, int]:
         """Prune, then split, at the end of every interval of the window."""
-        due = (iteration - self.gradiseg.igd_from_iter) % self.gradiseg.igd_interval == 0
-        if not (due and self.active(iteration)):
+        if not self.schedule.igd_is_due(iteration):
             return {}
         doomed = too_faint(model, self.opt.min_opacity)
         ops.keep(model, ~doomed)

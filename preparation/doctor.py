@@ -1,7 +1,7 @@
 """The data doctor: all that is wrong, doubtful or worth knowing about a scene, in one report.
 
 Where training stops at the first error, the doctor goes on. What names, headers and cameras tell is judged by
-the functions of `scene.findings`, which training uses, too; here stands what takes every pixel. Every view is
+the functions of `scene.checks`, which training uses, too; here stands what takes every pixel. Every view is
 read once, into its `ViewFacts`; then one function per subject judges them.
 """
 
@@ -20,8 +20,7 @@ from tqdm import tqdm
 from arguments import ModelParams
 from preparation.consistency import Sighting, Switch, agreement, find_switches, see, visible_points
 from preparation.photos import THREADS
-from scene.dataset_readers import read_scene
-from scene.findings import (
+from scene.checks import (
     LEVELS,
     QUICK,
     Finding,
@@ -32,6 +31,7 @@ from scene.findings import (
     judge_mask_shapes,
     nearest_view_angles,
 )
+from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from scene.findings import ViewSizes, judge_mask_shapes, settle
+from scene.checks import ViewSizes, judge_mask_shapes, settle
 from scene.masks import read_id_map
 from scene.names import match_masks
 from scene.views import CameraInfo

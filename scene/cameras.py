@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from arguments import ModelParams
-from scene.findings import ids_without_class
+from scene.checks import ids_without_class
 from scene.masks import read_id_map, resize_id_map
 from scene.pixels import Pixels, PixelStore
 from scene.views import CameraInfo

@@ -55,7 +55,7 @@ def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams
         source = Path(model.source_path)
         ids = choose_by_text(run, source, words, options.quiet) if words.text else options.ids
         record = evaluate_run(run, source, model.object_path, ids)
-        return record, run.folder.name, options, Path(options.json or run.folder / "eval_lerf_mask.json")
+        return record, run.folder.path.name, options, Path(options.json or run.folder.lerf_mask)
     if not model.source_path:
         raise UserError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")
     folder = Path(options.pred)

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -22,10 +23,18 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED = {".venv", ".git", "build", "output", "node_modules", "site"}
-PAGES = sorted(
-    path for path in ROOT.rglob("*.md") if not SKIPPED & set(path.relative_to(ROOT).parts[:-1])
-)  # fmt: skip
+
+
+def files(*suffixes: str) -> list[Path]:
+    """The repository's files with these suffixes; not what hidden folders, builds and runs hold."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name[0] != "." and name not in ("build", "output")]
+        found += [Path(folder, name) for name in names if name.endswith(suffixes)]
+    return sorted(found)
+
+
+PAGES = files(".md")
 ARCHITECTURE = ROOT / "docs/architecture.md"
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```", re.M | re.S)
@@ -159,6 +168,8 @@ def check_python(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             assert importlib.util.find_spec(words[1]) is not None, f"no module {words[1]}"
         return
+    if words[0].isupper():  # COMMAND stands for any
+        return
     script, arguments = ROOT / words[0], list(words[1:])
     assert script.is_file(), f"no {words[0]}"
     accepts(script, arguments, monkeypatch)
@@ -278,20 +289,19 @@ def test_choices_of_the_paper() -> None:
 
 def test_documents_named_in_the_code() -> None:
     """A page that code, scripts or records refer to exists."""
-    suffixes = {".py", ".sh", ".json", ".toml", ".yml", ".h", ".cpp", ".cu"}
-    for path in ROOT.rglob("*"):
-        if path.suffix in suffixes and not SKIPPED & set(path.relative_to(ROOT).parts[:-1]):
-            for page in re.findall(r"\bdocs/[\w/]+\.md", path.read_text(encoding="utf-8", errors="replace")):
-                assert (ROOT / page).is_file(), f"{name_of(path)} names {page}"
+    for path in files(".py", ".sh", ".json", ".toml", ".yml", ".h", ".cpp", ".cu"):
+        for page in re.findall(r"\bdocs/[\w/]+\.md", path.read_text(encoding="utf-8", errors="replace")):
+            assert (ROOT / page).is_file(), f"{name_of(path)} names {page}"
 
 
 def test_every_experiment_is_indexed() -> None:
-    """A page of an experiment begins with a question and its verdict, and the index has it."""
+    """A page of an experiment begins with question, verdict and record, and the index has it."""
     folder = ROOT / "docs/experiments"
     index = (folder / "index.md").read_text(encoding="utf-8")
     for page in folder.glob("*.md"):
         if page.name != "index.md":
-            question = page.read_text(encoding="utf-8").split("\n\n")[:2]
-            assert question[0].startswith("# ") and question[0].endswith("?"), page.name
-            assert question[1].startswith("**Verdict.**"), page.name
+            question, verdict, record = page.read_text(encoding="utf-8").split("\n\n")[:3]
+            assert question.startswith("# ") and question.endswith("?"), page.name
+            assert verdict.startswith("**Verdict.** "), page.name
+            assert record.startswith("**Record.** "), page.name
             assert f"]({page.name})" in index, page.name

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, room on the disk, and the folders of a run."""
+"""Files that are either whole or absent, and room on the disk."""
 
 import os
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 
-_ITERATION = re.compile(r"iteration_(\d+)")
+# Names of what is being written or replaced; a process that was killed leaves them.
+TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
 
 
 @contextmanager
@@ -74,25 +75,6 @@ def replace_folder(source: Path, target: Path) -> None:
         os.replace(target, older)
     os.replace(source, target)
     shutil.rmtree(older, ignore_errors=True)
-
-
-def latest_iteration(folder: str | os.PathLike[str]) -> int:
-    """Largest N among the non-empty `iteration_N` folders of `folder` (`point_cloud/` of a run).
-
-    Raises:
-        UserError: there is none.
-    """
-    root = Path(folder)
-    found = [
-        int(match.group(1))
-        for entry in (root.iterdir() if root.is_dir() else ())
-        if (match := _ITERATION.fullmatch(entry.name)) and entry.is_dir() and any(entry.iterdir())
-    ]
-    if not found:
-        raise UserError(
-            f"{root}: no iteration_N folder with a model in it. Train first (train.py -m {root.parent})."
-        )
-    return max(found)
 
 
 def check_free_space(folder: Path, needed: int, flag: str) -> None:

@@ -59,3 +59,25 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all random generators as tensors, numbers and strings."""
+    numpy_state = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": numpy_state | {"state": {"key": keys, "pos": int(numpy_state["state"]["pos"])}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set all random generators to `random_state()`; those of GPUs only where their number is the same."""
+    random.setstate(state["python"])
+    keys = state["numpy"]["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state(state["numpy"] | {"state": {"key": keys, "pos": state["numpy"]["state"]["pos"]}})
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -31,6 +31,7 @@ from utils.image import image_size, open_image, write_png
 RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argmax": None}
 DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 MaskKey = tuple[int, str]  # (view index, prompt)
 
@@ -69,13 +70,18 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
             path, folder, _view_number(test_mask, folder, names, by_name, view_names is not None), path.stem
         )
         for folder in folders
-        for path in sorted((test_mask / folder).glob("*.png"))
+        for path in sorted(filter(is_mask, (test_mask / folder).iterdir()))
     ]
     if not truth:
         raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file can be a true mask, by its name; Gaussian Grouping reads JPEGs too."""
+    return path.suffix.lower() in MASK_SUFFIXES
 
 
 def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bool, bounded: bool) -> int:

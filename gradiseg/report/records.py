@@ -11,6 +11,7 @@ from typing import Any
 
 from arguments import read_cfg_args
 from gradiseg.evaluation.masks import TruthMask, list_truth
+from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.json_files import read_json
 
@@ -24,7 +25,7 @@ class Run:
     """A run's folder and records."""
 
     title: str
-    folder: Path
+    folder: RunFolder
     summary: dict[str, Any]
     log: list[dict[str, Any]]
     images: dict[str, Any]
@@ -33,31 +34,29 @@ class Run:
     @property
     def renders(self) -> Path:
         """Folder of its pictures, without `renders/`."""
-        return self.folder / self.images["split"] / f"ours_{self.images['iteration']}"
+        return self.folder.renders(self.images["split"], self.images["iteration"])
 
     @property
     def predictions(self) -> Path:
         """Folder of its predicted masks."""
-        return self.folder / "test" / f"ours_{self.masks['iteration']}_text" / "test_mask"
+        return self.folder.text_masks("test", self.masks["iteration"])
 
     @property
     def edit(self) -> tuple[Path, str] | None:
         """Its latest edit, None where there is none: the folder of the renders and what they show."""
-        root = self.folder / "point_cloud_object_removal"
-        found = [path.parent.name for path in root.glob("iteration_*/edit.json")]
-        if not found:
+        iteration = self.folder.latest_edited()
+        if iteration is None:
             return None
-        name = max(found, key=lambda name: int(name.removeprefix("iteration_")))
-        record = read_json(root / name / "edit.json")
+        record = read_json(self.folder.edit_record(iteration))
         prompts = {identity: prompt for prompt, ids in self.masks.get("ids", {}).items() for identity in ids}
         objects = ", ".join(prompts.get(identity, f"id {identity}") for identity in record["select_obj_id"])
         caption = f"without {objects}" if record["mode"] == "remove" else f"{objects} alone"
-        return self.folder / self.images["split"] / "ours_object_removal" / name / "renders", caption
+        return self.folder.edited_renders(self.images["split"], iteration), caption
 
     @property
     def scene(self) -> Path:
         """The scene that it was trained on."""
-        return Path(str(read_cfg_args(self.folder).get("source_path", "")))
+        return Path(str(read_cfg_args(self.folder.path).get("source_path", "")))
 
     def record(self) -> dict[str, Any]:
         """Its line in report.json."""
@@ -79,16 +78,17 @@ def read_run(title: str, folder: Path) -> Run:
     Raises:
         UserError: a record is missing; says which command writes it.
     """
+    run = RunFolder(folder)
     makers = {
-        "training_summary.json": "train.py",
-        "training_log.json": "train.py",
-        "results.json": "render.py and metrics.py",
-        "eval_lerf_mask.json": "scripts/eval_lerf_mask.py",
+        run.training_summary: "train.py",
+        run.training_log: "train.py",
+        run.results: "render.py and metrics.py",
+        run.lerf_mask: "scripts/eval_lerf_mask.py",
     }
     scores_masks = Path(str(read_cfg_args(folder).get("source_path", "")), "test_mask").is_dir()
-    for name, command in makers.items():
-        needed = scores_masks or name != "eval_lerf_mask.json"
-        if needed and not (folder / name).is_file():
-            raise UserError(f"{folder / name}: missing. Run {command} on this run first.")
-    records = (read_json(folder / name) if (folder / name).is_file() else {} for name in makers)
-    return Run(title, folder, *records)
+    for path, command in makers.items():
+        needed = scores_masks or path != run.lerf_mask
+        if needed and not path.is_file():
+            raise UserError(f"{path}: missing. Run {command} on this run first.")
+    records = (read_json(path) if path.is_file() else {} for path in makers)
+    return Run(title, run, *records)

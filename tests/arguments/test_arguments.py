@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,40 @@ def test_the_paper_to_the_letter_has_none_of_what_is_ours() -> None:
 def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:
     groups = parse(TRAIN_GROUPS, ["-s", 'it\'s a "scene"', "--iterations", "77", "--save_iterations", "3"])
     write_cfg_args(tmp_path, *groups)
-    assert read_cfg_args(tmp_path) == {key: value for group in groups for key, value in vars(group).items()}
+    options = {key: value for group in groups for key, value in vars(group).items()}
+    assert read_cfg_args(tmp_path) == options | {"n_views": 100, "random_init": False}
+
+
+# What Gaussian Grouping's ModelParams hand to its Scene, cameras and models. Its commands take none of them
+# from a default: what `cfg_args` lacks, they lack.
+READ_BY_GAUSSIAN_GROUPING = {
+    "sh_degree": int,
+    "source_path": str,
+    "model_path": str,
+    "images": str,
+    "resolution": int,
+    "white_background": bool,
+    "data_device": str,
+    "eval": bool,
+    "n_views": int,
+    "random_init": bool,
+    "train_split": bool,
+    "object_path": str,
+    "num_classes": int,
+}
+
+
+@pytest.mark.parametrize("flags", [[], ["--eval"], ["--train_split"]])
+def test_gaussian_groupings_commands_find_all_they_read(tmp_path: Path, flags: list[str]) -> None:
+    model, *_ = parse((ModelParams,), ["-s", "scene", "-m", str(tmp_path), *flags])
+    write_cfg_args(tmp_path, model)
+    text = (tmp_path / "cfg_args").read_text()
+    stored = eval(text, {"__builtins__": {}, "Namespace": Namespace})  # as they do
+    found = {name: type(getattr(stored, name)) for name in READ_BY_GAUSSIAN_GROUPING}
+    assert found == READ_BY_GAUSSIAN_GROUPING
+    assert stored.n_views == 100 and not stored.random_init  # all views, from the scene's own points
+    assert stored.eval == bool(flags)  # it renders test views only under `eval`, whoever chose them
+    assert stored.train_split == (flags == ["--train_split"])
 
 
 def test_gaussian_groupings_own_cfg_args_are_read(tmp_path: Path) -> None:

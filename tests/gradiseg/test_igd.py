@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gradiseg.igd import (
     CHILD_OPACITY,
     HALF_DEVIATION,
@@ -18,6 +18,7 @@ from gradiseg.igd import (
     select_anomalous,
     split_axis,
 )
+from gradiseg.schedule import Schedule
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, rows, trained_model
 from utils.graphics import build_rotation
@@ -27,7 +28,8 @@ RULE = {"threshold": 0.4, "std_factor": 1.0, "quantile": 0.8}
 
 
 def strategy(opt: dict[str, Any] | None = None, **changes: Any) -> IdentityGradientDensification:
-    return IdentityGradientDensification(OptimizationParams(**(opt or {})), GradiSegParams(**changes))
+    schedule = Schedule(OptimizationParams(**(opt or {})), GradiSegParams(**changes), RepairParams())
+    return IdentityGradientDensification(schedule)
 
 
 def monitored_model(accum: list[float], views: list[float] | None = None) -> GaussianModel:
