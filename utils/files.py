@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and room on the disk."""
 
+import errno
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from utils.errors import UserError
 
 # Names of what is being written or replaced; a process that was killed leaves them.
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
+FULL = 2**20  # bytes free, below which a failed write is put down to a full disk
 
 
 @contextmanager
@@ -20,6 +22,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The parent folder is made. The temporary name keeps the suffix, because PIL and NumPy choose their format
     by it.
+    Raises:
+        OSError: that names `path`, whatever part of writing it failed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +33,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())  # without it a crash may leave the new name on empty content
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a write does not know its file
+            error.filename = str(target)
+        raise
+    except RuntimeError as error:  # so says torch.save
+        if shutil.disk_usage(target.parent).free >= FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
