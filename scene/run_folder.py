@@ -88,7 +88,7 @@ class RunFolder:
         return folder
 
     def check_links(self) -> None:
-        """Raise UserError where a link in the folder leads out of it: commands would write, or clear, there."""
+        """Raise UserError where a link in the folder leads out of it, where commands would then write."""
         root, own = self.path.resolve(), {Path(pattern).parts[0] for pattern in _OWN}
         for top in self.path.iterdir() if self.path.is_dir() else ():
             if not any(fnmatch(top.name, pattern) for pattern in own):

@@ -34,7 +34,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(handle.fileno())  # without it a crash may leave the new name on empty content
         os.replace(temporary, target)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a write does not know its file
+        if error.errno and error.filename in (None, str(temporary)):  # a write does not know its file
             error.filename = str(target)
         raise
     except RuntimeError as error:  # so says torch.save
