@@ -5,6 +5,7 @@ Images are (3,H,W), float32 in [0,1] or uint8; feature maps are (D,H,W); id maps
 
 import colorsys
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -125,7 +126,8 @@ def _check_size(path: str | os.PathLike[str], file: Image.Image) -> None:
     """Raise UserError where a PNG or JPEG promises more pixels than fit into its size when compressed."""
     if file.format not in ("PNG", "JPEG"):
         return
-    bits = 1 if file.mode in ("1", "L", "P") else 8 * len(file.getbands())
+    raw = re.search(r";(\d+)", str(getattr(file, "tile", "")))  # of fewer or more bits than 8: L;4, RGB;16B
+    bits = 1 if file.mode == "1" else len(file.getbands()) * (int(raw[1]) if raw else 8)
     least = file.width * file.height * bits / 8 / BEST_COMPRESSION
     if os.path.getsize(path) < least:
         raise UserError(
