@@ -377,8 +377,6 @@ def test_faults_of_the_disk_name_the_file(tmp_path: Path, code: int, words: str)
         raise OSError(code, os.strerror(code))
     message = str(explain(error.value))
     assert message.startswith(f"{tmp_path / 'a.pth'}: ") and words in message
-        explain(error.value)
-    )
 
 
 def test_memory_is_said_to_be_full() -> None:
