@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from preparation.id_maps import write_id_map
+from scene.masks import write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.image import read_pixels

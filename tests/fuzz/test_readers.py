@@ -47,8 +47,9 @@ def test_damaged_files_are_read_or_refused(by_name: dict[str, Target], name: str
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=HealthCheck,
-    ) @ given(st.data())
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
     def run(data: st.DataObject) -> None:
         target.execute(tmp_path, damaged(target, lambda low, high: data.draw(st.integers(low, high))))
 

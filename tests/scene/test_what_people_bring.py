@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,14 +139,16 @@ def test_survey_coordinates_give_the_same_scene_and_stay_in_the_files(
 # Scenes of JSON.
 
 
-def json_scene(folder: Path, name: str = "transforms_train.json", **content: object) -> Path:
+def json_scene(folder: Path, name: str = "transforms_train.json", **content: Any) -> Path:
     """Two views of 20 x 10 pixels and a red cloud."""
     frames = []
     (folder / "train").mkdir(parents=True)
     (folder / "object_mask").mkdir()
     for index in range(2):
         Image.new("RGB", (20, 10), (9, 90, 200)).save(folder / "train" / f"r_{index}.png")
-        Image.fromarray(np.tile(np.uint8([0, 1]), (10, 10))).save(folder / "object_mask" / f"r_{index}.png")
+        Image.fromarray(np.tile(np.array([0, 1], np.uint8), (10, 10))).save(
+            folder / "object_mask" / f"r_{index}.png"
+        )
         matrix = np.eye(4)
         matrix[:3, 3] = [index, 0, 4]
         frames.append({"file_path": f"./train/r_{index}", "transform_matrix": matrix.tolist()})
@@ -163,7 +166,7 @@ def edit_json(folder: Path, change) -> None:
 
 
 def test_instant_ngps_intrinsics_are_used(tmp_path: Path) -> None:
-    lens = {"fl_x": 30.0, "fl_y": 31.0, "cx": 7.0, "cy": 4.0, "w": 40, "h": 20, "k1": 0.0}
+    lens: dict[str, Any] = {"fl_x": 30.0, "fl_y": 31.0, "cx": 7.0, "cy": 4.0, "w": 40, "h": 20, "k1": 0.0}
     view = read_scene(params(json_scene(tmp_path / "a", **lens))).train_cameras[0]
     assert (view.fx, view.fy, view.cx, view.cy, view.width, view.height) == (30, 31, 7, 4, 40, 20)
 
