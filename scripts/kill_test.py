@@ -37,8 +37,8 @@ from utils.json_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = (
-    "--config_file config/gradiseg/train.json --train_split -r 8 --schedule_scale 0.005 "
-    "--checkpoint_interval 15 --max_gaussians 2000 --no_correct_outlines --threads 1 --quiet"
+    "--config_file config/gradiseg/train.json --train_split -r 8 --schedule_scale 0.002 "
+    "--checkpoint_interval 6 --max_gaussians 2000 --no_correct_outlines --threads 1 --quiet"
 )
 RESULTS = ("point_cloud.ply", "classifier.pth")
 DISK_MB = 280  # of the tmpfs: 200 for the check of free space, the rest for the run
