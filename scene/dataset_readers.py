@@ -5,6 +5,7 @@ picture under another suffix, coordinates that float32 cannot hold), it is made 
 `SceneInfo.notes`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -200,7 +201,8 @@ def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np
     distance = float(np.linalg.norm(center))
     if distance <= FAR * size["radius"]:
         return np.zeros(3)
-    origin = np.rint(center)
+    step = 10.0 ** max(0, math.floor(math.log10(10 * size["radius"])))  # a round number, not far off
+    origin = np.rint(center / step) * step
     place = ", ".join(f"{value:,.0f}" for value in origin)
     notes.append(
         f"coordinates around ({place}) in a scene of radius {size['radius']:.3g}, where float32 has steps of "

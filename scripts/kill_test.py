@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 import utils.openmp  # noqa: F401  # isort: skip
 
 import torch
+import torch._dynamo  # which the optimizer would load in every child, for seconds
 
 import train
 from scene.ply import read_ply
@@ -60,6 +62,7 @@ class Bench:
         started = time.perf_counter()
         self.wait(self.train(work / "whole"))
         self.seconds = time.perf_counter() - started
+        self.checkpoints = len(list((work / "whole").glob("chkpnt*.pth")))
         self.wanted = hashes(work / "whole")
 
     def train(self, run: Path, *extra: str) -> Child:
@@ -123,11 +126,33 @@ def check_files(run: Path) -> int:
     return len(paths)
 
 
-def kill_after(seconds: float) -> Cut:
-    """SIGKILL at a moment of the run, also while it still reads, or saves."""
+@dataclass(frozen=True)
+class Moment:
+    """Some time after so many checkpoints: where in the run that is does not depend on the machine's load."""
+
+    checkpoints: int
+    seconds: float
+
+    @classmethod
+    def draw(cls, generator: random.Random, bench: "Bench") -> "Moment":
+        """One of the whole run."""
+        checkpoints = generator.randrange(bench.checkpoints)
+        return cls(checkpoints, generator.uniform(0, 2 * bench.seconds / bench.checkpoints))
+
+    def wait(self, child: Child, run: Path) -> None:
+        """Until it has come, or the run has ended."""
+        while child.is_alive() and len(list(run.glob("chkpnt*.pth"))) < self.checkpoints:
+            time.sleep(0.005)
+        child.join(self.seconds)
+
+
+def kill_at(moment: Moment) -> Cut:
+    """SIGKILL, also while the run still reads, or saves."""
 
     def cut(bench: Bench, child: Child, run: Path) -> str:
-        child.join(seconds)
+        moment.wait(child, run)
+        if not child.is_alive():
+            return "ended before"
         child.kill()
         child.join()
         return f"killed, {len(list(run.glob('chkpnt*.pth')))} checkpoints"
@@ -135,11 +160,11 @@ def kill_after(seconds: float) -> Cut:
     return cut
 
 
-def fill_after(seconds: float, spare: int) -> Cut:
+def fill_at(moment: Moment, spare: int) -> Cut:
     """Fill the run's disk but for `spare` bytes; free it when the run has ended."""
 
     def cut(bench: Bench, child: Child, run: Path) -> str:
-        child.join(seconds)
+        moment.wait(child, run)
         filler = run.parent / "filler"
         with suppress(OSError), open(filler, "wb", buffering=0) as file:
             while (free := shutil.disk_usage(run.parent).free) > spare:
@@ -178,7 +203,7 @@ def run_disks(bench: Bench, disks: int, generator: random.Random) -> list[dict[s
             told(
                 bench.moment(
                     mount / "run",
-                    fill_after(generator.uniform(0, bench.seconds), generator.randrange(SHORTEST_MB * 2**20)),
+                    fill_at(Moment.draw(generator, bench), generator.randrange(SHORTEST_MB * 2**20)),
                 )
             )
             for _ in range(disks)
@@ -207,7 +232,7 @@ def main() -> None:
         bench = Bench(options.scene, Path(folder))
         print(f"unbroken: {bench.seconds:.1f} s", flush=True)
         kills = [
-            told(bench.moment(Path(folder, "run"), kill_after(generator.uniform(0, bench.seconds))))
+            told(bench.moment(Path(folder, "run"), kill_at(Moment.draw(generator, bench))))
             for _ in range(options.kills)
         ]
         disks = run_disks(bench, options.disks, generator) if options.disks else "not asked for"

@@ -106,5 +106,7 @@ MISTAKES: tuple[Callable[[Path], None], ...] = (
 def test_the_page_prints_what_is_said(scene_folder: Path, mistake: Callable[[Path], None]) -> None:
     with pytest.raises((UserError, OSError)) as error:
         mistake(scene_folder)
-    said = "error: " + str(explain(error.value)).replace(str(scene_folder), "SCENE").replace("SCENE/run", "RUN")
+    said = "error: " + str(explain(error.value)).replace(str(scene_folder), "SCENE").replace(
+        "SCENE/run", "RUN"
+    )
     assert said in PAGE.read_text(encoding="utf-8").splitlines()
