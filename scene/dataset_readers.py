@@ -201,7 +201,7 @@ def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np
     distance = float(np.linalg.norm(center))
     if distance <= FAR * size["radius"]:
         return np.zeros(3)
-    step = 10.0 ** max(0, math.floor(math.log10(10 * size["radius"])))  # a round number, not far off
+    step = 10.0 ** (math.floor(math.log10(max(1.0, 10 * size["radius"]))))  # a round number, not far off
     origin = np.rint(center / step) * step
     place = ", ".join(f"{value:,.0f}" for value in origin)
     notes.append(

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md prints what a user sees for typical mistakes: word for word what the program says."""
+"""docs/troubleshooting.md prints what a user sees for typical mistakes, word for word."""
 
 import errno
 import os
