@@ -155,7 +155,7 @@ class Training:
         votes, params = self.votes(), dict(self.model.params)
         if self.schedule.repair.draw_encodings:
             params["obj_dc"] = Parameter(draw_encodings(params["obj_dc"], votes, self.classifier))
-        write_ply(folder.ply(self.iteration), params)
+        write_ply(folder.ply(self.iteration), params, self.model.origin)
         save_votes(folder.votes(self.iteration), votes)
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
