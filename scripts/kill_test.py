@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import random
+import runpy
 import shutil
 import subprocess
 import sys
@@ -32,9 +33,8 @@ import utils.openmp  # noqa: F401  # isort: skip
 import torch
 import torch._dynamo  # which the optimizer would load in every child, for seconds
 
-import train
+import gradiseg.training  # noqa: F401 - loaded here once, not in every child
 from scene.ply import read_ply
-from utils.errors import run_command
 from utils.json_files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,7 +184,7 @@ def train_here(arguments: list[str], said: Path) -> None:
         os.dup2(file.fileno(), sys.stderr.fileno())
         os.dup2(nothing.fileno(), sys.stdout.fileno())
     sys.argv = arguments
-    run_command(train.main)
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
 def run_disks(bench: Bench, disks: int, generator: random.Random) -> list[dict[str, Any]] | str:
