@@ -119,12 +119,12 @@ def put(problem: dict[str, Any], device: str) -> dict[str, Any]:
     return {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
 
 
-def check_cross_entropy(problem: dict[str, Any], device: str, scale: float = 1.0) -> None:
+def check_cross_entropy(problem: dict[str, Any], device: str, scale: float | Tensor = 1.0) -> None:
     """Value and all gradients against the definition in float64."""
     names = ["features", "weight", "bias"]
     exact = {name: problem[name].detach().double().requires_grad_() for name in names}
     weights = problem["pixel_weights"]
-    expected = scale * reference.linear_cross_entropy(
+    expected = float(scale) * reference.linear_cross_entropy(
         **{**problem, **exact, "pixel_weights": None if weights is None else weights.double()}
     )
     (2 * expected).backward()
@@ -162,6 +162,12 @@ def test_pixel_weights(device: str) -> None:
     problem["pixel_weights"] = torch.rand(8, 20, generator=generator(5))
     problem["pixel_weights"][2:4] = 0
     check_cross_entropy(problem, device)
+
+
+@pytest.mark.parametrize("classes", [12, 300])  # the kernel, and the definition beyond it
+def test_a_scale_that_lies_on_the_device(classes: int, device: str) -> None:
+    scale = torch.tensor(0.37, device=device)
+    check_cross_entropy(classification(16, classes, 7, 13), device, scale)
 
 
 @pytest.mark.parametrize("height", [0, 4])
