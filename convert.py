@@ -3,7 +3,6 @@
 import utils.openmp  # noqa: F401  # isort: skip
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,16 +10,17 @@ from arguments import parse
 from preparation.conversion import ConvertParams, convert
 from preparation.sfm import SfmParams
 from utils.errors import run_command
-from utils.files import atomic_write
+from utils.json_files import write_json
+
+GROUPS = (ConvertParams, SfmParams)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Goes on where an earlier call of the same command ended, and reports what became of the photographs."""
-    params, options = parse((ConvertParams, SfmParams), argv, prog="convert.py", description=__doc__ or "")
+    params, options = parse(GROUPS, argv, prog="convert.py", description=__doc__ or "")
     report = convert(params, options)
     if params.json:
-        with atomic_write(params.json) as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(report), indent=2), encoding="utf-8")
+        write_json(params.json, dataclasses.asdict(report))
     if not params.quiet:
         print(*report.lines(), sep="\n")
         print(f"Scene: {Path(params.source_path)}")

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arguments import DeviceParams, EditParams, ModelParams, option, parse_with_run
+from arguments import OF_SAVED_MODEL, DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
-from gradiseg.editing.selection import HullRule
 from gradiseg.evaluation.views import write_renders
 from gradiseg.trained import TrainedRun, load_run
+from scene.run_folder import CLASSIFIER, POINT_CLOUD
 from utils.errors import run_command
+from utils.files import atomic_write
 from utils.json_files import write_json
 
 
@@ -20,48 +21,40 @@ from utils.json_files import write_json
 class EditRunParams:
     """Which model is edited, and what is rendered of it."""
 
-    config_file: str = option("", "JSON file of options; explicit flags override it")
+    config_file: str = option("", "JSON file of options; explicit flags override it", first=True)
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     skip_train: bool = option(False, "leave out the training views")
     skip_test: bool = option(False, "leave out the test views")
-    hull_takes_others: bool = option(
-        False, "the hull takes other objects' Gaussians too (Gaussian Grouping's rule)"
-    )
     quiet: bool = option(False, "print nothing but errors")
 
 
-def hull_rule(edit: EditParams, options: EditRunParams) -> HullRule:
-    """The hull's rule that the two flags spell."""
-    if not edit.convex_hull:
-        return HullRule.NONE
-    return HullRule.ALL if options.hull_takes_others else HullRule.SPARE
+GROUPS = (ModelParams, DeviceParams, EditParams, EditRunParams)
+WITHOUT = OF_SAVED_MODEL
 
 
 def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, object]) -> None:
     """Writes the edited model with its classifier, and its renders."""
-    name = f"iteration_{run.iteration}"
-    saved = run.folder / "point_cloud_object_removal" / name
-    saved.mkdir(parents=True, exist_ok=True)
-    run.gaussians.save_ply(saved / "point_cloud.ply")
-    shutil.copyfile(run.folder / "point_cloud" / name / "classifier.pth", saved / "classifier.pth")
-    write_json(saved / "edit.json", record)
+    saved = run.folder.edited(run.iteration)
+    run.gaussians.save_ply(saved / POINT_CLOUD)
+    with atomic_write(saved / CLASSIFIER) as temporary:
+        shutil.copyfile(run.folder.classifier(run.iteration), temporary)
+    write_json(run.folder.edit_record(run.iteration), record)
     for split, cameras, skip in (
         ("train", run.train_cameras, options.skip_train),
         ("test", run.test_cameras, options.skip_test),
     ):
         if not skip:
-            folder = run.folder / split / "ours_object_removal" / name / "renders"
+            folder = run.folder.edited_renders(split, run.iteration)
             write_renders(folder, cameras, run.draw, options.quiet)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Edits the Gaussians of a run and writes the result beside it; the run itself stays as it is."""
-    groups = (ModelParams, DeviceParams, EditParams, EditRunParams)
     model, pipeline, edit, options = parse_with_run(
-        groups, argv, prog="edit_object_removal.py", description=__doc__ or ""
+        GROUPS, argv, prog="edit_object_removal.py", description=__doc__ or "", without=WITHOUT
     )
     run = load_run(model, pipeline, options.iteration, options.quiet)
-    counts = edit_objects(run.gaussians, run.classifier, edit, hull_rule(edit, options))
+    counts = edit_objects(run.gaussians, run.classifier, edit)
     save_and_render(run, options, dataclasses.asdict(edit) | counts)
     if not options.quiet:
         ids = " ".join(map(str, edit.select_obj_id))
@@ -70,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         if counts["flat"]:
             print(f"{counts['flat']} of the ids have no hull (fewer than 4 Gaussians, or all in one plane).")
-        print(f"{counts['left']:,} Gaussians left: {run.folder / 'point_cloud_object_removal'}")
+        print(f"{counts['left']:,} Gaussians left: {run.folder.edited(run.iteration)}")
 
 
 if __name__ == "__main__":

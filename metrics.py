@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gradiseg.evaluation.images import image_metrics, score_run
 from pretrained.lpips import ARCHITECTURES, HINT, load_lpips
+from scene.run_folder import RunFolder
 from utils.device import DEVICES, select_device
 from utils.errors import run_command
 from utils.json_files import write_json
@@ -46,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = {"lpips_network": arguments.lpips, "lpips_input_range": [arguments.lpips_from_zero - 1, 1]}
     records = {}
     for model_path in arguments.model_paths:
-        record = score_run(model_path, image_metrics(lpips), arguments.iteration, arguments.per_view, device)
+        folder = RunFolder(model_path)
+        record = score_run(folder, image_metrics(lpips), arguments.iteration, arguments.per_view, device)
         record |= about if lpips else {}
-        write_json(model_path / "results.json", record)
+        write_json(folder.results, record)
         records[str(model_path)] = record
         if not arguments.quiet:
             names = [name for name in ("psnr", "ssim", "lpips") if name in record]

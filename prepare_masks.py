@@ -2,23 +2,23 @@
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from arguments import parse
 from preparation.masks import MaskParams, prepare_masks
 from utils.errors import run_command
-from utils.files import atomic_write
+from utils.json_files import write_json
+
+GROUPS = (MaskParams,)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
-    (params,) = parse((MaskParams,), argv, prog="prepare_masks.py", description=__doc__ or "")
+    (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
     table = prepare_masks(params)
     if params.json:
-        with atomic_write(params.json) as temporary:
-            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        write_json(params.json, table)
     if params.quiet:
         return
     count, dropped = len(table["ids"]), table["dropped"]["ids"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from arguments import DeviceParams, ModelParams, option, parse_with_run
-from gradiseg.evaluation.text import TextParams, choose_by_text, text_folder, write_text_views
+from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
+from gradiseg.evaluation.text import TextParams, choose_by_text, write_text_views
 from gradiseg.evaluation.views import fit_identity_colors, require_video, write_video, write_views
 from gradiseg.trained import TrainedRun, load_run
 from scene.cameras import Camera
@@ -22,17 +22,20 @@ from utils.image import PcaColors
 class RenderParams:
     """What is rendered."""
 
-    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
-    skip_train: bool = option(False, "leave out the training views")
-    skip_test: bool = option(False, "leave out the test views")
+    iteration: int = option(-1, "saved iteration; -1 = the latest", first=True, low=-1)
+    skip_train: bool = option(False, "leave out the training views", first=True)
+    skip_test: bool = option(False, "leave out the test views", first=True)
     video: bool = option(False, "also write the pictures side by side, or the masks of words, as a video")
     quiet: bool = option(False, "print nothing but errors")
 
 
+GROUPS = (ModelParams, DeviceParams, RenderParams, TextParams)
+WITHOUT = OF_SAVED_MODEL
+
+
 def save_colors(run: TrainedRun, colors: PcaColors) -> None:
     """Keeps the fit beside the model, so that other tools colour its identities alike."""
-    path = run.folder / "point_cloud" / f"iteration_{run.iteration}" / "identity_colors.npz"
-    with atomic_write(path) as temporary:
+    with atomic_write(run.folder.saved(run.iteration) / "identity_colors.npz") as temporary:
         np.savez(
             temporary, **{name: getattr(colors, name).numpy() for name in ("mean", "basis", "low", "high")}
         )
@@ -51,7 +54,7 @@ def write_pictures(run: TrainedRun, options: RenderParams) -> None:
     colors = fit_identity_colors(run.train_cameras, run.render_identity)
     save_colors(run, colors)
     for split, cameras in splits(run, options):
-        folder = run.folder / split / f"ours_{run.iteration}"
+        folder = run.folder.renders(split, run.iteration)
         write_views(folder, cameras, run.draw, run.classifier, colors, options.quiet)
         if options.video:
             write_video(folder / "concat.mp4", sorted((folder / "concat").glob("*.png")))
@@ -63,7 +66,7 @@ def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, optio
     """Writes the masks of `--text` below `<run>/<split>/ours_N_text/`."""
     choice = choose_by_text(run, source, words, options.quiet)
     for split, cameras in splits(run, options):
-        folder = text_folder(run, split)
+        folder = run.folder.text(split, run.iteration)
         write_text_views(folder, cameras, run, choice.ids, options.quiet)
         if options.video:
             write_video(folder / "overlay.mp4", sorted((folder / "overlay").glob("*.png")))
@@ -73,9 +76,8 @@ def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, optio
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Renders the views, or finds words in them."""
-    groups = (ModelParams, DeviceParams, RenderParams, TextParams)
     model, pipeline, options, words = parse_with_run(
-        groups, argv, prog="render.py", description=__doc__ or ""
+        GROUPS, argv, prog="render.py", description=__doc__ or "", without=WITHOUT
     )
     if options.video:
         require_video()

@@ -10,233 +10,109 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import gc
 import logging
-import random
-import signal
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from arguments import (
+    NEWEST,
     DeviceParams,
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     parse,
     write_cfg_args,
 )
-from gaussian_renderer import render
 from gradiseg import checkpoint
-from gradiseg.classifier import IdentityClassifier
-from gradiseg.igd import IdentityGradientDensification
-from gradiseg.objective import Losses, Objective
 from gradiseg.progress import Progress
-from gradiseg.schedule import identity_rate, repair_is_due, scaled_schedule
+from gradiseg.schedule import Schedule
+from gradiseg.training import Training
 from scene import GaussianModel, Scene
-from scene.cameras import Camera
-from scene.checks import check_output_folder, clear_output_folder
-from scene.densification import DefaultDensification, DensificationStrategy
+from scene.run_folder import RunFolder
 from utils.device import select_device
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
 from utils.general import seed_everything
-from utils.image import psnr
 from utils.memory import keep_freed_memory
+from utils.stop_signals import StopSignals
 
-GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
-TEST_PICTURES = 3  # test views shown in TensorBoard
-
-
-class Training:
-    """One run: everything that changes from iteration to iteration, and the steps that change it."""
-
-    def __init__(
-        self,
-        args: ModelParams,
-        pipe: DeviceParams,
-        opt: OptimizationParams,
-        gradiseg: GradiSegParams,
-        run: RunParams,
-    ) -> None:
-        self.args, self.opt, self.gradiseg, self.run = args, opt, gradiseg, run
-        self.device = select_device(pipe.device)
-        self.model = GaussianModel(args.sh_degree, self.device)
-        self.scene = Scene(args, self.model, device=self.device, quiet=run.quiet)
-        self.cameras = self.scene.getTrainCameras()
-        self.camera_order: list[int] = []  # views that the current pass has yet to show
-        self.model.training_setup(opt)
-        self.classifier = IdentityClassifier(self.scene.class_ids, args.num_classes, opt.ignore_label).to(
-            self.device
-        )
-        self.classifier_optimizer = torch.optim.Adam(self.classifier.parameters(), lr=opt.classifier_lr)
-        self.objective = Objective(opt, gradiseg, self.classifier)
-        if gradiseg.repair_masks and gradiseg.correct_outlines:
-            self.objective.labels.correct_outlines(self.cameras, run.quiet)
-        self.strategies: list[DensificationStrategy] = [
-            DefaultDensification(opt, args.white_background),
-            IdentityGradientDensification(opt, gradiseg),
-        ]
-        self.background = torch.full((3,), float(args.white_background), device=self.device)
-        self.iteration = 0
-        self.stopped = False
-
-    def start_from(self, path: str | Path) -> None:
-        """Go on from a checkpoint."""
-        contents = checkpoint.load(path)
-        self.iteration, self.camera_order = checkpoint.restore(
-            contents,
-            self.model,
-            self.opt,
-            self.classifier,
-            self.classifier_optimizer,
-            self.objective.labels,
-        )
-
-    def step(self) -> Losses:
-        """One iteration, which begins with the densification that is due after the one before.
-
-        So a model is saved as it was optimised, not with opacities that were reset a moment ago.
-        """
-        if repair_is_due(self.iteration, self.opt, self.gradiseg):
-            self.objective.labels.repair(self.cameras, self.render_identity, self.gradiseg.repair_margin)
-        if self.iteration > 0:
-            for strategy in self.strategies:
-                strategy.step(self.model, self.iteration, self.scene.cameras_extent)
-        self.iteration += 1
-        self.update_learning_rates()
-        if self.iteration % self.opt.sh_interval == 0:
-            self.model.oneupSHdegree()
-        if not self.camera_order:
-            self.camera_order = random.sample(range(len(self.cameras)), len(self.cameras))
-        camera = self.cameras[self.camera_order.pop()]
-        if self.camera_order:
-            self.cameras[self.camera_order[-1]].prefetch()
-
-        rendered = render(
-            camera,
-            self.model,
-            bg_color=self.background,
-            identity_geometry_grad=self.opt.identity_geometry_grad,
-        )
-        losses = self.objective(self.iteration, camera, rendered, self.model)
-        losses.total.backward()
-
-        for strategy in self.strategies:
-            strategy.after_backward(self.model, rendered, self.iteration)
-        assert self.model.optimizer is not None  # since training_setup
-        visible = rendered["visibility_filter"] if self.opt.visible_adam else None
-        self.model.optimizer.step(visible=visible)  # type: ignore[call-overload]
-        self.classifier_optimizer.step()
-        for optimizer in (self.model.optimizer, self.classifier_optimizer):
-            optimizer.zero_grad(set_to_none=True)
-        return losses
-
-    def update_learning_rates(self) -> None:
-        """Those that change while training: of positions, and of the identity after densification."""
-        self.model.update_learning_rate(self.iteration)
-        factor = identity_rate(self.iteration, self.opt, self.gradiseg)
-        self.model.optimizer_group("obj_dc")["lr"] = factor * self.opt.identity_lr
-        self.classifier_optimizer.param_groups[0]["lr"] = factor * self.opt.classifier_lr
-
-    def render_identity(self, camera: Camera) -> torch.Tensor:
-        """Identity map (16, H, W) of a view."""
-        return render(camera, self.model, bg_color=self.background)["render_object"]
-
-    @torch.no_grad()
-    def test(self, progress: Progress) -> None:
-        """PSNR of the test views, and a few of their pictures for TensorBoard."""
-        cameras = self.scene.getTestCameras()
-        if not cameras:
-            return
-        scores: list[float] = []
-        pictures: dict[str, torch.Tensor] = {}
-        for camera in cameras:
-            image = render(camera, self.model, bg_color=self.background)["render"].clamp(0, 1)
-            scores.append(float(psnr(image, camera.original_image)))
-            if len(pictures) < TEST_PICTURES:
-                pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
-        progress.test_scores(self.iteration, {"psnr": sum(scores) / len(scores)}, pictures)
-
-    def save_model(self) -> None:
-        """The PLY and the classifier of this iteration."""
-        self.scene.save(self.iteration)
-        folder = Path(self.args.model_path, "point_cloud", f"iteration_{self.iteration}")
-        state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
-        with atomic_write(folder / "classifier.pth") as temporary, open(temporary, "wb") as file:
-            torch.save(state, file)  # given a name, it would store that too
-
-    def save_checkpoint(self) -> Path:
-        """Everything that the run needs to go on bit for bit."""
-        path = Path(self.args.model_path, f"chkpnt{self.iteration}.pth")
-        checkpoint.save(
-            path,
-            self.iteration,
-            self.model,
-            self.classifier,
-            self.classifier_optimizer,
-            self.objective.labels,
-            self.camera_order,
-        )
-        return path
-
-    def checkpoint_is_due(self) -> bool:
-        """Whether the flags ask for one after this iteration."""
-        interval = self.run.checkpoint_interval
-        return self.iteration in self.run.checkpoint_iterations or bool(
-            interval and self.iteration % interval == 0
-        )
-
-    def stop(self, signum: int, frame: FrameType | None) -> None:
-        """Ctrl-C: finish the iteration first; a second one ends at once."""
-        self.stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 
 
-def train(training: Training) -> None:
-    """Run to the last iteration, or to Ctrl-C."""
-    run, last = training.run, training.opt.iterations
-    progress = Progress(training.args.model_path, training.iteration, last, run.quiet)
+def checkpoint_is_due(iteration: int, run: RunParams) -> bool:
+    """Whether the flags ask for one after this iteration."""
+    interval = run.checkpoint_interval
+    return iteration in run.checkpoint_iterations or bool(interval and iteration % interval == 0)
+
+
+def save_checkpoint(training: Training, progress: Progress, folder: RunFolder) -> Path:
+    """The log first: a kill between the two leaves entries too many, which resuming drops."""
+    progress.save_log()
+    path = folder.checkpoint(training.iteration)
+    checkpoint.save(path, training.state_dict())
+    return path
+
+
+def train(training: Training, progress: Progress, folder: RunFolder, run: RunParams) -> None:
+    """Run to the last iteration, or to Ctrl-C or SIGTERM.
+
+    Raises: UserError in the latter case; a checkpoint has been saved then.
+    """
+    last = training.opt.iterations
     keep_freed_memory()
     gc.freeze()  # what set-up built stays: collections need look only at what the iterations leave
-    previous_handler = signal.signal(signal.SIGINT, training.stop)
-    try:
-        while training.iteration < last and not training.stopped:
+    progress.start()
+    with StopSignals() as stop:
+        while training.iteration < last and not stop.received:
             losses = training.step()
             progress.update(training.iteration, losses, training.model.num_gaussians)
             if training.iteration in run.test_iterations:
-                training.test(progress)
+                progress.test_scores(training.iteration, *training.test())
             if training.iteration in run.save_iterations:
-                training.save_model()
-            if training.checkpoint_is_due() or training.stopped:
-                path = training.save_checkpoint()
-                progress.save_log()
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
-    config = {**asdict(training.args), **asdict(training.opt), **asdict(training.gradiseg), **asdict(run)}
-    progress.finish(training.iteration, training.model.num_gaussians, config)
+                training.save_model(folder)
+            if checkpoint_is_due(training.iteration, run):
+                save_checkpoint(training, progress, folder)
+    progress.close(training.iteration)
     if training.iteration < last:
+        path = save_checkpoint(training, progress, folder)
         raise UserError(
             f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
         )
+    if not folder.ply(last).is_file():  # a checkpoint of the last iteration was taken elsewhere
+        training.save_model(folder)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the options, set up the run, train."""
-    args, pipe, opt, gradiseg, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
+    """Read the options, set up the run, train. Nothing is written before all has been read and checked."""
+    args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    check_output_folder(args.model_path, run.overwrite, run.resume or bool(run.start_checkpoint))
+    folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
     seed_everything(run.seed)
-    training = Training(args, pipe, *scaled_schedule(opt, gradiseg, opt.schedule_scale), run)
-    if run.overwrite:
-        clear_output_folder(args.model_path)  # not before everything has been read and checked
-    if run.start_checkpoint or run.resume:
-        training.start_from(run.start_checkpoint or checkpoint.latest(args.model_path))
-    write_cfg_args(args.model_path, args, opt, gradiseg)
-    train(training)
+    device = select_device(pipe.device)
+    scene = Scene(args, GaussianModel(args.sh_degree, device), device=device, quiet=run.quiet)
+    schedule = Schedule(opt, gradiseg, repair).scaled(opt.schedule_scale)
+    training = Training(args, schedule, scene, run.quiet)
+    if run.resume:
+        path = folder.latest_checkpoint() if run.resume == NEWEST else run.resume
+        training.load_state_dict(checkpoint.load(path))
+    if training.iteration > schedule.opt.iterations:
+        raise UserError(
+            f"the checkpoint is of iteration {training.iteration}, but the run ends at "
+            f"{schedule.opt.iterations}. Choose an older one, or raise --iterations."
+        )
+    progress = Progress(folder, training.iteration, schedule.opt.iterations, run.quiet)
+
+    folder.begin(run.overwrite)
+    write_cfg_args(args.model_path, args, opt, gradiseg, repair)
+    scene.write_start()
+    train(training, progress, folder, run)
+    groups = (args, schedule.opt, schedule.gradiseg, schedule.repair, run)
+    config = {key: value for group in groups for key, value in asdict(group).items()}
+    progress.save_summary(training.model.num_gaussians, config)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from preparation.id_maps import find_masks, number_objects, relabel, take_census
 from preparation.masks import MIN_VIEWS, associate_views
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
-from utils.files import atomic_write
+from utils.json_files import write_json
 
 KINDS = ("object_mask_exact", "object_mask")
 
@@ -122,11 +122,9 @@ def main() -> None:
     record: dict[str, Any] = {"command": f"python benchmarks/bench_associate3d.py {flags}", **environment()}
     for kind in KINDS:
         record[kind] = measure(arguments.scene, kind, arguments.seed)
-    text = json.dumps(record, indent=2)
     if arguments.json:
-        with atomic_write(arguments.json) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        write_json(arguments.json, record)
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

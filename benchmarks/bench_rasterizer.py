@@ -27,7 +27,8 @@ from benchmarks import common, machine
 from gradiseg.progress import peak_memory_mb
 from scene import GaussianModel
 from scene.cameras import Camera, target_size
-from scene.dataset_readers import SceneInfo, read_scene
+from scene.dataset_readers import read_scene
+from scene.views import SceneInfo
 from utils.errors import run_command
 from utils.json_files import write_json
 from utils.memory import keep_freed_memory

@@ -27,10 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 import utils.openmp  # noqa: F401  # isort: skip
 import torch
 
-import train
-from arguments import DeviceParams, GradiSegParams, ModelParams, OptimizationParams, RunParams
+import gradiseg.training
+from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
 from benchmarks import common, machine
+from gradiseg import checkpoint
 from gradiseg.progress import peak_memory_mb
+from gradiseg.schedule import Schedule
+from gradiseg.training import Training
+from scene import GaussianModel, Scene
 from utils.errors import run_command
 from utils.general import seed_everything
 from utils.json_files import write_json
@@ -57,9 +61,9 @@ class Stages:
 
         return wrapped
 
-    def instrument(self, training: train.Training) -> None:
+    def instrument(self, training: Training) -> None:
         """Wrap what `Training.step` calls; the backward pass is what remains of the step."""
-        train.render = self.timed("render", train.render)
+        gradiseg.training.render = self.timed("render", gradiseg.training.render)
         training.objective = self.timed("losses", training.objective)  # type: ignore[assignment]
         for strategy in training.strategies:
             for method in ("after_backward", "step"):
@@ -69,7 +73,7 @@ class Stages:
             optimizer.step = self.timed("optimizers", optimizer.step)  # type: ignore[method-assign]
 
 
-def prepare(options: argparse.Namespace, folder: str) -> train.Training:
+def prepare(options: argparse.Namespace, folder: str) -> Training:
     """The training whose steps are timed."""
     seed_everything(0)
     args = ModelParams(
@@ -79,10 +83,11 @@ def prepare(options: argparse.Namespace, folder: str) -> train.Training:
         train_split=Path(options.scene, "images_train").is_dir(),
     )
     opt = OptimizationParams(densification_interval=NEVER, opacity_reset_interval=NEVER)
-    gradiseg = GradiSegParams(igd_interval=NEVER, repair_masks=False)
-    training = train.Training(args, DeviceParams(device="cpu"), opt, gradiseg, RunParams(quiet=True))
+    schedule = Schedule(opt, GradiSegParams(igd_interval=NEVER), RepairParams(repair_masks=False))
+    scene = Scene(args, GaussianModel(args.sh_degree), quiet=True)
+    training = Training(args, schedule, scene, quiet=True)
     if options.checkpoint:
-        training.start_from(options.checkpoint)
+        training.load_state_dict(checkpoint.load(options.checkpoint))
     elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:
         common.resample(training.model, options.num_gaussians)
         training.model.training_setup(training.opt)
@@ -97,7 +102,7 @@ def beside_reference(options: argparse.Namespace) -> dict[str, Any]:
         return common.compare(training.model, training.cameras[0], **common.COMPARED)
 
 
-def measure(training: train.Training, steps: int) -> dict[str, Any]:
+def measure(training: Training, steps: int) -> dict[str, Any]:
     """Milliseconds per step, and of its stages, under the conditions of `train.train`."""
     keep_freed_memory()
     gc.freeze()

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.machine import timed
 from scene import GaussianModel
 from scene.cameras import Camera
-from scene.dataset_readers import BasicPointCloud
+from scene.views import BasicPointCloud
 from utils.errors import UserError
 from utils.sh import SH2RGB
 

@@ -1,8 +1,6 @@
 """How the benchmarks measure: times, processes, and what the machine reaches."""
 
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +8,8 @@ from typing import Any
 
 import torch
 from diff_gaussian_rasterization import instruction_set
+
+from utils import machine
 
 
 def timed(call: Callable[[], Any], repeats: int = 5) -> tuple[Any, float]:
@@ -35,12 +35,7 @@ def ceilings() -> dict[str, float]:
 
 def environment() -> dict[str, Any]:
     """Where the figures come from."""
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "instruction_set": instruction_set(),
-        "torch": torch.__version__,
-    }
+    return machine.environment() | {"instruction_set": instruction_set()}
 
 
 def alone(function: Callable[..., Any], *args: Any) -> Any:

@@ -1,5 +1,6 @@
 """Rendering: a camera and a model in, the tensors of one view out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
+
+MAPS_PER_PASS = 64  # channels that the rasterizer blends at once
 
 
 def render(
@@ -36,19 +41,8 @@ def render(
     identity_encodings = pc.get_objects.view(-1, 1, pc.num_objects)
     if identity_encodings.requires_grad:
         identity_encodings.retain_grad()
-    settings = GaussianRasterizationSettings(
-        image_height=viewpoint_camera.image_height,
-        image_width=viewpoint_camera.image_width,
-        tanfovx=0.5 * viewpoint_camera.image_width / viewpoint_camera.fx,
-        tanfovy=0.5 * viewpoint_camera.image_height / viewpoint_camera.fy,
-        bg=pc.get_xyz.new_zeros(3) if bg_color is None else bg_color,
-        scale_modifier=scaling_modifier,
-        viewmatrix=viewpoint_camera.world_view_transform,
-        projmatrix=viewpoint_camera.full_proj_transform,
-        sh_degree=pc.active_sh_degree,
-        campos=viewpoint_camera.camera_center,
-        identity_geometry_grad=identity_geometry_grad,
-    )
+    background = pc.get_xyz.new_zeros(3) if bg_color is None else bg_color
+    settings = settings_of(viewpoint_camera, pc, background, scaling_modifier, identity_geometry_grad)
     color, radii, objects = GaussianRasterizer(settings)(
         means3D=pc.get_xyz,
         means2D=viewspace_points,
@@ -67,3 +61,53 @@ def render(
         "radii": radii,
         "identity_encodings": identity_encodings,
     }
+
+
+def settings_of(
+    camera: Camera,
+    model: GaussianModel,
+    background: Tensor,
+    scaling_modifier: float = 1.0,
+    identity_geometry_grad: bool = True,
+) -> GaussianRasterizationSettings:
+    """What the rasterizer needs to know beside the Gaussians."""
+    return GaussianRasterizationSettings(
+        image_height=camera.image_height,
+        image_width=camera.image_width,
+        tanfovx=0.5 * camera.image_width / camera.fx,
+        tanfovy=0.5 * camera.image_height / camera.fy,
+        bg=background,
+        scale_modifier=scaling_modifier,
+        viewmatrix=camera.world_view_transform,
+        projmatrix=camera.full_proj_transform,
+        sh_degree=model.active_sh_degree,
+        campos=camera.camera_center,
+        identity_geometry_grad=identity_geometry_grad,
+    )
+
+
+def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
+    """What each Gaussian adds to a view, weighed by maps (L,H,W): sum over pixels of alpha T map, (N,L).
+
+    With masks as maps: by how much it shows in each. Rendering is linear in the encodings, so that these
+    sums are the gradient of rendered encodings; exact, and one pass for up to 64 maps.
+    """
+    parts = []
+    for some in maps.split(MAPS_PER_PASS):
+        channels = torch.zeros(model.num_gaussians, len(some), device=model.device, requires_grad=True)
+        rasterizer = GaussianRasterizer(
+            settings_of(camera, model, model.get_xyz.new_zeros(3), identity_geometry_grad=False)
+        )
+        with torch.enable_grad():
+            _, _, rendered = rasterizer(
+                means3D=model.get_xyz.detach(),
+                means2D=torch.zeros_like(model.get_xyz),
+                opacities=model.get_opacity.detach(),
+                sh_objs=channels,
+                colors_precomp=torch.zeros_like(model.get_xyz),
+                scales=model.get_scaling.detach(),
+                rotations=model.params["rotation"].detach(),
+            )
+            (gradient,) = torch.autograd.grad(rendered, channels, some.to(rendered))
+        parts.append(gradient)
+    return torch.cat(parts, 1)

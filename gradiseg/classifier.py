@@ -8,7 +8,9 @@ occurred get weight 0 and bias -100, so that the softmax over all C equals the o
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,10 @@ from utils.errors import UserError
 
 ABSENT_BIAS = -100.0  # exp(-100) vanishes beside any trained logit in float32
 IGNORED = -1  # dense label of a pixel that does not train
+UNLABELLED = 0  # the id of what shows no object
 _ABSENT = -2  # table entry of an id that the classifier has no row for; below every other
 ROWS_PER_PRODUCT = 128  # short enough for one thread, long enough to keep its speed
-CHUNK = 65_536  # Gaussians classified at once: 64 MiB of logits at 256 classes
+CHUNK = 65_536  # Gaussians or pixels classified at once: 64 MiB of logits at 256 classes
 
 
 class IdentityClassifier(nn.Module):
@@ -95,22 +98,6 @@ class IdentityClassifier(nn.Module):
         bias[self.class_ids] = self.bias.detach()
         return {"weight": weight, "bias": bias}
 
-    def load_full(self, state: Mapping[str, Tensor]) -> None:
-        """Take the rows of this classifier's ids from a `classifier.pth` state dict.
-
-        Raises: UserError where it has too few classes or other channels.
-        """
-        classes, channels = state["weight"].shape[:2]
-        if classes <= int(self.class_ids[-1]) or channels != self.weight.shape[1]:
-            raise UserError(
-                f"classifier: {classes} classes of {channels} channels, but the scene needs "
-                f"{int(self.class_ids[-1]) + 1} of {self.weight.shape[1]}. Use the classifier of this scene."
-            )
-        rows = self.class_ids.to(state["weight"].device)
-        with torch.no_grad():
-            self.weight.copy_(state["weight"][rows].flatten(1))
-            self.bias.copy_(state["bias"][rows])
-
 
 def class_logits(encodings: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """encodings weight^T + bias, (R, D) -> (R, C), by chunks of rows.
@@ -149,12 +136,73 @@ def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
     return conv.requires_grad_(False).eval()
 
 
+class Rows(NamedTuple):
+    """The rows of a classifier that compete: their ids (K,) int64 ascending, weight (K, 16) and bias (K,)."""
+
+    ids: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What the classifier says of encodings of shape (...): probabilities (..., W) of the ids that were asked
+    for, the most probable id (...) int64 and its probability (...)."""
+
+    probabilities: Tensor
+    ids: Tensor
+    confidence: Tensor
+
+
+def logit_chunks(encodings: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Which encodings (R, 16), at most `CHUNK` at a time, and their logits (P, C).
+
+    Bits do not depend on the number of threads; the R x C logits never exist as a whole.
+    """
+    for start in range(0, len(encodings), CHUNK):
+        part = slice(start, min(start + CHUNK, len(encodings)))
+        yield part, class_logits(encodings[part], weight, bias)
+
+
+def occurring_rows(classifier: nn.Conv2d) -> Rows:
+    """The rows without those of ids that never occurred in training (weight 0, bias `ABSENT_BIAS`).
+
+    exp(-100) adds nothing to a sum of probabilities in float32, so that leaving the rows out changes no
+    id and no probability; of 256 classes eight may be left.
+    """
+    weight, bias = classifier.weight.flatten(1), classifier.bias
+    assert bias is not None  # `load_conv` asks for it
+    ids = ((bias != ABSENT_BIAS) | (weight != 0).any(1)).nonzero().flatten()
+    return Rows(ids, weight[ids], bias[ids])
+
+
 @torch.no_grad()
-def identity_of_gaussians(conv: nn.Conv2d, obj_dc: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Ids of all Gaussians, argmax F(e_i): (N,) int64 of identity encodings (N, 1, 16), `chunk` at a time."""
-    weight = conv.weight.flatten(1)  # (C, 16)
-    parts = [
-        nn.functional.linear(encodings, weight, conv.bias).argmax(dim=1)
-        for encodings in obj_dc.flatten(1).split(chunk)
-    ]
-    return torch.cat(parts)
+def identify(encodings: Tensor, classifier: nn.Conv2d) -> Tensor:
+    """Most probable id, argmax F(e): (...) int64 of encodings (..., 16)."""
+    rows, flat = occurring_rows(classifier), encodings.flatten(0, -2)  # (R, 16)
+    ids = rows.ids.new_empty(len(flat))
+    for part, logits in logit_chunks(flat, rows.weight, rows.bias):
+        ids[part] = rows.ids[logits.argmax(1)]
+    return ids.view(encodings.shape[:-1])
+
+
+@torch.no_grad()
+def classify(encodings: Tensor, classifier: nn.Conv2d, wanted: Sequence[int]) -> Classified:
+    """Softmax of the `wanted` ids, each below C, and the most probable id, of encodings (..., 16)."""
+    rows, flat = occurring_rows(classifier), encodings.flatten(0, -2)  # (R, 16)
+    row = rows.ids.new_full((classifier.out_channels,), -1)  # id -> row
+    row[rows.ids] = torch.arange(len(rows.ids), device=row.device)
+    wanted_rows = row[list(wanted)]  # (W,), -1 for an id that never occurred
+    chosen = flat.new_empty(len(flat), len(wanted))
+    ids, confidence = rows.ids.new_empty(len(flat)), flat.new_empty(len(flat))
+    for part, logits in logit_chunks(flat, rows.weight, rows.bias):
+        probabilities, winner = logits.softmax(1), logits.argmax(1, keepdim=True)  # (P, K), (P, 1)
+        chosen[part] = probabilities[:, wanted_rows.clamp_min(0)] * (wanted_rows >= 0)
+        ids[part], confidence[part] = rows.ids[winner[:, 0]], probabilities.gather(1, winner)[:, 0]
+    shape = encodings.shape[:-1]
+    return Classified(chosen.view(*shape, len(wanted)), ids.view(shape), confidence.view(shape))
+
+
+def map_encodings(identity_map: Tensor) -> Tensor:
+    """The encodings (H, W, 16) of a rendered identity map (16, H, W)."""
+    return identity_map.permute(1, 2, 0)

@@ -39,7 +39,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams
+from gradiseg.schedule import Schedule
 from scene import gaussian_ops as ops
 from scene.densification import (
     DensificationStrategy,
@@ -48,7 +49,6 @@ from scene.densification import (
     limit_growth,
     mean_over_views,
     random_children,
-    to_prune,
     too_faint,
 )
 from scene.gaussian_model import GaussianModel
@@ -65,43 +65,33 @@ class IdentityGradientDensification(DensificationStrategy):
     """IGD over the iterations (igd_from_iter, igd_until_iter], one round every igd_interval of them.
 
     Statistics: `identity_gradient_accum` (sum of |dL/de_i|) and `identity_gradient_denom` (views) in the
-    model's state. A round prunes the faint, then splits. With `igd_prune_large` it also prunes the too large
-    in world units (IsTooLarge(p, s) of Algorithm 1): opaque ones of the background, whose holes no
-    densification by colour fills any more. Gaussians that were not split keep their accumulated gradient for
-    the next round.
+    model's state. A round prunes the faint, then splits. Algorithm 1 also prunes the too large, but those are
+    opaque ones of the background, whose holes no densification by colour fills any more, see
+    docs/experiments/pruning.md. Gaussians that were not split keep their accumulated gradient for the next
+    round.
     """
 
-    def __init__(self, opt: OptimizationParams, gradiseg: GradiSegParams) -> None:
-        self.opt = opt
-        self.gradiseg = gradiseg
-
-    def active(self, iteration: int) -> bool:
-        """Whether `iteration` lies in IGD's window."""
-        return self.gradiseg.igd and self.gradiseg.igd_from_iter < iteration <= self.gradiseg.igd_until_iter
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule, self.opt, self.gradiseg = schedule, schedule.opt, schedule.gradiseg
 
     def after_backward(self, model: GaussianModel, render_pkg: Mapping[str, Any], iteration: int) -> None:
-        """Accumulate |dL/de_i| of one view, L being the 2D identity loss alone or (`total`) the whole loss.
+        """Accumulate |dL_2d/de_i| of one view: the gradient that a boundary causes, without that of L_3d.
 
-        The former is the gradient of `render_pkg["identity_encodings"]`, what the renderer was given.
+        It is the gradient of `render_pkg["identity_encodings"]` (N, 1, 16), what the renderer was given.
         """
-        if not self.active(iteration):
+        if not self.schedule.igd_is_active(iteration):
             return
-        alone = self.gradiseg.igd_grad_source == "identity"
-        encodings = render_pkg["identity_encodings"] if alone else model.params["obj_dc"]  # (N, 1, 16)
-        if encodings.grad is None:
+        gradient = render_pkg["identity_encodings"].grad
+        if gradient is None:
             return
         visible = render_pkg["visibility_filter"]  # (N,) bool
-        accumulate(model, "identity_gradient_accum", "identity_gradient_denom", encodings.grad, visible)
+        accumulate(model, "identity_gradient_accum", "identity_gradient_denom", gradient, visible)
 
     def step(self, model: GaussianModel, iteration: int, extent: float) -> dict[str, int]:
         """Prune, then split, at the end of every interval of the window."""
-        due = (iteration - self.gradiseg.igd_from_iter) % self.gradiseg.igd_interval == 0
-        if not (due and self.active(iteration)):
+        if not self.schedule.igd_is_due(iteration):
             return {}
-        if self.gradiseg.igd_prune_large:
-            doomed = to_prune(model, self.opt, iteration, extent)
-        else:
-            doomed = too_faint(model, self.opt.min_opacity)
+        doomed = too_faint(model, self.opt.min_opacity)
         ops.keep(model, ~doomed)
         return {"cloned": 0, "split": self._split(model), "pruned": int(doomed.sum())}
 

@@ -7,11 +7,9 @@ from fused_losses import l1_ssim, linear_cross_entropy
 from simple_knn import PointTree
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
 from gradiseg import la_knn
 from gradiseg.classifier import IGNORED, IdentityClassifier
-from gradiseg.repair.labels import TrainingLabels
-from gradiseg.schedule import identity_neighbours_mode
+from gradiseg.schedule import Schedule
 from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -46,32 +44,34 @@ class Objective:
     - L_3d (eq. 3): every `reg3d_interval` iterations, with the neighbours that `schedule` names.
     """
 
-    def __init__(
-        self, opt: OptimizationParams, gradiseg: GradiSegParams, classifier: IdentityClassifier
-    ) -> None:
-        self.opt, self.gradiseg, self.classifier = opt, gradiseg, classifier
-        pool = gradiseg.la_knn_candidates
+    def __init__(self, schedule: Schedule, classifier: IdentityClassifier) -> None:
+        self.schedule, self.opt, self.classifier = schedule, schedule.opt, classifier
+        pool = schedule.gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
-        self.labels = TrainingLabels(classifier)
         self._tree = PointTree()  # a speed-up only: it decides nothing, so checkpoints do without it
 
     def __call__(
-        self, iteration: int, camera: Camera, rendered: dict[str, Tensor], model: GaussianModel
+        self,
+        iteration: int,
+        camera: Camera,
+        labels: Tensor | None,
+        rendered: dict[str, Tensor],
+        model: GaussianModel,
     ) -> Losses:
-        """All terms for one rendered view."""
+        """All terms for one rendered view; `labels` (H, W) are those it trains, None where it has no mask."""
         photograph = camera.image_uint8
         assert photograph is not None  # of a training view
         photograph = photograph.to(rendered["render"].device, non_blocking=True)
         losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
-        if camera.is_masked:
-            losses.identity_2d = self.identity_2d(rendered["render_object"], camera, losses.rgb)
-        mode = identity_neighbours_mode(iteration, self.opt, self.gradiseg)
+        if labels is not None:
+            losses.identity_2d = self.identity_2d(rendered["render_object"], labels, losses.rgb)
+        mode = self.schedule.neighbours(iteration)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
         return losses
 
-    def identity_2d(self, identity_map: Tensor, camera: Camera, rgb: Tensor) -> Tensor:
-        """alpha L_2d of an identity map (16,H,W), in a view whose colour loss is `rgb`.
+    def identity_2d(self, identity_map: Tensor, labels: Tensor, rgb: Tensor) -> Tensor:
+        """alpha L_2d of an identity map (16,H,W) against labels (H,W), in a view whose colour loss is `rgb`.
 
         alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
         keep their balance where photographs are explained badly, but `MAX_ALPHA_FACTOR` times at most;
@@ -79,13 +79,13 @@ class Objective:
         """
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
         scale: float | Tensor = self.opt.identity_lambda_val / math.log(self.classifier.num_classes)
-        if self.opt.identity_lambda_by_rgb:
+        if self.schedule.repair.identity_lambda_by_rgb:
             scale = scale * (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR)
         return linear_cross_entropy(
             identity_map,
             self.classifier.weight,
             self.classifier.bias,
-            self.labels(camera),
+            labels,
             ignore_label=ignored,
             scale=scale,
         )

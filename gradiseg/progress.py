@@ -3,7 +3,6 @@
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,10 +10,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gradiseg.objective import Losses
+from scene.run_folder import RunFolder
 from utils.json_files import read_json, write_json
 
 LOG_INTERVAL = 10  # iterations between entries of training_log.json and between updates of the bar
-TRAINING_LOG, TRAINING_SUMMARY = "training_log.json", "training_summary.json"
 SMOOTHING = 0.6  # weight of the past in the loss that the bar shows; the log has the raw values
 
 
@@ -29,17 +28,27 @@ def _value(loss: Tensor | None) -> float | None:
 
 
 class Progress:
-    """Bar, TensorBoard events and `training_log.json` of one run that starts after iteration `first`."""
+    """Bar, TensorBoard events and `training_log.json` of a run that goes on after iteration `first`.
 
-    def __init__(self, model_path: str, first: int, last: int, quiet: bool) -> None:
-        self.folder, self.first = Path(model_path), first
-        log = self.folder / TRAINING_LOG
-        past = read_json(log) if first and log.is_file() else []
-        self.entries: list[dict[str, Any]] = [e for e in past if e["iteration"] <= first]
-        self.writer = SummaryWriter(model_path, purge_step=first + 1 if first else None)
-        self.bar = tqdm(total=last, initial=first, desc="Training", disable=quiet, dynamic_ncols=True)
-        self.started = time.perf_counter()
+    Making one reads the log of the part before; `start` is the first to write.
+
+    Raises: UserError where that log cannot be read.
+    """
+
+    def __init__(self, folder: RunFolder, first: int, last: int, quiet: bool = False) -> None:
+        self.folder, self.first, self.last, self.quiet = folder, first, last, quiet
+        past = read_json(folder.training_log) if first and folder.training_log.is_file() else []
+        self.entries: list[dict[str, Any]] = [entry for entry in past if entry["iteration"] <= first]
         self._smoothed: float | None = None
+
+    def start(self) -> None:
+        """Open the bar and the events; the clock runs."""
+        purge_step = self.first + 1 if self.first else None
+        self.writer = SummaryWriter(str(self.folder.path), purge_step=purge_step)
+        self.bar = tqdm(
+            total=self.last, initial=self.first, desc="Training", disable=self.quiet, dynamic_ncols=True
+        )
+        self.started = time.perf_counter()
 
     def update(self, iteration: int, losses: Losses, num_gaussians: int) -> None:
         """After every iteration."""
@@ -80,21 +89,24 @@ class Progress:
 
     def save_log(self) -> None:
         """Write `training_log.json` up to now."""
-        write_json(self.folder / TRAINING_LOG, self.entries)
+        write_json(self.folder.training_log, self.entries)
 
-    def finish(self, iteration: int, num_gaussians: int, config: dict[str, Any]) -> None:
-        """Close the bar and the events; write the log and `training_summary.json`."""
-        seconds = time.perf_counter() - self.started
+    def close(self, iteration: int) -> None:
+        """Close the bar and the events after the last iteration; write the log."""
+        self.seconds = time.perf_counter() - self.started
         self.bar.update(iteration - self.bar.n)
         self.bar.close()
         self.writer.close()
         self.save_log()
+
+    def save_summary(self, num_gaussians: int, config: dict[str, Any]) -> None:
+        """Write `training_summary.json`, which says that the run is finished; it must be closed."""
         summary = {
-            "iterations": iteration,
-            "seconds": round(seconds, 3),
-            "seconds_per_iteration": seconds / max(iteration - self.first, 1),
+            "iterations": self.last,
+            "seconds": round(self.seconds, 3),
+            "seconds_per_iteration": self.seconds / max(self.last - self.first, 1),
             "num_gaussians": num_gaussians,
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "config": config,
         }
-        write_json(self.folder / TRAINING_SUMMARY, summary)
+        write_json(self.folder.training_summary, summary)

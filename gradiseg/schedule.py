@@ -10,109 +10,104 @@ Every boundary is an option. A boundary named `x_from_iter` or `x_until_iter` is
 change.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from scene.densification import resets_opacity
 
 OPTIMIZATION_BOUNDARIES = (
     "iterations",
     "position_lr_max_steps",
-    "sh_interval",
     "densify_from_iter",
     "densify_until_iter",
-    "reg3d_until_iter",
 )
-GRADISEG_BOUNDARIES = (
-    "igd_from_iter",
-    "igd_until_iter",
-    "la_knn_from_iter",
-    "repair_until_iter",
-    "repair_interval",
-)
+GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
 
-HEALING = 1000  # iterations after an opacity reset in which the model is no judge of masks (docs/LOG.md)
+SH_INTERVAL = 1000  # iterations per degree of spherical harmonics, as in 3DGS: colour first, then shine
+REPAIR_UNTIL = 27_000  # no repair after it: the run's last tenth learns from what the last one left
+# Iterations after an opacity reset in which the model is no judge of masks: docs/experiments/early-repairs.md
+HEALING = 1000
 
 
-def scaled_schedule(
-    opt: OptimizationParams, gradiseg: GradiSegParams, scale: float
-) -> tuple[OptimizationParams, GradiSegParams]:
-    """Copies of the options with every boundary times `scale`, so that a short run passes the same phases.
+@dataclass(frozen=True)
+class Schedule:
+    """The options of a run's optimisation, and what they say about an iteration."""
 
-    Boundaries (iterations, densification, IGD, LA-KNN, L_3d, repairs, SH steps, decay of the position
-    learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait
-    for does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
-    a thousand iterations to heal (docs/LOG.md has what compressing them costs). Only that of repairs shrinks,
-    so that short runs have some. The first one stays where it is, since identities are learned no sooner, but
-    comes before IGD wherever it did. Rates and thresholds stay too.
-    `schedule_scale` of the copy is 1, so that it cannot be applied twice.
+    opt: OptimizationParams
+    gradiseg: GradiSegParams
+    repair: RepairParams
+    sh_interval: int = SH_INTERVAL
+    repair_until: int = REPAIR_UNTIL
 
-    Raises: ValueError for a scale that is not positive.
-    """
-    if not scale > 0:
-        raise ValueError(f"schedule_scale must be positive, not {scale}")
+    def scaled(self, scale: float) -> "Schedule":
+        """A copy with every boundary times `scale`, so that a short run passes the same phases.
 
-    def boundary(value: int) -> int:
-        return max(round(value * scale), 1) if value > 0 else 0  # 0 means never, or from the start
+        Boundaries (iterations, densification, IGD, LA-KNN, repairs, SH steps, decay of the position learning
+        rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for
+        does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
+        a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs shrinks, so that
+        short runs have some. The first one stays where it is, since identities are learned no sooner, but
+        comes before IGD wherever it did. Rates and thresholds stay too.
+        `schedule_scale` of the copy is 1, so that it cannot be applied twice.
 
-    optimization: dict[str, Any] = {name: boundary(getattr(opt, name)) for name in OPTIMIZATION_BOUNDARIES}
-    phases: dict[str, Any] = {name: boundary(getattr(gradiseg, name)) for name in GRADISEG_BOUNDARIES}
-    first = gradiseg.repair_from_iter
-    before_igd = first <= gradiseg.igd_from_iter
-    phases["repair_from_iter"] = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
-    return replace(opt, **optimization, schedule_scale=1.0), replace(gradiseg, **phases)
+        Raises: ValueError for a scale that is not positive.
+        """
+        if not scale > 0:
+            raise ValueError(f"schedule_scale must be positive, not {scale}")
 
+        def boundary(value: int) -> int:
+            return max(round(value * scale), 1) if value > 0 else 0  # 0 means never, or from the start
 
-def phase(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> int:
-    """1, 2 or 3 as in the table; without IGD phase 1 ends with 3DGS's densification and phase 2 is empty."""
-    if iteration <= (gradiseg.igd_from_iter if gradiseg.igd else opt.densify_until_iter):
-        return 1
-    return 2 if gradiseg.igd and iteration <= gradiseg.igd_until_iter else 3
+        opt, gradiseg, repair = self.opt, self.gradiseg, self.repair
+        optimization: dict[str, Any] = {n: boundary(getattr(opt, n)) for n in OPTIMIZATION_BOUNDARIES}
+        phases: dict[str, Any] = {n: boundary(getattr(gradiseg, n)) for n in GRADISEG_BOUNDARIES}
+        first = repair.repair_from_iter
+        before_igd = first <= gradiseg.igd_from_iter
+        first = min(first, phases["igd_from_iter"]) if before_igd else boundary(first)
+        interval = boundary(repair.repair_interval)
+        return Schedule(
+            replace(opt, **optimization, schedule_scale=1.0),
+            replace(gradiseg, **phases),
+            replace(repair, repair_from_iter=first, repair_interval=interval),
+            boundary(self.sh_interval),
+            boundary(self.repair_until),
+        )
 
+    def igd_is_active(self, iteration: int) -> bool:
+        """Whether `iteration` lies in IGD's window."""
+        return self.gradiseg.igd and self.gradiseg.igd_from_iter < iteration <= self.gradiseg.igd_until_iter
 
-def identity_neighbours_mode(
-    iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams
-) -> Literal["global", "adaptive"] | None:
-    """Which neighbours L_3d aligns with at `iteration`; None where it is off.
+    def igd_is_due(self, iteration: int) -> bool:
+        """Whether a round of IGD follows `iteration`."""
+        rounds = (iteration - self.gradiseg.igd_from_iter) % self.gradiseg.igd_interval == 0
+        return rounds and self.igd_is_active(iteration)
 
-    Without LA-KNN the global neighbours serve throughout, as in Gaussian Grouping. With it they serve until
-    `igd_from_iter` (also where IGD itself is switched off) and LA-KNN's after `la_knn_from_iter`.
-    """
-    if iteration > opt.reg3d_until_iter:
-        return None
-    if not gradiseg.la_knn:
-        return "global"
-    if iteration > gradiseg.la_knn_from_iter:
-        return "adaptive"
-    return "global" if iteration <= gradiseg.igd_from_iter else None
+    def neighbours(self, iteration: int) -> Literal["global", "adaptive"] | None:
+        """Which neighbours L_3d aligns with at `iteration`; None where it is off.
 
+        Without LA-KNN the global neighbours serve throughout, as in Gaussian Grouping. With it they serve
+        until `igd_from_iter` (also where IGD itself is switched off) and LA-KNN's after `la_knn_from_iter`.
+        """
+        if not self.gradiseg.la_knn:
+            return "global"
+        if iteration > self.gradiseg.la_knn_from_iter:
+            return "adaptive"
+        return "global" if iteration <= self.gradiseg.igd_from_iter else None
 
-def repair_is_due(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> bool:
-    """Whether the training labels are repaired before `iteration + 1`.
+    def repair_is_due(self, iteration: int) -> bool:
+        """Whether the training labels are repaired before `iteration + 1`.
 
-    Repairs whose turn would come while opacities heal from a reset are done just before that reset.
-    """
-    turns = range(gradiseg.repair_from_iter, gradiseg.repair_until_iter + 1, gradiseg.repair_interval)
-    since_reset = iteration % opt.opacity_reset_interval
-    if resets_opacity(iteration, opt):
-        healed = iteration + min(HEALING, opt.opacity_reset_interval)
-        due = any(turn in turns for turn in range(iteration, healed))
-    elif since_reset < HEALING and resets_opacity(iteration - since_reset, opt):
-        due = False
-    else:
-        due = iteration in turns
-    return gradiseg.repair_masks and due
-
-
-def identity_rate(iteration: int, opt: OptimizationParams, gradiseg: GradiSegParams) -> float:
-    """Factor of the learning rates of encodings and classifier at `iteration`.
-
-    1 while 3DGS densification and its resets go on. Where labels are repaired, they are then about as good as
-    they get, and what is left to learn is largely noise: the factor falls exponentially to `repair_lr_factor`
-    (1 by default, so that it does not) within `repair_lr_iters` iterations.
-    """
-    if not gradiseg.repair_masks:
-        return 1.0
-    passed = (iteration - opt.densify_until_iter) / gradiseg.repair_lr_iters
-    return float(gradiseg.repair_lr_factor ** min(max(passed, 0.0), 1.0))
+        Repairs whose turn would come while opacities heal from a reset are done just before that reset.
+        """
+        repair = self.repair
+        turns = range(repair.repair_from_iter, self.repair_until + 1, repair.repair_interval)
+        since_reset = iteration % self.opt.opacity_reset_interval
+        if resets_opacity(iteration, self.opt):
+            healed = iteration + min(HEALING, self.opt.opacity_reset_interval)
+            due = any(turn in turns for turn in range(iteration, healed))
+        elif since_reset < HEALING and resets_opacity(iteration - since_reset, self.opt):
+            due = False
+        else:
+            due = iteration in turns
+        return repair.repair_masks and due

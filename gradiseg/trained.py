@@ -16,16 +16,16 @@ from gaussian_renderer import render
 from gradiseg.classifier import load_conv
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
+from scene.run_folder import RunFolder
 from utils.device import select_device
 from utils.errors import UserError
-from utils.files import latest_iteration
 
 
 @dataclass(frozen=True)
 class TrainedRun:
     """One saved iteration of a run."""
 
-    folder: Path
+    folder: RunFolder
     iteration: int
     gaussians: GaussianModel
     classifier: nn.Conv2d
@@ -54,15 +54,12 @@ def load_run(
     if pipeline.threads:
         torch.set_num_threads(pipeline.threads)
     device = select_device(pipeline.device)
-    folder = Path(model.model_path)
-    iteration = latest_iteration(folder / "point_cloud") if iteration < 0 else iteration
-    saved = folder / "point_cloud" / f"iteration_{iteration}"
-    for name in ("point_cloud.ply", "classifier.pth"):
-        if not (saved / name).is_file():
-            raise UserError(
-                f"{saved / name}: not there. --iteration takes an iteration at which the run was saved."
-            )
-    classifier = load_conv(saved / "classifier.pth", device)
+    folder = RunFolder(Path(model.model_path))
+    iteration = folder.latest_saved() if iteration < 0 else iteration
+    for path in (folder.ply(iteration), folder.classifier(iteration)):
+        if not path.is_file():
+            raise UserError(f"{path}: not there. --iteration takes an iteration at which the run was saved.")
+    classifier = load_conv(folder.classifier(iteration), device)
     model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
     gaussians = GaussianModel(model.sh_degree, device)
     scene = Scene(model, gaussians, load_iteration=iteration, device=device, quiet=quiet)

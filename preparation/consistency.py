@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scene.dataset_readers import CameraInfo
+from scene.views import CameraInfo
 
 POINTS_PER_CELL = 4  # of the depth test, on average: fewer let hidden points through, more lose slanted ones
 DEPTH_TOLERANCE = 1.05  # times the nearest depth in the cell: the points of one surface

@@ -4,13 +4,11 @@ A tile is a picture with a caption. The suffix of the file chooses: one picture 
 (.html).
 """
 
-import base64
-import html
-import io
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from scipy import ndimage
 
 from preparation.doctor import Patient, id_table
 from scene.masks import read_id_map, resize_id_map
+from utils import html
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.image import colorize_ids
@@ -35,6 +34,10 @@ OPACITY = 0.4  # of the colours over the photograph
 SMALLEST_LABELLED = 30  # pixels of a tile; numbers on specks hide what they name
 PAPER, INK = (255, 255, 255), (20, 20, 20)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".html")
+STYLE = (
+    "body{font:14px sans-serif;margin:1em}figure{display:inline-block;margin:4px;vertical-align:top}"
+    "figcaption{font-size:12px}"
+)
 
 
 @dataclass(frozen=True)
@@ -174,29 +177,11 @@ def _picture(objects: Sequence[Tile], views: Sequence[Tile]) -> Image.Image:
 
 
 def _page(patient: Patient, objects: Sequence[Tile], views: Sequence[Tile]) -> str:
-    title = html.escape(f"Ids in {patient.mask_folder}")
-    figures = [
-        "".join(
-            f'<figure><img src="{_embedded(tile.picture)}"><figcaption>{html.escape(tile.caption)}'
-            "</figcaption></figure>"
-            for tile in tiles
-        )
-        for tiles in (objects, views)
-    ]
-    style = (
-        "body{font:14px sans-serif;margin:1em}figure{display:inline-block;margin:4px;vertical-align:top}"
-        "figcaption{font-size:12px}"
-    )
-    return (
-        f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style><h1>{title}</h1>'
-        f"<h2>Objects</h2>{figures[0]}<h2>Views</h2>{figures[1]}\n"
-    )
-
-
-def _embedded(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    title = f"Ids in {patient.mask_folder}"
+    body = f"<h1>{escape(title)}</h1>"
+    for heading, tiles in (("Objects", objects), ("Views", views)):
+        body += f"<h2>{heading}</h2>" + "".join(html.figure(tile.picture, tile.caption) for tile in tiles)
+    return html.page(title, STYLE, body)
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

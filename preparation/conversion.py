@@ -26,9 +26,9 @@ from arguments import option
 from preparation import photos, sfm
 from preparation.sfm import SfmParams, SfmReport
 from preparation.video import extract_frames
-from scene.checks import check_free_space
 from utils.errors import UserError
-from utils.files import atomic_write, replace_folder
+from utils.files import check_free_space, replace_folder
+from utils.json_files import read_json, write_json
 
 FACTORS = (2, 4, 8)  # --resize
 BYTES_PER_PHOTO = 4 * 2**20  # its features, matches and keypoints, at most
@@ -56,12 +56,8 @@ class Stages:
     def __init__(self, scene: Path, quiet: bool) -> None:
         self.scene, self.quiet = scene, quiet
         self.record = scene / "distorted" / "convert.json"
-        try:
-            self.keys: dict[str, str] = json.loads(self.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self.keys = {}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.record}: cannot be read ({error}). Delete it.") from error
+        made_before = self.record.is_file()
+        self.keys: dict[str, str] = read_json(self.record, "Delete it.") if made_before else {}
 
     def run(self, products: Sequence[str], key: str, make: Callable[[], None]) -> None:
         """Call `make`, which writes `products` (paths in the scene), unless they are there under this key.
@@ -87,8 +83,7 @@ class Stages:
     def set(self, keys: dict[str, str]) -> None:
         """Record `keys` of products."""
         self.keys.update(keys)
-        with atomic_write(self.record) as temporary:
-            temporary.write_text(json.dumps(self.keys, indent=2), encoding="utf-8")
+        write_json(self.record, self.keys)
 
     def tell(self, line: str) -> None:
         """Print unless quiet."""

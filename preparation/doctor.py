@@ -22,8 +22,9 @@ from arguments import MAX_CLASSES, ModelParams
 from preparation.consistency import Sighting, Switch, agreement, find_switches, see, visible_points
 from preparation.photos import SUFFIXES, THREADS, some, without_suffix
 from scene.checks import ASPECT_TOLERANCE
-from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
+from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
+from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError
 
 LEAST_AGREEMENT = 0.5  # measured: noisy masks 0.76 to 0.85, those of other scenes 0.37 at most

@@ -6,7 +6,6 @@ number > 0 that is the same in all views. The objects that stay are numbered 1, 
 `ids.json` beside the masks holds the table.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from scene.checks import ASPECT_TOLERANCE, check_free_space, image_size
-from scene.dataset_readers import CameraInfo
+from scene.checks import ASPECT_TOLERANCE, image_size
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 from utils.errors import UserError
-from utils.files import atomic_folder, atomic_write
+from utils.files import atomic_folder, atomic_write, check_free_space
+from utils.json_files import write_json
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
 TABLE = "ids.json"
@@ -141,8 +141,7 @@ def write_masks(
                 relabel(segments, numbers[name], read_id_map(segments.path)),
                 pixel_type,
             )
-        with atomic_write(folder / TABLE) as temporary:
-            temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        write_json(folder / TABLE, table)
 
 
 def relabel(segments: Segments, numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:

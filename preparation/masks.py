@@ -23,8 +23,9 @@ from preparation.video_masks import track_objects
 from pretrained.hed import EdgeSegmenter
 from pretrained.sam import load_sam, segment_everything
 from scene.colmap import read_model, read_observations, read_point_ids
-from scene.dataset_readers import CameraInfo, read_scene
+from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 from utils.errors import UserError
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory

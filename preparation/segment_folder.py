@@ -1,6 +1,5 @@
 """Segments of every view, made once: a call with the same settings goes on where an earlier one ended."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from preparation.id_maps import write_id_map
-from scene.dataset_readers import CameraInfo
+from scene.views import CameraInfo
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.json_files import read_json, write_json
 
 SETTINGS = "settings.json"
 
@@ -37,7 +36,7 @@ class SegmentFolder:
             "images": [[str(view.image_path), view.image_path.stat().st_size] for view in views]
         }
         record = folder / SETTINGS
-        if record.is_file() and record.read_text(encoding="utf-8") == json.dumps(described):
+        if record.is_file() and read_json(record, "Delete it.") == described:
             return
         if folder.is_dir() and any(folder.iterdir()):
             if not record.is_file():
@@ -46,8 +45,7 @@ class SegmentFolder:
                     "segments. Move them elsewhere."
                 )
             shutil.rmtree(folder)
-        with atomic_write(record) as temporary:
-            temporary.write_text(json.dumps(described), encoding="utf-8")
+        write_json(record, described)
 
     def path(self, view: CameraInfo) -> Path:
         """Where the segments of a view are."""

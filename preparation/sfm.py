@@ -17,9 +17,8 @@ from tqdm import tqdm
 
 from arguments import option
 from preparation.photos import JPEG_QUALITY, some
-from scene.checks import check_free_space
 from utils.errors import UserError
-from utils.files import atomic_folder
+from utils.files import atomic_folder, check_free_space
 
 CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
 EXHAUSTIVE_UP_TO = 120  # photographs: 7,140 pairs

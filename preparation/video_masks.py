@@ -22,8 +22,8 @@ from tqdm import tqdm
 from preparation.segment_folder import SegmentFolder, read_photograph
 from pretrained.loading import load_pretrained, require_transformers
 from pretrained.sam import HUB, PromptedModel, automatic_masks, load_sam, model_input, paint
-from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 
 SAME = 0.5  # IoU above which an automatic mask and a propagated one are one object
 NEW = 0.5  # share of a mask that no object may cover, for it to be a new one

@@ -1,8 +1,7 @@
-"""A scene under training: its views, its Gaussians and the folder of the run."""
+"""A scene: its views and its Gaussians."""
 
 import json
 import os
-import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -15,11 +14,13 @@ from tqdm import tqdm
 from arguments import ModelParams
 from scene import checks
 from scene.cameras import Camera, load_camera, load_pixels
-from scene.dataset_readers import CameraInfo, SceneInfo, read_scene
+from scene.dataset_readers import read_scene
 from scene.gaussian_model import GaussianModel
 from scene.pixels import PixelStore
 from scene.ply import write_point_cloud
-from utils.files import atomic_write, latest_iteration
+from scene.run_folder import RunFolder
+from scene.views import CameraInfo
+from utils.files import write_text
 
 __all__ = ["GaussianModel", "Scene"]
 
@@ -27,19 +28,17 @@ READERS = min(8, os.cpu_count() or 1)  # threads that decode images; more wait f
 
 
 class Scene:
-    """Views, Gaussians and run folder.
+    """Views and Gaussians; the constructor reads and writes nothing.
 
     Args:
         args: where the scene and the run are.
         gaussians: filled from the run's PLY (`load_iteration`) or the scene's points; None for views alone.
-        load_iteration: iteration of the saved model to load, -1 = the last; None starts a new run, which
-            writes `cameras.json` and `input.ply`.
-        shuffle: shuffle the training views (with `random`'s seed); test views keep the order of their names.
+        load_iteration: iteration of the saved model to load, -1 = the last; None starts from the points.
         device: where the cameras' matrices are put; photographs and masks stay on `args.data_device`, or
             on the disk where `args.data_cache_mb` has no room for them.
 
-    Attributes: `cameras_extent` (length scale of the scene), `class_ids` (sorted ids in the training masks),
-    `notes` (what the data check told), `loaded_iter`, `model_path`.
+    Attributes: `folder` (of the run), `info` (what the readers gave), `cameras_extent` (length scale of the
+    scene), `class_ids` (sorted ids in the training masks), `notes` (what the data check told), `loaded_iter`.
     """
 
     def __init__(
@@ -47,16 +46,14 @@ class Scene:
         args: ModelParams,
         gaussians: GaussianModel | None,
         load_iteration: int | None = None,
-        shuffle: bool = False,
         *,
         device: torch.device | str = "cpu",
         quiet: bool = False,
     ) -> None:
-        self.model_path = args.model_path
+        self.folder = RunFolder(Path(args.model_path))
         self.gaussians = gaussians
-        point_clouds = Path(self.model_path, "point_cloud")
-        self.loaded_iter = latest_iteration(point_clouds) if load_iteration == -1 else load_iteration
-        info = read_scene(args)
+        self.loaded_iter = self.folder.latest_saved() if load_iteration == -1 else load_iteration
+        self.info = info = read_scene(args)
         mask_folder = Path(args.source_path, args.object_path)
         self.notes = checks.check_files(info.train_cameras, info.test_cameras, mask_folder)
         args = replace(args, data_device=checks.usable_device(args.data_device))
@@ -65,15 +62,12 @@ class Scene:
         self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", quiet, store)
         self.cameras_extent: float = info.nerf_normalization["radius"]
         self.class_ids = sorted(ids)
-        if shuffle:
-            random.shuffle(self.train_cameras)
         if gaussians is None:
             return
         if self.loaded_iter is None:
-            self._start_run(info)
             gaussians.create_from_pcd(info.point_cloud, self.cameras_extent)
         else:
-            gaussians.load_ply(self._ply_path(self.loaded_iter))
+            gaussians.load_ply(self.folder.ply(self.loaded_iter))
 
     def getTrainCameras(self) -> list[Camera]:
         """Training views."""
@@ -87,21 +81,17 @@ class Scene:
         """Write the Gaussians to `point_cloud/iteration_N/point_cloud.ply`."""
         if self.gaussians is None:
             raise ValueError("a scene without Gaussians cannot be saved")
-        self.gaussians.save_ply(self._ply_path(iteration))
+        self.gaussians.save_ply(self.folder.ply(iteration))
 
-    def _ply_path(self, iteration: int) -> Path:
-        return Path(self.model_path, "point_cloud", f"iteration_{iteration}", "point_cloud.ply")
-
-    def _start_run(self, info: SceneInfo) -> None:
+    def write_start(self) -> None:
         """Write what 3DGS's viewers read beside the model: every camera and the starting points."""
         views = [
-            _camera_to_json(index, view) for index, view in enumerate(info.test_cameras + info.train_cameras)
+            _camera_to_json(index, view)
+            for index, view in enumerate(self.info.test_cameras + self.info.train_cameras)
         ]
-        with atomic_write(Path(self.model_path, "cameras.json")) as temporary:
-            temporary.write_text(json.dumps(views), encoding="utf-8")
-        write_point_cloud(
-            Path(self.model_path, "input.ply"), info.point_cloud.points, info.point_cloud.colors
-        )
+        write_text(self.folder.cameras, json.dumps(views))
+        points = self.info.point_cloud
+        write_point_cloud(self.folder.input_points, points.points, points.colors)
 
 
 def _load(

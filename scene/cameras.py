@@ -16,9 +16,9 @@ from PIL import Image
 
 from arguments import ModelParams
 from scene import checks
-from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map, resize_id_map
 from scene.pixels import Pixels, PixelStore
+from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.graphics import focal2fov, projection, world_view
 

@@ -5,36 +5,21 @@ logger "gradiseg" and returned as a list of notes.
 """
 
 import logging
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
 from scene.colmap import PARTS, part_path
+from scene.views import CameraInfo
 from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from scene.dataset_readers import CameraInfo
 
 logger = logging.getLogger("gradiseg")
 
-MIN_FREE_BYTES = 200 * 2**20  # a model of 200,000 Gaussians with its checkpoint
 ASPECT_TOLERANCE = 1.5  # pixels: folders such as images_4 are rounded to whole pixels
 NAMES_SHOWN = 3
-# What a run writes into its folder beside cfg_args, cameras.json and input.ply, which every run overwrites.
-RESULTS = (
-    "point_cloud",
-    "point_cloud_object_removal",
-    "train",
-    "test",
-    "chkpnt*.pth",
-    "events.out.tfevents*",
-)
 
 
 def check_source(source: Path) -> None:
@@ -57,7 +42,7 @@ def check_source(source: Path) -> None:
         )
 
 
-def check_views(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"]) -> None:
+def check_views(train: Sequence[CameraInfo], test: Sequence[CameraInfo]) -> None:
     """Raise unless there is something to train on and every pose and focal length is usable."""
     if not train:
         raise UserError(
@@ -91,7 +76,7 @@ def check_points(points: np.ndarray) -> None:
         )
 
 
-def check_files(train: Sequence["CameraInfo"], test: Sequence["CameraInfo"], mask_folder: Path) -> list[str]:
+def check_files(train: Sequence[CameraInfo], test: Sequence[CameraInfo], mask_folder: Path) -> list[str]:
     """Check image files against the model and masks against images, by their headers; return the notes."""
     absent = [view.image_path for view in (*train, *test) if not view.image_path.is_file()]
     if absent:
@@ -145,51 +130,6 @@ def usable_device(data_device: str) -> str:
     return data_device
 
 
-def check_output_folder(
-    model_path: str | os.PathLike[str], overwrite: bool = False, resume: bool = False
-) -> None:
-    """Raise unless a run can be written to `model_path`: named, free of another run, space on the disk."""
-    folder = Path(model_path)
-    if not str(model_path):
-        raise UserError("-m (--model_path) is required: the folder that the run is written to.")
-    if overwrite and resume:
-        raise UserError(
-            "--overwrite and --resume exclude each other, --overwrite and --start_checkpoint too: "
-            "replace the run or go on with it."
-        )
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: a file, not a folder. Choose another -m (--model_path).")
-    held = _results(folder) + ([folder / "cfg_args"] if (folder / "cfg_args").exists() else [])
-    if held and not (overwrite or resume):
-        raise UserError(
-            f"{folder}: holds another run ({_some([path.name for path in held])}). Choose another -m, "
-            "replace the run with --overwrite or go on with --resume."
-        )
-    check_free_space(folder, MIN_FREE_BYTES, "-m (--model_path)")
-
-
-def check_free_space(folder: Path, needed: int, flag: str) -> None:
-    """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{existing}: cannot be written to. Choose another {flag}.")
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise UserError(
-            f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
-            f"choose another {flag}."
-        )
-
-
-def clear_output_folder(model_path: str | os.PathLike[str]) -> None:
-    """Delete the results of the run in `model_path` (for --overwrite), nothing that a run does not write."""
-    for path in _results(Path(model_path)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image file from its header.
 
@@ -201,10 +141,6 @@ def image_size(path: Path) -> tuple[int, int]:
             return file.size
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
-
-
-def _results(folder: Path) -> list[Path]:
-    return sorted(path for pattern in RESULTS for path in folder.glob(pattern))
 
 
 def _some(names: Sequence[str]) -> str:

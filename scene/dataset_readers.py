@@ -1,12 +1,9 @@
 """Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), Blender (`transforms_train.json`).
 
-Poses follow 3DGS: `R` (3,3) is the camera-to-world rotation, `T` (3,) the world-to-camera translation.
-Intrinsics belong to `width` x `height`, which for an `images_4` folder is the size COLMAP saw and not that of
-the file.
+What they give, and its conventions, stands in `scene.views`.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 from arguments import ModelParams
 from scene import checks, colmap
 from scene.ply import read_point_cloud
+from scene.views import BasicPointCloud, CameraInfo, SceneInfo
 from utils.errors import UserError
 from utils.graphics import fov2focal, quaternion_to_matrix
 
@@ -22,41 +20,6 @@ TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
 BLENDER_POINTS = 100_000
 BLENDER_EXTENT = 1.3  # the synthetic NeRF scenes fit in [-1.3, 1.3]^3
 EXTENT_MARGIN = 1.1  # 3DGS's margin on the radius of the cameras
-
-
-@dataclass(frozen=True)
-class CameraInfo:
-    """A view: where its files are and how it was taken."""
-
-    image_name: str  # name below the image folder, without suffix; may hold dots and folders
-    image_path: Path
-    mask_path: Path | None  # None: the view has no mask
-    R: np.ndarray  # (3, 3) camera-to-world
-    T: np.ndarray  # (3,) world-to-camera
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-
-@dataclass(frozen=True)
-class BasicPointCloud:
-    """Points from which training starts."""
-
-    points: np.ndarray  # (N, 3) float64
-    colors: np.ndarray  # (N, 3) float64 in [0, 1]
-
-
-@dataclass(frozen=True)
-class SceneInfo:
-    """A scene, views sorted by name."""
-
-    train_cameras: list[CameraInfo]
-    test_cameras: list[CameraInfo]
-    point_cloud: BasicPointCloud
-    nerf_normalization: dict[str, Any]  # "translate" (3,), "radius" float
 
 
 def read_scene(args: ModelParams) -> SceneInfo:

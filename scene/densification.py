@@ -45,30 +45,21 @@ def resets_opacity(iteration: int, opt: OptimizationParams) -> bool:
 class DefaultDensification(DensificationStrategy):
     """3DGS: clone or split where the screen-space position gradient is high, prune the faint and the large.
 
-    `max_screen_radius` (pixels) also prunes what was wider on some view since the last round. It is off by
-    default: 3DGS names 20 pixels, but clears the radii when it densifies, just before it tests them, so that
-    nothing is pruned.
+    3DGS also names 20 pixels as the largest radius in a view, but clears the radii when it densifies, just
+    before it tests them, so that nothing is pruned by it: here there is no such rule.
     """
 
-    def __init__(
-        self,
-        opt: OptimizationParams,
-        white_background: bool = False,
-        max_screen_radius: float | None = None,
-    ) -> None:
+    def __init__(self, opt: OptimizationParams, white_background: bool = False) -> None:
         self.opt = opt
         self.white_background = white_background
-        self.max_screen_radius = max_screen_radius
 
     def after_backward(self, model: GaussianModel, render_pkg: Mapping[str, Any], iteration: int) -> None:
-        """Accumulate |dL/d viewspace point| and the largest radius of the visible Gaussians."""
+        """Accumulate |dL/d viewspace point| of the visible Gaussians."""
         gradient = render_pkg["viewspace_points"].grad  # (N, 3) in NDC units; None if nothing was visible
         if iteration >= self.opt.densify_until_iter or gradient is None:
             return
         visible = render_pkg["visibility_filter"]  # (N,) bool
         accumulate(model, "xyz_gradient_accum", "denom", gradient[:, :2], visible)
-        radii = torch.where(visible, render_pkg["radii"], 0)  # (N,)
-        model.state["max_radii2D"] = torch.maximum(model.state["max_radii2D"], radii.float())
 
     def step(self, model: GaussianModel, iteration: int, extent: float) -> dict[str, int]:
         """Densify and prune, then reset opacities, each at its own interval."""
@@ -78,7 +69,7 @@ class DefaultDensification(DensificationStrategy):
             return report
         if iteration > opt.densify_from_iter and iteration % opt.densification_interval == 0:
             report = self._densify(model, extent) | self._prune(model, iteration, extent)
-            for name in ("xyz_gradient_accum", "denom", "max_radii2D"):
+            for name in ("xyz_gradient_accum", "denom"):
                 model.state[name].zero_()
         white_start = self.white_background and iteration == opt.densify_from_iter
         if resets_opacity(iteration, opt) or white_start:
@@ -98,8 +89,6 @@ class DefaultDensification(DensificationStrategy):
 
     def _prune(self, model: GaussianModel, iteration: int, extent: float) -> dict[str, int]:
         doomed = to_prune(model, self.opt, iteration, extent)
-        if iteration > self.opt.opacity_reset_interval and self.max_screen_radius is not None:
-            doomed |= model.state["max_radii2D"] > self.max_screen_radius
         ops.keep(model, ~doomed)
         return {"pruned": int(doomed.sum())}
 

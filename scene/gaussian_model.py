@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from arguments import OptimizationParams
-from scene.dataset_readers import BasicPointCloud
 from scene.ply import IDENTITY_DIM, read_ply, write_ply
+from scene.views import BasicPointCloud
 from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid
-from utils.graphics import build_scaling_rotation
 from utils.sh import RGB2SH
 
 INITIAL_OPACITY = 0.1  # 3DGS: faint enough that every Gaussian along a ray still receives gradient
@@ -31,7 +30,6 @@ MIN_INITIAL_VARIANCE = 1e-7  # coincident SfM points would otherwise start with 
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
     "xyz_gradient_accum": (1,),
     "denom": (1,),
-    "max_radii2D": (),
     "identity_gradient_accum": (1,),
     "identity_gradient_denom": (1,),
 }
@@ -104,13 +102,6 @@ class GaussianModel:
     def get_objects(self) -> Tensor:
         """Identity encodings (N, 1, 16): degree 0, the same from every view."""
         return self.params["obj_dc"]
-
-    def get_covariance(self, scaling_modifier: float = 1.0) -> Tensor:
-        """Upper triangle (N, 6) of the covariances: xx xy xz yy yz zz."""
-        root = build_scaling_rotation(scaling_modifier * self.get_scaling, self.get_rotation)  # (N, 3, 3)
-        covariance = root @ root.transpose(1, 2)  # (N, 3, 3)
-        row, column = torch.triu_indices(3, 3, device=covariance.device)
-        return covariance[:, row, column]  # (N, 6)
 
     # Where Gaussians come from.
 
@@ -196,7 +187,6 @@ class GaussianModel:
         self._position_lr = get_expon_lr_func(
             lr_init=position_lr,
             lr_final=opt.position_lr_final * self.spatial_lr_scale,
-            lr_delay_mult=opt.position_lr_delay_mult,
             max_steps=opt.position_lr_max_steps,
         )
 

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradiseg.diagnosis import boundary_distance
+from gradiseg.evaluation.diagnosis import boundary_distance
 from gradiseg.evaluation.masks import TruthMask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray
+from scene.run_folder import RunFolder
 from utils.errors import UserError, run_command
-from utils.files import atomic_write, latest_iteration
+from utils.image import read_pixels, write_png
 
 MARGIN = 0.25  # of an object's size, shown around it
 CELL = 240  # height and width of a panel, pixels
@@ -31,7 +32,7 @@ RIGHT, EXTRA, MISSED = (60, 200, 60), (230, 40, 40), (50, 90, 255)
 
 def predicted(run: Path, mask: TruthMask) -> BoolArray:
     """The mask (H, W) of a run; empty where it has none, as it is scored."""
-    folder = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}_text" / "test_mask"
+    folder = RunFolder(run).text_masks("test", RunFolder(run).latest_saved())
     if not folder.is_dir():
         raise UserError(f"{folder}: no masks there. Run scripts/eval_lerf_mask.py -m {run} first.")
     path = folder / str(mask.view) / f"{mask.prompt}.png"
@@ -77,11 +78,10 @@ def _square(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> Image.
 
 def photograph_of(run: Path, view: int, size: tuple[int, int]) -> Image.Image:
     """The photograph of a test view as render.py kept it beside the run's pictures, at a mask's size."""
-    path = run / "test" / f"ours_{latest_iteration(run / 'point_cloud')}" / "gt" / f"{view:05d}.png"
+    path = RunFolder(run).renders("test", RunFolder(run).latest_saved()) / "gt" / f"{view:05d}.png"
     if not path.is_file():
         raise UserError(f"{path}: not there. Run render.py -m {run} first.")
-    with Image.open(path) as image:
-        return image.convert("RGB").resize(size)
+    return Image.fromarray(read_pixels(path)).resize(size)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -103,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for column, panel in enumerate(panels(photograph, true, masks)):
             sheet.paste(panel, (CELL * column, CELL * row))
         print(f"row {row + 1}: {mask.prompt}, test view {mask.view}")
-    with atomic_write(args.out) as temporary:
-        sheet.save(temporary, format="PNG")
+    write_png(args.out, sheet)
 
 
 if __name__ == "__main__":

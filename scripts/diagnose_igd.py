@@ -15,14 +15,14 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import numpy as np
 
-from arguments import GradiSegParams, ModelParams, OptimizationParams, option, parse_with_run
+from arguments import GradiSegParams, ModelParams, OptimizationParams, names_of, option, parse_with_run
 from gradiseg import checkpoint
-from gradiseg.diagnosis import anomalies, near_boundary, picture
+from gradiseg.evaluation.diagnosis import anomalies, near_boundary, picture
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.masks import read_id_map, resize_id_map
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
+from utils.image import write_png
 from utils.json_files import write_json
 
 REACH = 3.0  # pixels
@@ -38,10 +38,15 @@ class DiagnosisParams:
     out: str = option("igd", "folder of the pictures and diagnosis.json")
 
 
+GROUPS = (ModelParams, OptimizationParams, GradiSegParams, DiagnosisParams)
+WITHOUT = ("sh_degree", *names_of(OptimizationParams))  # the checkpoint holds what they made
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, measure every training view, draw a few."""
-    groups = (ModelParams, OptimizationParams, GradiSegParams, DiagnosisParams)
-    args, opt, gradiseg, options = parse_with_run(groups, argv, prog="diagnose_igd.py", description=__doc__)
+    args, opt, gradiseg, options = parse_with_run(
+        GROUPS, argv, prog="diagnose_igd.py", description=__doc__, without=WITHOUT
+    )
     contents = checkpoint.load(options.checkpoint)
     model = GaussianModel(args.sh_degree)
     model.restore(contents["model"], opt)
@@ -62,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_json(Path(options.out, "diagnosis.json"), record)
     for index in np.linspace(0, len(cameras) - 1, min(PICTURES, len(cameras))).round().astype(int):
-        with atomic_write(Path(options.out, f"{cameras[index].image_name}.png")) as temporary:
-            picture(model, found, cameras[index], maps[index]).save(temporary, format="PNG")
+        drawn = picture(model, found, cameras[index], maps[index])
+        write_png(Path(options.out, f"{cameras[index].image_name}.png"), drawn)
     print(record)
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-from arguments import DeviceParams, ModelParams, option, parse, parse_with_run
+from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse, parse_with_run
 from gradiseg.evaluation.lerf_mask import ORACLE, evaluate_folder, evaluate_run, markdown
 from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.trained import load_run
@@ -36,13 +36,16 @@ class EvaluationParams:
     quiet: bool = option(False, "print nothing but errors")
 
 
+GROUPS = (ModelParams, DeviceParams, EvaluationParams, TextParams)
+WITHOUT = OF_SAVED_MODEL
+
+
 def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams, Path]:
     """The record, its title, the options and the file it goes to."""
-    groups = (ModelParams, DeviceParams, EvaluationParams, TextParams)
-    about = {"prog": "eval_lerf_mask.py", "description": __doc__ or ""}
-    model, pipeline, options, words = parse(groups, argv, **about)
+    about: dict[str, Any] = {"prog": "eval_lerf_mask.py", "description": __doc__ or "", "without": WITHOUT}
+    model, pipeline, options, words = parse(GROUPS, argv, **about)
     if model.model_path:
-        model, pipeline, options, words = parse_with_run(groups, argv, **about)
+        model, pipeline, options, words = parse_with_run(GROUPS, argv, **about)
     if words.text and (options.pred or options.ids != ORACLE):
         raise UserError("--text chooses the ids itself. Leave out --ids and --pred.")
     if not options.pred:
@@ -52,7 +55,7 @@ def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams
         source = Path(model.source_path)
         ids = choose_by_text(run, source, words, options.quiet) if words.text else options.ids
         record = evaluate_run(run, source, model.object_path, ids)
-        return record, run.folder.name, options, Path(options.json or run.folder / "eval_lerf_mask.json")
+        return record, run.folder.path.name, options, Path(options.json or run.folder.lerf_mask)
     if not model.source_path:
         raise UserError("--pred needs -s: the scene whose test_mask/ the masks are scored against.")
     folder = Path(options.pred)

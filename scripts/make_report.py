@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from gradiseg.report import TITLES, write_report
+from gradiseg.report.page import TITLES, write_report
 from utils.errors import run_command
 
 

@@ -40,10 +40,11 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_igd": ("no_igd", ""),
     "no_la_knn": ("no_la_knn", ""),
     "gradiseg": ("train", ""),
-    "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),  # the paper's method
+    "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),
+    "paper": ("paper", ""),  # its formulas to the letter
     "no_outlines": ("train", "--no_correct_outlines"),
     "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),
-    "early_repair": ("train", "--repair_from_iter 2000 --repair_lr_factor 0.02"),  # for long runs
+    "early_repair": ("train", "--repair_from_iter 2000"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),
     "gradiseg_exact": ("train", "--object_path object_mask_exact"),
     "la_knn_from_12000": ("train", "--la_knn_from_iter 12000"),
@@ -53,7 +54,6 @@ CONFIGS: dict[str, tuple[str, str]] = {
         "--densify_until_iter 15000 --igd_from_iter 15000 --igd_until_iter 18000 --la_knn_from_iter 18000",
     ),
     "densify_to_15000": ("no_igd", "--densify_until_iter 15000"),  # 3DGS in the iterations of IGD
-    "igd_prune_large": ("train", "--igd_prune_large"),
     "split_random": ("train", "--igd_split random"),
     "candidates_all": ("train", "--la_knn_candidates all"),
     "candidates_20": ("train", "--la_knn_candidates 20"),

@@ -12,7 +12,8 @@ from diff_gaussian_rasterization import instruction_set
 
 from arguments import ModelParams
 from benchmarks import bench_rasterizer, common
-from scene.dataset_readers import SceneInfo, read_scene
+from scene.dataset_readers import read_scene
+from scene.views import SceneInfo
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -144,7 +144,7 @@ def test_removing_a_disc_leaves_the_other_as_it_was(run: Path) -> None:
 
 def test_keeping_a_disc_is_removing_the_other(run: Path) -> None:
     pictures = []
-    for arguments in (["--ids", "3"], ["--ids", "5", "--mode", "keep", "--no_convex_hull"]):
+    for arguments in (["--ids", "3"], ["--ids", "5", "--mode", "keep", "--hull", "none"]):
         edit_object_removal.main(["-m", str(run), *arguments, "--skip_train", "--quiet"])
         pictures.append(
             read_pixels(run / f"test/ours_object_removal/iteration_{ITERATION}/renders/00000.png")

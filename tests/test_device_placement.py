@@ -18,15 +18,19 @@ from torch import Tensor, nn
 
 import gaussian_renderer
 import train
-from arguments import GradiSegParams, OptimizationParams, parse
-from gradiseg import objective
+from arguments import GradiSegParams, OptimizationParams, RepairParams, parse
+from gradiseg import checkpoint, objective
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Objective
-from scene import GaussianModel
+from gradiseg.repair.labels import TrainingLabels
+from gradiseg.schedule import Schedule
+from gradiseg.training import Training
+from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification
 from scene.gaussian_model import parameter_shapes
+from scene.run_folder import RunFolder
 from tests.test_train import DEMO, POINTS, SCHEDULE
 
 GPU = torch.device("meta")
@@ -82,22 +86,23 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PointTree, "knn", lambda self, *arguments, **named: neighbours(*arguments, **named))
 
 
-def training(opt: OptimizationParams, gradiseg: GradiSegParams) -> train.Training:
+def training(schedule: Schedule) -> Training:
     """A run on a GPU whose photograph and id map are in main memory."""
-    run = object.__new__(train.Training)
-    run.opt, run.gradiseg, run.iteration, run.camera_order = opt, gradiseg, 0, []
+    run = object.__new__(Training)
+    run.schedule, run.opt, run.iteration, run.camera_order = schedule, schedule.opt, 0, []
     run.model = GaussianModel(3, GPU)
     shapes = parameter_shapes(3).items()
     run.model.set_params({name: torch.zeros(COUNT, *shape, device=GPU) for name, shape in shapes})
-    run.model.training_setup(opt)
+    run.model.training_setup(run.opt)
     view = (0, "view", WIDTH, HEIGHT, 25.0, 25.0, WIDTH / 2, HEIGHT / 2, np.eye(3), np.zeros(3))
     pixels = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8), torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8)
     run.cameras = [Camera(*view, *pixels).with_matrices_on(GPU)]
     run.scene = SimpleNamespace(cameras_extent=1.0)  # type: ignore[assignment]
     run.classifier = classifier()
     run.classifier_optimizer = Optimizer(run.classifier.parameters())  # type: ignore[assignment]
-    run.objective = Objective(opt, gradiseg, run.classifier)
-    run.strategies = [DefaultDensification(opt), IdentityGradientDensification(opt, gradiseg)]
+    run.labels = TrainingLabels(run.classifier)
+    run.objective = Objective(schedule, run.classifier)
+    run.strategies = [DefaultDensification(run.opt), IdentityGradientDensification(schedule)]
     run.background = torch.zeros(3, device=GPU)
     return run
 
@@ -117,7 +122,7 @@ def classifier() -> IdentityClassifier:
 @pytest.mark.parametrize("iteration", [5, 12_005, 15_005], ids=["3dgs", "igd", "la_knn"])
 def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_points: int) -> None:
     opt = OptimizationParams(reg3d_sample_size=50, reg3d_max_points=max_points)
-    run = training(opt, GradiSegParams())
+    run = training(Schedule(opt, GradiSegParams(), RepairParams()))
     run.iteration = iteration - 2  # the step before has given Adam its running mean; no densification is due
     run.step()
     losses = run.step()
@@ -134,14 +139,16 @@ def test_no_tensor_is_left_to_the_default_device(tmp_path: Path, monkeypatch: py
     config = tmp_path / "short.json"
     config.write_text(json.dumps(SCHEDULE))
     flags = ["-s", DEMO, "-m", tmp_path / "run", "-r", 4, "--train_split", "--quiet", "--config_file", config]
-    run = train.Training(*parse(train.GROUPS, [*map(str, flags), "--device", "cpu"]))
-    progress = SimpleNamespace(test_scores=lambda *scores: None)
+    args, _, opt, gradiseg, repair, _ = parse(train.GROUPS, list(map(str, flags)))
+    run = Training(
+        args, Schedule(opt, gradiseg, repair), Scene(args, GaussianModel(3), quiet=True), quiet=True
+    )
     with GPU:
         while run.iteration < run.opt.iterations:
             run.step()
-        run.test(progress)  # type: ignore[arg-type]
-        run.save_model()
-        run.save_checkpoint()
+        run.test()
+        run.save_model(RunFolder(tmp_path / "run"))
+        checkpoint.save(tmp_path / "checkpoint.pth", run.state_dict())
     assert run.model.num_gaussians > POINTS
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gaussian_renderer import render
+from gaussian_renderer import contributions, render
 from scene.cameras import Camera
-from scene.dataset_readers import BasicPointCloud
 from scene.gaussian_model import GaussianModel
+from scene.views import BasicPointCloud
 from tests.disc_scene import (
     CLASSES,
     CX,
@@ -185,3 +185,18 @@ def test_black_points_of_a_reconstruction_can_learn_a_colour() -> None:
     package["render"].sum().backward()
     gradient = model.params["f_dc"].grad
     assert gradient is not None and (gradient[package["visibility_filter"]] > 0).all()
+
+
+def test_contributions_are_what_maps_gain_from_each_gaussian() -> None:
+    """The rendered indicator of a Gaussian, summed over a map, is what it contributes to that map."""
+    model, camera = disc_model(), camera_of("view.0")
+    maps = torch.rand(70, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))  # more than one pass
+    found = contributions(camera, model, maps)
+    assert found.shape == (model.num_gaussians, 70)
+    seen = int(found[:, 0].argmax())
+    indicator = torch.zeros_like(model.params["obj_dc"])
+    indicator[seen, 0, 0] = 1.0
+    with torch.no_grad():
+        model.params["obj_dc"].copy_(indicator)
+        alone = render(camera, model)["render_object"][0]
+    torch.testing.assert_close(found[seen], torch.einsum("lhw,hw->l", maps, alone), rtol=1e-4, atol=1e-5)

@@ -3,14 +3,35 @@
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Every layer may import those before it. Entry points and scripts come last, and nothing imports them.
-LAYERS = ("utils", "pretrained", "arguments", "scene", "preparation", "gaussian_renderer", "gradiseg")
+# A package may import itself and those of the rows before its own. Entry points and scripts come last, and
+# nothing imports them. Rooms that are planned have their place already.
+LAYERS = (
+    {"utils"},
+    {"pretrained"},
+    {"arguments"},
+    {"scene"},
+    {"preparation", "gaussian_renderer"},
+    {"gradiseg"},
+    {"experiments"},
+)
+# The same within gradiseg/: first the paper, then what is added to it, then what is done with a trained run.
+ROOMS = (
+    {"classifier", "schedule"},
+    {"igd", "la_knn"},
+    {"repair"},
+    {"objective"},
+    {"checkpoint", "progress", "trained", "training"},
+    {"selection"},
+    {"editing", "evaluation"},
+    {"report", "viewer"},
+)
 SUBMODULES = {
     "diff_gaussian_rasterization": ROOT / "submodules/diff-gaussian-rasterization/src",
     "fused_losses": ROOT / "submodules/fused-losses/src",
@@ -18,7 +39,8 @@ SUBMODULES = {
 }
 ENTRY_POINTS = tuple(sorted(ROOT.glob("*.py")))
 SCRIPTS = tuple(sorted((ROOT / "scripts").glob("*.py")))
-LIBRARY = tuple(sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")))
+PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+LIBRARY = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
 SUBMODULE_SOURCES = tuple(sorted(path for folder in SUBMODULES.values() for path in folder.rglob("*.py")))
 PRODUCT = (*ENTRY_POINTS, *SCRIPTS, *LIBRARY, *SUBMODULE_SOURCES)
 TEXT_SUFFIXES = {".cpp", ".h", ".json", ".md", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
@@ -43,13 +65,42 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Top-level names that a file imports, also inside functions."""
+def imported_names(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, also inside functions and for the type checker alone."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports."""
+    return {name.partition(".")[0] for name in imported_names(path)}
+
+
+def module_of(path: Path, root: Path) -> str:
+    """The dotted name of a source file below `root`."""
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module_graph(paths: tuple[Path, ...], root: Path) -> dict[str, set[str]]:
+    """Of every module those of `paths` that it imports; a name out of a module counts as that module."""
+    modules = {module_of(path, root): path for path in paths}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        graph[module] = set()
+        for name in imported_names(path):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            graph[module] |= {name} - {"", module}
+    return graph
+
+
+def above(own: str, order: tuple[set[str], ...]) -> set[str]:
+    """What `own` must not import: its row's other names, and all in later rows."""
+    row = next(index for index, names in enumerate(order) if own in names)
+    return set().union(*order[row:]) - {own}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
@@ -63,21 +114,45 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 def test_the_layers_are_there() -> None:
     """Guards the tests below against an empty glob."""
     assert len(ENTRY_POINTS) >= 4 and len(SCRIPTS) >= 2
-    assert {name_of(path).partition("/")[0] for path in LIBRARY} == set(LAYERS)
+    assert {"utils", "scene", "gradiseg"} < PACKAGES
     assert {path.name for path in SUBMODULE_SOURCES} >= {"__init__.py", "reference.py"}
+
+
+def test_every_package_and_every_room_has_its_place() -> None:
+    rooms = {path.stem for path in (ROOT / "gradiseg").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set().union(*LAYERS) >= PACKAGES
+    assert set().union(*ROOMS) >= rooms - {"__init__", "__pycache__"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 def test_a_layer_imports_only_those_below(path: Path) -> None:
-    own = LAYERS.index(name_of(path).partition("/")[0])
-    above = {*LAYERS[own + 1 :], *(entry.stem for entry in ENTRY_POINTS), "scripts", "tests"}
-    assert above.isdisjoint(imported(path))
+    forbidden = above(name_of(path).partition("/")[0], LAYERS)
+    forbidden |= {*(entry.stem for entry in ENTRY_POINTS), "scripts", "tests"}
+    assert forbidden.isdisjoint(imported(path))
+
+
+def test_a_room_of_gradiseg_imports_only_those_below() -> None:
+    paths = tuple(path for path in LIBRARY if path.is_relative_to(ROOT / "gradiseg"))
+    for module, others in module_graph(paths, ROOT).items():
+        if module != "gradiseg":
+            found = {other.split(".")[1] for other in others if other != "gradiseg"}
+            assert above(module.split(".")[1], ROOMS).isdisjoint(found), module
+
+
+@pytest.mark.parametrize("folder", [ROOT, *SUBMODULES.values()], ids=name_of)
+def test_imports_go_in_no_circle(folder: Path) -> None:
+    found = (path for path in folder.rglob("*.py*") if path.suffix in (".py", ".pyi"))  # compiled: the stub
+    paths = LIBRARY if folder == ROOT else tuple(found)
+    try:
+        TopologicalSorter(module_graph(paths, folder)).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", SUBMODULE_SOURCES, ids=name_of)
 def test_a_submodule_imports_nothing_of_the_repository(path: Path) -> None:
     own = path.relative_to(ROOT / "submodules").parts[2]
-    others = {*LAYERS, *SUBMODULES, *(entry.stem for entry in ENTRY_POINTS), "scripts", "tests"} - {own}
+    others = {*PACKAGES, *SUBMODULES, *(entry.stem for entry in ENTRY_POINTS), "scripts", "tests"} - {own}
     assert others.isdisjoint(imported(path))
 
 

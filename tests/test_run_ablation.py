@@ -76,11 +76,12 @@ def test_a_failed_command_stops_with_its_last_line_and_keeps_what_is_done(tmp_pa
 
 
 def test_every_configuration_names_a_file_and_flags_that_train_understands():
-    from arguments import GradiSegParams, ModelParams, OptimizationParams, RunParams, parse
+    import train
+    from arguments import parse
 
     for config in run_ablation.CONFIGS:
         run = run_ablation.Run(Path("data/demo"), config, 0, Path("out"), ("--train_split",))
-        parse((ModelParams, OptimizationParams, GradiSegParams, RunParams), run.commands[0][1:])
+        parse(train.GROUPS, run.commands[0][1:])
 
 
 def test_unknown_configuration_is_refused_before_anything_runs(tmp_path, train_calls):

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the folders of a run."""
+"""Files that are either whole or absent, and room on the disk."""
 
 import os
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 
-_ITERATION = re.compile(r"iteration_(\d+)")
+# Names of what is being written or replaced; a process that was killed leaves them.
+TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
 
 
 @contextmanager
@@ -61,20 +62,18 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def latest_iteration(folder: str | os.PathLike[str]) -> int:
-    """Largest N among the non-empty `iteration_N` folders of `folder` (`point_cloud/` of a run).
+def check_free_space(folder: Path, needed: int, flag: str) -> None:
+    """Raise unless `needed` bytes can be written below `folder`, which `flag` names and need not exist.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder cannot be written to, or the disk is too full.
     """
-    root = Path(folder)
-    found = [
-        int(match.group(1))
-        for entry in (root.iterdir() if root.is_dir() else ())
-        if (match := _ITERATION.fullmatch(entry.name)) and entry.is_dir() and any(entry.iterdir())
-    ]
-    if not found:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing}: cannot be written to. Choose another {flag}.")
+    free = shutil.disk_usage(existing).free
+    if free < needed:
         raise UserError(
-            f"{root}: no iteration_N folder with a model in it. Train first (train.py -m {root.parent})."
+            f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
+            f"choose another {flag}."
         )
-    return max(found)

@@ -38,24 +38,18 @@ def inverse_sigmoid(x: torch.Tensor) -> torch.Tensor:
 def get_expon_lr_func(
     lr_init: float,
     lr_final: float,
-    lr_delay_steps: int = 0,
-    lr_delay_mult: float = 1.0,
     max_steps: int = 1_000_000,
 ) -> Callable[[int], float]:
     """Learning rate, log-linear from `lr_init` at step 0 to `lr_final` at `max_steps`, then constant.
 
-    With `lr_delay_steps` > 0 the start is damped: the rate is multiplied by a quarter sine that rises from
-    `lr_delay_mult` to 1 over that many steps (the warm-up of mip-NeRF that 3DGS took over). Zero rates stay
-    zero.
+    Zero rates stay zero.
     """
 
     def rate(step: int) -> float:
         if step < 0 or lr_init == 0.0 or lr_final == 0.0:
             return 0.0
-        warm = min(step / lr_delay_steps, 1.0) if lr_delay_steps > 0 else 1.0
-        damping = lr_delay_mult + (1.0 - lr_delay_mult) * math.sin(0.5 * math.pi * warm)
         done = min(step / max_steps, 1.0)
-        return damping * math.exp((1.0 - done) * math.log(lr_init) + done * math.log(lr_final))
+        return math.exp((1.0 - done) * math.log(lr_init) + done * math.log(lr_final))
 
     return rate
 
@@ -65,3 +59,25 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all random generators as tensors, numbers and strings."""
+    numpy_state = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+    return {
+        "python": random.getstate(),
+        "numpy": numpy_state | {"state": {"key": keys, "pos": int(numpy_state["state"]["pos"])}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set all random generators to `random_state()`; those of GPUs only where their number is the same."""
+    random.setstate(state["python"])
+    keys = state["numpy"]["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state(state["numpy"] | {"state": {"key": keys, "pos": state["numpy"]["state"]["pos"]}})
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

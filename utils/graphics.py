@@ -89,8 +89,3 @@ def build_rotation(quaternions: torch.Tensor) -> torch.Tensor:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # (N, 3, 3)
-
-
-def build_scaling_rotation(scales: torch.Tensor, quaternions: torch.Tensor) -> torch.Tensor:
-    """L = R diag(s) (N,3,3) of scales (N,3) and quaternions (N,4), so that the covariance is L L^T."""
-    return build_rotation(quaternions) * scales[:, None, :]

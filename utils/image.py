@@ -5,7 +5,8 @@ Images are (3,H,W), float32 in [0,1] or uint8; feature maps are (D,H,W); id maps
 
 import colorsys
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,26 +42,65 @@ def to_uint8(image: torch.Tensor) -> torch.Tensor:
     return (image.detach().clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8)
 
 
-def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Image file as (3,H,W) float32 in [0,1].
+@contextmanager
+def open_image(
+    path: str | os.PathLike[str], kind: str = "an image", remedy: str = "Copy the file again."
+) -> Iterator[Image.Image]:
+    """A picture file, open in the block, where its pixels are decoded; outside of it only copies are left.
+
+    The only place that knows what PIL raises: everything that reads a picture goes through it. `kind` and
+    `remedy` make the message say what was expected.
+
+    Raises:
+        UserError: the file is missing, truncated or no picture, as opening or the block finds out; a
+            ValueError of the block says that the picture is not of the kind it needs.
+    """
+    try:
+        with Image.open(path) as file:
+            yield file
+    except UserError:
+        raise
+    # PIL raises SyntaxError on broken PNG chunks.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as {kind} ({error}). {remedy}") from error
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) of a picture file, from its header.
+
+    Raises:
+        UserError: the file is missing or no image.
+    """
+    with open_image(path) as file:
+        return file.size
+
+
+def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Image file as (H,W,3) uint8, red, green, blue.
 
     Raises:
         UserError: the file is missing, truncated or no image.
     """
-    try:
-        with Image.open(path) as file:
-            pixels = np.array(file.convert("RGB"))  # (H, W, 3)
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255.0
+    with open_image(path) as file:
+        return np.array(file.convert("RGB"))
+
+
+def read_image(path: str | os.PathLike[str]) -> torch.Tensor:
+    """`read_pixels` as (3,H,W) float32 in [0,1]."""
+    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous().float() / 255.0
+
+
+def write_png(path: str | os.PathLike[str], image: Image.Image) -> None:
+    """Write a picture as a PNG, whole or not at all, making its folder."""
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def save_png(path: str | os.PathLike[str], image: torch.Tensor) -> None:
-    """Write an image (3,H,W), float in [0,1] or uint8, or a uint8 map (H,W) as is, atomically."""
+    """`write_png` of an image (3,H,W), float in [0,1] or uint8, or of a uint8 map (H,W) as is."""
     pixels = to_uint8(image).cpu()
     pixels = pixels.permute(1, 2, 0) if pixels.ndim == 3 else pixels
-    with atomic_write(path) as temporary:
-        Image.fromarray(pixels.contiguous().numpy()).save(temporary, format="PNG")
+    write_png(path, Image.fromarray(pixels.contiguous().numpy()))
 
 
 def fit_pca(feature_maps: Iterable[torch.Tensor]) -> PcaColors:

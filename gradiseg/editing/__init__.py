@@ -1,1 +1,1 @@
-"""Editing: what the identities of the Gaussians are good for."""
+"""Editing: what is done with a selection."""

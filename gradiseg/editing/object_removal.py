@@ -3,15 +3,14 @@
 from torch import Tensor, nn
 
 from arguments import EditParams
-from gradiseg.editing.selection import HullRule, count_ids, select_objects
+from gradiseg.selection.by_id import count_ids, select_objects
+from gradiseg.selection.hull import HullRule
 from scene.gaussian_model import GaussianModel
 from scene.gaussian_ops import keep
 from utils.errors import UserError
 
 
-def edit_objects(
-    model: GaussianModel, classifier: nn.Conv2d, edit: EditParams, hull: HullRule = HullRule.SPARE
-) -> dict[str, int]:
+def edit_objects(model: GaussianModel, classifier: nn.Conv2d, edit: EditParams) -> dict[str, int]:
     """Removes the selected ids from `model` in place, or keeps them alone (`edit.mode`).
 
     Returns:
@@ -23,6 +22,7 @@ def edit_objects(
     """
     identity = model.get_objects.detach()
     _check_ids(edit.select_obj_id, identity, classifier)
+    hull = HullRule(edit.hull)
     selection, counts = select_objects(
         model.get_xyz.detach(), identity, classifier, edit.select_obj_id, edit.removal_thresh, hull
     )

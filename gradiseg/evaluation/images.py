@@ -13,6 +13,7 @@ import torch
 from fused_losses import ssim
 from torch import Tensor
 
+from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.image import psnr, read_image
 
@@ -49,7 +50,7 @@ def score_folder(
     return scores
 
 
-def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, Path]:
+def evaluation_folder(run: RunFolder, iteration: int = -1) -> tuple[str, int, Path]:
     """The renders to score: split, iteration and folder; the latest iteration for -1.
 
     Test views are what counts; a run without any is scored on its training views.
@@ -58,27 +59,23 @@ def evaluation_folder(model_path: Path, iteration: int = -1) -> tuple[str, int, 
         UserError: nothing has been rendered.
     """
     for split in ("test", "train"):
-        found = {
-            int(entry.name.removeprefix("ours_")): entry
-            for entry in (model_path / split).glob("ours_*")
-            if entry.name.removeprefix("ours_").isdecimal() and any((entry / "renders").glob("*.png"))
-        }
+        found = run.rendered(split)
         wanted = max(found, default=-1) if iteration < 0 else iteration
         if wanted in found:
             return split, wanted, found[wanted]
     which = "any iteration" if iteration < 0 else f"iteration {iteration}"
-    raise UserError(f"{model_path}: holds no renders of {which}. Run render.py -m {model_path} first.")
+    raise UserError(f"{run.path}: holds no renders of {which}. Run render.py -m {run.path} first.")
 
 
 def score_run(
-    model_path: Path,
+    run: RunFolder,
     metrics: dict[str, PairMetric],
     iteration: int = -1,
     per_view: bool = False,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Scores a run: the mean of every metric, of which split and iteration, and per view on request."""
-    split, iteration, folder = evaluation_folder(model_path, iteration)
+    split, iteration, folder = evaluation_folder(run, iteration)
     scores = score_folder(folder, metrics, device)
     means = {name: float(np.mean([row[name] for row in scores.values()])) for name in metrics}
     record: dict[str, Any] = means | {"split": split, "iteration": iteration, "views": len(scores)}

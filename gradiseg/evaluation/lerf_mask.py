@@ -52,9 +52,7 @@ def evaluate_run(
     assignment, ids_source = choose_ids(run, source, object_path, ids, truth)
     check_ids(assignment, run.classifier)
     predictions = predict_masks(run.test_cameras, truth, run.render_identity, run.classifier, assignment)
-    write_predictions(
-        run.folder / "test" / f"ours_{run.iteration}_text" / "test_mask", predictions[DEFAULT_RULE]
-    )
+    write_predictions(run.folder.text_masks("test", run.iteration), predictions[DEFAULT_RULE])
     records = {
         rule: score_masks(truth, lambda mask, rule=rule: predictions[rule].get((mask.view, mask.prompt)))  # type: ignore[misc]
         for rule in RULES

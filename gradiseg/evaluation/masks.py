@@ -18,20 +18,21 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from gaussian_renderer import IdentityRenderer
+from gradiseg.classifier import classify, identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
 from scene.cameras import Camera
 from scene.masks import resize_id_map
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.image import image_size, open_image, write_png
 
 # The rule is worth as much as a method (seven points of mIoU on noisy masks), so all three are reported.
 RULES: dict[str, float | None] = {"softmax>0.2": 0.2, "softmax>0.5": 0.5, "argmax": None}
 DEFAULT_RULE = "softmax>0.2"
 MASK_THRESHOLD = 128
-PIXELS_PER_CHUNK = 1 << 16  # bounds the softmax over 256 classes to 64 MB whatever the image size
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 MaskKey = tuple[int, str]  # (view index, prompt)
 
 
@@ -69,13 +70,18 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
             path, folder, _view_number(test_mask, folder, names, by_name, view_names is not None), path.stem
         )
         for folder in folders
-        for path in sorted((test_mask / folder).glob("*.png"))
+        for path in sorted(filter(is_mask, (test_mask / folder).iterdir()))
     ]
     if not truth:
         raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a file can be a true mask, by its name; Gaussian Grouping reads JPEGs too."""
+    return path.suffix.lower() in MASK_SUFFIXES
 
 
 def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bool, bounded: bool) -> int:
@@ -95,43 +101,13 @@ def read_mask(path: Path) -> BoolArray:
     Raises:
         UserError: the file is no readable picture.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L")) > MASK_THRESHOLD
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
+    with open_image(path, "a mask") as file:
+        return np.asarray(file.convert("L")) > MASK_THRESHOLD
 
 
 def write_mask(path: Path, mask: BoolArray) -> None:
     """Writes a mask (H, W) as a 0/255 PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-
-
-@torch.no_grad()
-def identity_probabilities(
-    features: Tensor, classifier: nn.Conv2d, ids: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Softmax of some ids, and the most probable id, at every pixel.
-
-    Args:
-        features: identity map (16, H, W).
-        classifier: 1x1 convolution from 16 channels to C classes.
-        ids: the classes wanted, each below C.
-
-    Returns:
-        probabilities (len(ids), H, W) and ids (H, W) int64. The C x H x W softmax never exists as a whole.
-    """
-    height, width = features.shape[1:]
-    pixels = features.flatten(1).T  # (H*W, 16)
-    weight = classifier.weight.flatten(1)  # (C, 16)
-    chosen, winners = [], []
-    for chunk in pixels.split(PIXELS_PER_CHUNK):
-        logits = nn.functional.linear(chunk, weight, classifier.bias)  # (P, C)
-        winners.append(logits.argmax(1))
-        chosen.append(logits.softmax(1)[:, list(ids)])
-    return torch.cat(chosen).T.reshape(len(ids), height, width), torch.cat(winners).reshape(height, width)
+    write_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
 
 
 def apply_rules(features: Tensor, classifier: nn.Conv2d, ids: Assignment) -> dict[str, dict[str, BoolArray]]:
@@ -140,13 +116,15 @@ def apply_rules(features: Tensor, classifier: nn.Conv2d, ids: Assignment) -> dic
     A pixel belongs to a prompt where any of its ids passes the rule; without ids the mask is empty.
     """
     flat = sorted({identity for chosen in ids.values() for identity in chosen})
-    probabilities, winners = identity_probabilities(features, classifier, flat)
+    classified = classify(map_encodings(features), classifier, flat)
     masks: dict[str, dict[str, BoolArray]] = {rule: {} for rule in RULES}
     for prompt, chosen in ids.items():
-        of_prompt = probabilities[[flat.index(identity) for identity in chosen]]  # (ids of the prompt, H, W)
-        won = torch.isin(winners, torch.tensor(chosen, dtype=winners.dtype, device=winners.device))  # (H, W)
+        of_prompt = classified.probabilities[
+            ..., [flat.index(identity) for identity in chosen]
+        ]  # (H, W, ids)
+        won = torch.isin(classified.ids, classified.ids.new_tensor(chosen))  # (H, W)
         for rule, threshold in RULES.items():
-            passed = won if threshold is None else (of_prompt > threshold).any(0)
+            passed = won if threshold is None else (of_prompt > threshold).any(-1)
             masks[rule][prompt] = passed.cpu().numpy()
     return masks
 
@@ -184,7 +162,7 @@ def ids_from_model(
     """
     overlaps = {mask.prompt: Overlap() for mask in truth}
     for _, features, files in _rendered(cameras, truth, render_identity):
-        winners = identity_probabilities(features, classifier, [])[1].cpu().numpy()
+        winners = identify(map_encodings(features), classifier).cpu().numpy()
         for mask in files:
             overlaps[mask.prompt].add(winners, read_mask(mask.path))
     return best_ids(overlaps)
@@ -211,12 +189,12 @@ def _rendered(
     """Each view with ground truth: its number, its identity map at the ground truth's size, its files.
 
     Rendered at the size that was trained and then interpolated: Gaussians are fitted to that size's pixels
-    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart (docs/LOG.md).
+    and the rasterizer's 0.3 px filter, and drawn finer, thin objects fall apart
+    (docs/experiments/mask-size.md).
     """
     for view in sorted({mask.view for mask in truth}):
         files = [mask for mask in truth if mask.view == view]
-        with Image.open(files[0].path) as image:
-            width, height = image.size
+        width, height = image_size(files[0].path)
         features = render_identity(cameras[view])  # (16, h, w)
         if features.shape[1:] != (height, width):
             features = interpolate(features[None], (height, width), mode="bilinear", antialias=True)[0]
@@ -248,7 +226,7 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores predictions: per prompt the mean over its views, then the mean over prompts.
 
-    A prediction of another size is brought to the ground truth's, aligned by pixel centres.
+    A prediction of another size is brought to the ground truth's over the same field of view, by area.
 
     Returns:
         `miou`, `mbiou`, `mbiou_strict`, `mband_error`; `per_prompt`, {prompt: its four scores, `views`};

@@ -20,11 +20,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments import option
+from gradiseg.classifier import identify, map_encodings
 from gradiseg.evaluation.ids import Assignment, id_counts
 from gradiseg.evaluation.masks import (
     DEFAULT_RULE,
     apply_rules,
-    identity_probabilities,
+    is_mask,
     read_mask,
     write_mask,
 )
@@ -56,6 +57,7 @@ class TextParams:
         "",
         "what to look for, separated by ';'; without a value the scene's own words: those of "
         "config/lerf_prompts.json, otherwise the names in its test_mask/",
+        first=True,
         bare=SCENE_PROMPTS,
     )
     text_masks: str = option("", "folder of masks <words>.png of the first test view, instead of the models")
@@ -85,7 +87,7 @@ def prompts_of(text: str, source: Path) -> list[str]:
     prompts = [part.strip() for part in text.split(";") if part.strip()]
     if prompts == [SCENE_PROMPTS]:
         known = read_json(LERF_PROMPTS).get(source.name)
-        prompts = known or sorted({path.stem for path in (source / "test_mask").glob("*/*.png")})
+        prompts = known or sorted({p.stem for p in (source / "test_mask").glob("*/*") if is_mask(p)})
     if not prompts:
         raise UserError(
             f"--text: no words given, and {LERF_PROMPTS.name} and test_mask/ have none for the scene "
@@ -139,18 +141,14 @@ def choose_by_text(run: TrainedRun, source: Path, options: TextParams, quiet: bo
     drawn = run.draw(camera)
     picture = to_uint8(drawn["render"]).permute(1, 2, 0).cpu().numpy()
     marks = marker(picture, prompts)
-    winners = identity_probabilities(drawn["render_object"], run.classifier, [])[1].cpu().numpy()
+    winners = identify(map_encodings(drawn["render_object"]), run.classifier).cpu().numpy()
     ids = {prompt: select_ids(winners, marks[prompt]) for prompt in prompts}
     choice = TextChoice(ids, marks, camera.image_name, f"text: {name} in view {camera.image_name}")
-    save_choice(text_folder(run, "test" if run.test_cameras else "train"), choice)
+    split = "test" if run.test_cameras else "train"
+    save_choice(run.folder.text(split, run.iteration), choice)
     for prompt in () if quiet else prompts:
         print(f"{prompt}: {describe(ids[prompt], marks[prompt])}")
     return choice
-
-
-def text_folder(run: TrainedRun, split: str) -> Path:
-    """Where the masks of words go."""
-    return run.folder / split / f"ours_{run.iteration}_text"
 
 
 def describe(ids: Sequence[int], mark: BoolArray) -> str:

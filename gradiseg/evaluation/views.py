@@ -16,11 +16,22 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gradiseg.evaluation.masks import IdentityRenderer, identity_probabilities
+from gaussian_renderer import IdentityRenderer
+from gradiseg.classifier import identify, map_encodings
 from scene.cameras import Camera
 from utils.errors import UserError
 from utils.files import atomic_write
-from utils.image import PcaColors, colorize_ids, fit_pca, pca_colors, save_png, to_uint8
+from utils.image import (
+    PcaColors,
+    colorize_ids,
+    fit_pca,
+    image_size,
+    pca_colors,
+    read_pixels,
+    save_png,
+    to_uint8,
+    write_png,
+)
 
 Draw = Callable[[Camera], dict[str, Tensor]]
 
@@ -43,7 +54,7 @@ def view_pictures(
 ) -> dict[str, Tensor]:
     """All pictures of one view by folder: uint8 (3, H, W); `objects_id` is int64 (H, W)."""
     features = drawn["render_object"]
-    ids = identity_probabilities(features, classifier, [])[1]
+    ids = identify(map_encodings(features), classifier)
     pictures = {
         "renders": to_uint8(drawn["render"]),
         "gt": to_uint8(camera.original_image),
@@ -101,10 +112,7 @@ def clear_pictures(paths: Iterable[Path]) -> None:
 def write_ids(path: Path, ids: Tensor) -> None:
     """Writes an id map (H, W) as a single-channel PNG: 8 bits where they suffice, otherwise 16."""
     array = ids.cpu().numpy()
-    with atomic_write(path) as temporary:
-        Image.fromarray(array.astype(np.uint8 if array.max() < 256 else np.uint16)).save(
-            temporary, format="PNG"
-        )
+    write_png(path, Image.fromarray(array.astype(np.uint8 if array.max() < 256 else np.uint16)))
 
 
 def require_video() -> None:
@@ -123,12 +131,10 @@ def write_video(path: Path, frames: Iterable[Path]) -> None:
     from imageio_ffmpeg import write_frames
 
     paths = list(frames)
-    with Image.open(paths[0]) as first:
-        width, height = (edge - edge % 2 for edge in first.size)
+    width, height = (edge - edge % 2 for edge in image_size(paths[0]))
     with atomic_write(path) as temporary:
         writer = write_frames(str(temporary), (width, height), fps=FRAMES_PER_SECOND, macro_block_size=2)
         writer.send(None)
         for frame in paths:
-            with Image.open(frame) as image:
-                writer.send(image.convert("RGB").crop((0, 0, width, height)).tobytes())
+            writer.send(read_pixels(frame)[:height, :width].tobytes())
         writer.close()

@@ -23,7 +23,7 @@ The masks on disk are not touched; every repair starts from them and not from th
 early mistake of the model does not confirm itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 from tqdm import tqdm
 
-from gradiseg.classifier import CHUNK, IGNORED, IdentityClassifier, class_logits
+from gaussian_renderer import IdentityRenderer
+from gradiseg.classifier import IGNORED, UNLABELLED, IdentityClassifier, logit_chunks
 from gradiseg.repair.outlines import OutlineProfiles, move_outlines, pixels_per_step
 from scene.cameras import Camera
 
@@ -39,12 +40,9 @@ RIVALRY = 2.0  # how much more probable than itself another label makes a label 
 MIN_CONFIDENCE = 0.3  # a label below competes as if at it: dividing by less would raise noise to a rival
 ALIAS_SHARE = 0.5  # of what a label's pixels carry in views without it: so much must be one other label
 ALIAS_EVIDENCE = 0.02  # of all that the model takes for a label: so much must lie in views without it
-UNLABELLED = 0  # the id of pixels without an object
 UNLABELLED_CONFIDENCE = 0.5  # below it they are gaps in and between objects, not a region of the scene
 GOLDEN_RATIO = 0.618034
 STRIDE = 2  # the mean probabilities are taken over every second row and column
-
-IdentityRenderer = Callable[[Camera], Tensor]  # camera -> identity map (16, H, W)
 
 
 class TrainingLabels:
@@ -149,10 +147,10 @@ class TrainingLabels:
 
     def _chunks(self, labels: Tensor, identity_map: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Labels (P,) and probabilities (P, K) of labels (H, W) and identity map (16, H, W), by pixels."""
-        weight, bias = self.classifier.weight, self.classifier.bias
         encodings = identity_map.flatten(1).T  # (H W, 16)
-        for own, rows in zip(labels.flatten().split(CHUNK), encodings.split(CHUNK), strict=True):
-            yield own, torch.softmax(class_logits(rows, weight, bias), 1)
+        own = labels.flatten()
+        for part, logits in logit_chunks(encodings, self.classifier.weight, self.classifier.bias):
+            yield own[part], torch.softmax(logits, 1)
 
     def _census(self, cameras: Sequence[Camera], render_identity: IdentityRenderer) -> "Census":
         """What the model says at the pixels of every label, view by view."""

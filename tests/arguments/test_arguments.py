@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from arguments import (
     GradiSegParams,
     ModelParams,
     OptimizationParams,
+    RepairParams,
     RunParams,
     parse,
     parse_with_run,
@@ -21,7 +23,7 @@ from arguments import (
 )
 from utils.errors import UserError
 
-TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RunParams)
+TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 EDIT_GROUPS = (ModelParams, DeviceParams, EditParams)
 CONFIGS = sorted(Path(__file__).parents[2].glob("config/*/*.json"))
 GAUSSIAN_GROUPING_CFG = (
@@ -147,10 +149,59 @@ def test_the_configs_that_ship_are_valid(path: Path, tmp_path: Path) -> None:
         parse(TRAIN_GROUPS, ["--config_file", str(path)])
 
 
+def test_the_configuration_of_the_method_holds_the_defaults() -> None:
+    """It is there for people who look for a file, and for the schedule at a glance."""
+    method = CONFIGS[0].parents[1] / "gradiseg" / "train.json"
+    assert json.loads(method.read_text())
+    *groups, run = parse(TRAIN_GROUPS, ["--config_file", str(method)])
+    assert isinstance(run, RunParams) and all(group == type(group)() for group in groups)
+
+
+def test_the_paper_to_the_letter_has_none_of_what_is_ours() -> None:
+    paper = CONFIGS[0].parents[1] / "gradiseg" / "paper.json"
+    *_, opt, gradiseg, repair, _ = parse(TRAIN_GROUPS, ["--config_file", str(paper)])
+    assert not (repair.repair_masks or repair.identity_lambda_by_rgb) and opt.lambda_dssim == 0  # eq. 5
+    assert gradiseg.igd and gradiseg.la_knn and gradiseg.la_knn_candidates == "all"  # eq. 4
+
+
 def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:
     groups = parse(TRAIN_GROUPS, ["-s", 'it\'s a "scene"', "--iterations", "77", "--save_iterations", "3"])
     write_cfg_args(tmp_path, *groups)
-    assert read_cfg_args(tmp_path) == {key: value for group in groups for key, value in vars(group).items()}
+    options = {key: value for group in groups for key, value in vars(group).items()}
+    assert read_cfg_args(tmp_path) == options | {"n_views": 100, "random_init": False}
+
+
+# What `extract` of Gaussian Grouping's ModelParams hands to its Scene, cameras and models. Its commands take
+# none of them from a default: what `cfg_args` lacks, they lack.
+READ_BY_GAUSSIAN_GROUPING = {
+    "sh_degree": int,
+    "source_path": str,
+    "model_path": str,
+    "images": str,
+    "resolution": int,
+    "white_background": bool,
+    "data_device": str,
+    "eval": bool,
+    "n_views": int,
+    "random_init": bool,
+    "train_split": bool,
+    "object_path": str,
+    "num_classes": int,
+}
+
+
+@pytest.mark.parametrize("flags", [[], ["--eval"], ["--train_split"]])
+def test_gaussian_groupings_commands_find_all_they_read(tmp_path: Path, flags: list[str]) -> None:
+    model, *_ = parse((ModelParams,), ["-s", "scene", "-m", str(tmp_path), *flags])
+    write_cfg_args(tmp_path, model)
+    stored = eval(
+        (tmp_path / "cfg_args").read_text(), {"__builtins__": {}, "Namespace": Namespace}
+    )  # as they do
+    found = {name: type(getattr(stored, name)) for name in READ_BY_GAUSSIAN_GROUPING}
+    assert found == READ_BY_GAUSSIAN_GROUPING
+    assert stored.n_views == 100 and not stored.random_init  # all views, from the scene's own points
+    assert stored.eval == bool(flags)  # it renders test views only under `eval`, whoever chose them
+    assert stored.train_split == (flags == ["--train_split"])
 
 
 def test_gaussian_groupings_own_cfg_args_are_read(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from gradiseg.classifier import IGNORED, IdentityClassifier, identity_of_gaussians, load_conv
+from gradiseg.classifier import (
+    IGNORED,
+    IdentityClassifier,
+    class_logits,
+    classify,
+    identify,
+    load_conv,
+    map_encodings,
+    occurring_rows,
+)
 from utils.errors import UserError
 
 IDS = [0, 3, 7, 200]
@@ -32,13 +41,13 @@ def test_full_softmax_equals_the_dense_one(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in conv.parameters())
 
 
-def test_full_state_round_trip_is_bitwise() -> None:
-    dense, other = classifier(), classifier()
-    torch.nn.init.normal_(dense.weight)
-    other.load_full(dense.full_state_dict())
-    assert torch.equal(other.weight, dense.weight) and torch.equal(other.bias, dense.bias)
-    full = torch.nn.Conv2d(16, 256, 1).load_state_dict(dense.full_state_dict())
-    assert not full.missing_keys and not full.unexpected_keys
+def test_full_state_is_that_of_a_convolution() -> None:
+    dense = classifier()
+    conv = torch.nn.Conv2d(16, 256, 1)
+    found = conv.load_state_dict(dense.full_state_dict())
+    assert not found.missing_keys and not found.unexpected_keys
+    rows = occurring_rows(conv)
+    assert torch.equal(rows.weight, dense.weight) and torch.equal(rows.bias, dense.bias)
 
 
 def test_start_has_the_range_of_conv2d() -> None:
@@ -74,8 +83,6 @@ def test_ids_beyond_the_classes_are_refused() -> None:
         IdentityClassifier(torch.tensor(IDS), num_classes=200)
     with pytest.raises(UserError, match="no id"):
         IdentityClassifier(torch.tensor([0]), num_classes=10, ignore_label=0)
-    with pytest.raises(UserError, match="100 classes"):
-        classifier().load_full(torch.nn.Conv2d(16, 100, 1).state_dict())
 
 
 @pytest.mark.parametrize("content", [{"weight": torch.zeros(4, 16)}, {"bias": torch.zeros(4)}, [1], None])
@@ -96,8 +103,44 @@ def test_reading_draws_no_random_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_identity_of_gaussians_does_not_depend_on_the_chunk(chunk: int) -> None:
-    conv, obj_dc = torch.nn.Conv2d(16, 9, 1), torch.randn(40, 1, 16)
-    expected = conv(obj_dc.permute(2, 0, 1)[None])[0].argmax(dim=0).squeeze(1)
-    assert torch.equal(identity_of_gaussians(conv, obj_dc, chunk), expected)
-    assert identity_of_gaussians(conv, obj_dc[:0], chunk).shape == (0,)
+def test_classifying_equals_the_whole_softmax_by_any_chunks(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradiseg.classifier.CHUNK", chunk)
+    torch.manual_seed(0)
+    conv, features = torch.nn.Conv2d(16, 9, 1), torch.randn(16, 5, 8)
+    expected = conv(features[None])[0].softmax(0)  # (9, 5, 8)
+    found = classify(map_encodings(features), conv, [7, 2])
+    torch.testing.assert_close(found.probabilities, expected[[7, 2]].permute(1, 2, 0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found.confidence, expected.amax(0), rtol=1e-5, atol=1e-7)
+    assert torch.equal(found.ids, expected.argmax(0))
+    assert torch.equal(identify(map_encodings(features), conv), found.ids)
+
+
+def test_nothing_to_classify() -> None:
+    conv = torch.nn.Conv2d(16, 9, 1)
+    assert identify(torch.zeros(0, 16), conv).shape == (0,)
+    assert classify(torch.zeros(0, 16), conv, [1, 2]).probabilities.shape == (0, 2)
+
+
+def test_rows_that_never_occurred_decide_nothing() -> None:
+    dense = classifier()
+    with torch.no_grad():
+        dense.weight.mul_(10.0)
+    conv = torch.nn.Conv2d(16, 256, 1)
+    conv.load_state_dict(dense.full_state_dict())
+    assert occurring_rows(conv).ids.tolist() == IDS
+    encodings = 3.0 * torch.randn(500, 16)
+    state = dense.full_state_dict()
+    logits = class_logits(encodings, state["weight"].flatten(1), state["bias"])  # (500, 256)
+    found = classify(encodings, conv, [3, 5])
+    assert torch.equal(found.ids, logits.argmax(1))
+    torch.testing.assert_close(found.probabilities[:, 0], logits.softmax(1)[:, 3], rtol=1e-6, atol=0)
+    assert not found.probabilities[:, 1].any()
+
+
+def test_a_classifier_of_gaussian_grouping_keeps_all_its_rows() -> None:
+    conv = torch.nn.Conv2d(16, 9, 1)
+    with torch.no_grad():
+        conv.weight[4] = 0.0
+    assert occurring_rows(conv).ids.tolist() == list(range(9))

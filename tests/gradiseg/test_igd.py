@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gradiseg.igd import (
     CHILD_OPACITY,
     HALF_DEVIATION,
@@ -18,16 +18,18 @@ from gradiseg.igd import (
     select_anomalous,
     split_axis,
 )
+from gradiseg.schedule import Schedule
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, rows, trained_model
-from utils.graphics import build_rotation, build_scaling_rotation
+from utils.graphics import build_rotation
 
 EXTENT = 1e6  # nothing is too large
 RULE = {"threshold": 0.4, "std_factor": 1.0, "quantile": 0.8}
 
 
 def strategy(opt: dict[str, Any] | None = None, **changes: Any) -> IdentityGradientDensification:
-    return IdentityGradientDensification(OptimizationParams(**(opt or {})), GradiSegParams(**changes))
+    schedule = Schedule(OptimizationParams(**(opt or {})), GradiSegParams(**changes), RepairParams())
+    return IdentityGradientDensification(schedule)
 
 
 def monitored_model(accum: list[float], views: list[float] | None = None) -> GaussianModel:
@@ -86,9 +88,8 @@ def test_nothing_seen_selects_nothing_and_unknown_rules_are_refused() -> None:
         select_anomalous(torch.ones(3, 1), torch.ones(3, 1), "median", **RULE)
 
 
-@pytest.mark.parametrize("source", ["identity", "total"])
-def test_accumulates_norms_of_visible_gaussians_inside_the_window(source: str) -> None:
-    model, igd = monitored_model([0.0] * 3, [0.0] * 3), strategy(igd_grad_source=source)
+def test_accumulates_norms_of_visible_gaussians_inside_the_window() -> None:
+    model, igd = monitored_model([0.0] * 3, [0.0] * 3), strategy()
     model.state["identity_gradient_denom"].zero_()
     gradient = torch.zeros(3, 1, 16)
     gradient[:, 0, :2] = torch.tensor([[3.0, 4.0], [1.0, 0.0], [float("inf"), 0.0]])
@@ -99,8 +100,7 @@ def test_accumulates_norms_of_visible_gaussians_inside_the_window(source: str) -
     }
     for iteration in (12_000, 12_001, 15_000, 15_001):  # outside, inside, inside, outside
         igd.after_backward(model, package, iteration)
-    norm = {"identity": 5.0, "total": 10.0}[source]
-    assert model.state["identity_gradient_accum"].squeeze(1).tolist() == [2 * norm, 0.0, 0.0]
+    assert model.state["identity_gradient_accum"].squeeze(1).tolist() == [2 * 5.0, 0.0, 0.0]
     assert model.state["identity_gradient_denom"].squeeze(1).tolist() == [2.0, 0.0, 2.0]
 
 
@@ -149,17 +149,15 @@ def test_a_round_cuts_every_gaussian_across_its_own_running_gradient() -> None:
     torch.testing.assert_close(apart, (deviation.gather(1, index[:, None]) * direction)[parents])
 
 
-@pytest.mark.parametrize(("prune_large", "kept"), [(False, [0, 1, 3]), (True, [0, 3])])
-def test_a_round_prunes_the_faint_and_the_large_on_request(prune_large: bool, kept: list[int]) -> None:
+def test_a_round_prunes_the_faint_and_not_the_large() -> None:
     model = monitored_model([0.0] * 4)
     with torch.no_grad():
         model.params["scaling"].fill_(math.log(0.05))
         model.params["scaling"][1, 2] = math.log(1.5)
         model.params["opacity"].fill_(0.0)
         model.params["opacity"][2] = -6.0
-    survivors = model.params["xyz"].detach()[kept]
-    pruned = strategy(igd_prune_large=prune_large).step(model, 12_100, 10.0)
-    assert pruned == {"cloned": 0, "split": 0, "pruned": 4 - len(kept)}
+    survivors = model.params["xyz"].detach()[[0, 1, 3]]
+    assert strategy().step(model, 12_100, 10.0) == {"cloned": 0, "split": 0, "pruned": 1}
     assert torch.equal(model.params["xyz"], survivors)
 
 
@@ -192,11 +190,11 @@ def test_directional_children_conserve_weight_mean_and_covariance() -> None:
     parents = params["xyz"][mask]
     first, second = children["xyz"].chunk(2)
     torch.testing.assert_close(0.5 * (first + second), parents)
-    root = build_scaling_rotation(children["scaling"].exp(), children["rotation"])
+    root = build_rotation(children["rotation"]) * children["scaling"].exp()[:, None, :]
     within = (root @ root.transpose(1, 2)).chunk(2)  # two of (8, 3, 3)
     offset = (first - parents)[:, :, None]
     covariance = 0.5 * (within[0] + within[1]) + offset @ offset.transpose(1, 2)
-    parent_root = build_scaling_rotation(params["scaling"].exp(), params["rotation"])[mask]
+    parent_root = (build_rotation(params["rotation"]) * params["scaling"].exp()[:, None, :])[mask]
     torch.testing.assert_close(covariance, parent_root @ parent_root.transpose(1, 2))
     mass = torch.sigmoid(children["opacity"]) * children["scaling"].exp().prod(dim=1, keepdim=True)
     parent_mass = (torch.sigmoid(params["opacity"]) * params["scaling"].exp().prod(dim=1, keepdim=True))[mask]

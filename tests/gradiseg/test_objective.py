@@ -9,10 +9,12 @@ import torch
 from fused_losses.reference import l1_ssim
 from torch import Tensor
 
-from arguments import GradiSegParams, OptimizationParams
+from arguments import GradiSegParams, OptimizationParams, RepairParams
 from gaussian_renderer import render
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.objective import Losses, Objective
+from gradiseg.repair.labels import TrainingLabels
+from gradiseg.schedule import Schedule
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params, step_randomly
@@ -20,7 +22,8 @@ from utils.errors import UserError
 
 IDS, NUM_CLASSES = [0, 3, 7], 32
 WIDTH, HEIGHT, COUNT = 30, 20, 40
-OPT = OptimizationParams(reg3d_sample_size=COUNT, reg3d_until_iter=50, identity_lambda_by_rgb=False)
+OPT = OptimizationParams(reg3d_sample_size=COUNT)
+CONSTANT = RepairParams(identity_lambda_by_rgb=False)
 GRADISEG = GradiSegParams(igd_from_iter=20, igd_until_iter=30, la_knn_from_iter=35, la_knn_candidates="8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,12 +63,15 @@ def evaluate(
     opt: OptimizationParams = OPT,
     gradiseg: GradiSegParams = GRADISEG,
     view: Camera | None = None,
+    repair: RepairParams = CONSTANT,
 ) -> tuple[Losses, dict[str, Tensor], IdentityClassifier]:
     """The losses of one iteration, the render they come from and the classifier."""
     view, model, weights = view or camera(), trained(), classifier(opt.ignore_label)
     package = render(view, model, bg_color=torch.zeros(3))
     torch.manual_seed(2)  # the sample of L_3d
-    return Objective(opt, gradiseg, weights)(iteration, view, package, model), package, weights
+    labels = TrainingLabels(weights)(view) if view.is_masked else None
+    objective = Objective(Schedule(opt, gradiseg, repair), weights)
+    return objective(iteration, view, labels, package, model), package, weights
 
 
 def cross_entropy(package: dict[str, Tensor], weights: IdentityClassifier, view: Camera) -> Tensor:
@@ -85,8 +91,7 @@ def cross_entropy(package: dict[str, Tensor], weights: IdentityClassifier, view:
         (25, False),  # IGD's phase
         (35, False),
         (40, True),  # LA-KNN
-        (50, True),
-        (55, False),  # after reg3d_until_iter
+        (30_000, True),  # to the end
     ],
 )
 def test_the_3d_term_follows_the_schedule(iteration: int, on: bool) -> None:
@@ -171,7 +176,7 @@ def test_alpha_follows_the_colour_loss_up_to_twice_its_value(difference: float, 
     view = camera(image=(255 * pixels.clamp(0, 1)).to(torch.uint8))
     constant, _, _ = evaluate(1, view=view)
     followed, package, _ = evaluate(
-        1, replace(OPT, identity_lambda_val=3.0, identity_lambda_by_rgb=True), view=view
+        1, replace(OPT, identity_lambda_val=3.0), view=view, repair=RepairParams()
     )
     assert constant.identity_2d is not None and followed.identity_2d is not None
     factor = constant.rgb.item() / 0.04
@@ -193,7 +198,7 @@ def test_reg3d_normalize_divides_by_all_possible_classes(iteration: int) -> None
 @pytest.mark.parametrize("iteration", [5, 40])
 def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteration: int) -> None:
     model, weights = trained(), classifier()
-    objective = Objective(OPT, GRADISEG, weights)
+    objective = Objective(Schedule(OPT, GRADISEG, CONSTANT), weights)
     mode = "global" if iteration == 5 else "adaptive"
     loss = objective.identity_3d(model, mode)
     assert loss.item() > 0
@@ -202,19 +207,6 @@ def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteratio
     with torch.no_grad():
         model.params["obj_dc"][:] = model.params["obj_dc"][:1].clone()
     assert objective.identity_3d(model, mode).item() == pytest.approx(0.0, abs=1e-8)
-
-
-def test_views_keep_their_own_labels() -> None:
-    """Labels are looked up once per view; another view must not get them."""
-    model, weights = trained(), classifier()
-    objective = Objective(OPT, GRADISEG, weights)
-    views = [camera(uid=0), camera(uid=1), camera(uid=0)]
-    package = render(views[0], model, bg_color=torch.zeros(3))
-    values = [objective(1, view, package, model).identity_2d for view in views]
-    for value, view in zip(values, views, strict=True):
-        assert value is not None
-        expected = cross_entropy(package, weights, view).mean() / math.log(NUM_CLASSES)
-        assert value.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_an_id_without_a_class_is_named() -> None:

@@ -12,12 +12,26 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 
 from gradiseg.objective import Losses
 from gradiseg.progress import LOG_INTERVAL, Progress, peak_memory_mb
+from scene.run_folder import RunFolder
 
 
 def losses(iteration: int) -> Losses:
     """Terms whose sum tells the iteration; L_3d every 20."""
     term = torch.tensor(0.5) if iteration % 20 == 0 else None
     return Losses(torch.tensor(float(iteration), requires_grad=True), torch.tensor(0.25), term)
+
+
+def started(folder: Path, first: int, last: int, quiet: bool = True) -> Progress:
+    """A run that goes on after `first`."""
+    progress = Progress(RunFolder(folder), first, last, quiet)
+    progress.start()
+    return progress
+
+
+def finish(progress: Progress, iteration: int, num_gaussians: int, config: dict[str, Any]) -> None:
+    """The end of a run."""
+    progress.close(iteration)
+    progress.save_summary(num_gaussians, config)
 
 
 def advance(progress: Progress, first: int, last: int) -> None:
@@ -39,9 +53,9 @@ def read_events(folder: Path) -> EventAccumulator:
 
 
 def test_the_log_has_every_tenth_iteration(tmp_path: Path) -> None:
-    progress = Progress(str(tmp_path), 0, 45, quiet=True)
+    progress = started(tmp_path, 0, 45)
     advance(progress, 0, 45)
-    progress.finish(45, 145, {"seed": 3})
+    finish(progress, 45, 145, {"seed": 3})
     log = read_log(tmp_path)
     assert [entry["iteration"] for entry in log] == [10, 20, 30, 40]
     assert log[0] == {
@@ -56,9 +70,9 @@ def test_the_log_has_every_tenth_iteration(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_how_the_run_went(tmp_path: Path) -> None:
-    progress = Progress(str(tmp_path), 20, 45, quiet=True)
+    progress = started(tmp_path, 20, 45)
     advance(progress, 20, 45)
-    progress.finish(45, 145, {"seed": 3})
+    finish(progress, 45, 145, {"seed": 3})
     summary = json.loads((tmp_path / "training_summary.json").read_text())
     assert (summary["iterations"], summary["num_gaussians"], summary["config"]) == (45, 145, {"seed": 3})
     assert summary["seconds_per_iteration"] == pytest.approx(summary["seconds"] / 25, abs=1e-3)
@@ -68,17 +82,17 @@ def test_the_summary_says_how_the_run_went(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [20, 23, 29])
 def test_a_resumed_run_has_the_log_of_one_that_was_not_stopped(tmp_path: Path, stop: int) -> None:
-    whole = Progress(str(tmp_path / "whole"), 0, 60, quiet=True)
+    whole = started(tmp_path / "whole", 0, 60)
     advance(whole, 0, 60)
-    whole.finish(60, 160, {})
-    stopped = Progress(str(tmp_path / "parts"), 0, 60, quiet=True)
+    finish(whole, 60, 160, {})
+    stopped = started(tmp_path / "parts", 0, 60)
     advance(stopped, 0, stop)
     stopped.save_log()
     advance(stopped, stop, 45)  # went on after its last checkpoint, and crashed
     stopped.save_log()
-    resumed = Progress(str(tmp_path / "parts"), stop, 60, quiet=True)
+    resumed = started(tmp_path / "parts", stop, 60)
     advance(resumed, stop, 60)
-    resumed.finish(60, 160, {})
+    finish(resumed, 60, 160, {})
     assert (tmp_path / "parts/training_log.json").read_bytes() == (
         tmp_path / "whole/training_log.json"
     ).read_bytes()
@@ -86,17 +100,17 @@ def test_a_resumed_run_has_the_log_of_one_that_was_not_stopped(tmp_path: Path, s
 
 def test_a_new_run_does_not_inherit_a_log(tmp_path: Path) -> None:
     for last in (40, 20):
-        progress = Progress(str(tmp_path), 0, last, quiet=True)
+        progress = started(tmp_path, 0, last)
         advance(progress, 0, last)
-        progress.finish(last, 0, {})
+        finish(progress, last, 0, {})
     assert [entry["iteration"] for entry in read_log(tmp_path)] == [10, 20]
 
 
 def test_tensorboard_shows_the_scalars_and_pictures(tmp_path: Path) -> None:
-    progress = Progress(str(tmp_path), 0, 20, quiet=True)
+    progress = started(tmp_path, 0, 20)
     advance(progress, 0, 20)
     progress.test_scores(20, {"psnr": 21.5}, {"frame_1": torch.rand(3, 6, 8)})
-    progress.finish(20, 120, {})
+    finish(progress, 20, 120, {})
     events = read_events(tmp_path)
     names = {"train/loss", "train/l_rgb", "train/l_2d", "train/l_3d", "train/num_gaussians", "test/psnr"}
     assert set(events.Tags()["scalars"]) == names
@@ -110,10 +124,10 @@ def test_the_bar_tells_loss_and_gaussians_unless_quiet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for quiet in (True, False):
-        progress = Progress(str(tmp_path), 0, 2 * LOG_INTERVAL, quiet)
+        progress = started(tmp_path, 0, 2 * LOG_INTERVAL, quiet)
         advance(progress, 0, 2 * LOG_INTERVAL)
         progress.test_scores(20, {"psnr": 21.5, "ssim": 0.75}, {})
-        progress.finish(20, 120, {})
+        finish(progress, 20, 120, {})
         shown = capsys.readouterr()
         assert "[20] psnr 21.5000, ssim 0.7500" in shown.out  # results are told in any case
         assert ("Training" in shown.err) != quiet

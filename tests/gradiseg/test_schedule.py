@@ -5,52 +5,50 @@ from typing import Any
 
 import pytest
 
-from arguments import GradiSegParams, OptimizationParams, final_iteration
-from gradiseg.schedule import (
-    HEALING,
-    identity_neighbours_mode,
-    identity_rate,
-    phase,
-    repair_is_due,
-    scaled_schedule,
-)
+from arguments import GradiSegParams, OptimizationParams, RepairParams, final_iteration
+from gradiseg.schedule import HEALING, Schedule
 
-TABLE = [  # fraction of the run, phase, neighbours of L_3d
-    (1e-4, 1, "global"),
-    (0.4, 1, "global"),
-    (0.4 + 1e-3, 2, None),
-    (0.5, 2, None),
-    (0.5 + 1e-3, 3, "adaptive"),
-    (1.0, 3, "adaptive"),
+TABLE = [  # fraction of the run, whether IGD acts, neighbours of L_3d
+    (1e-4, False, "global"),
+    (0.4, False, "global"),
+    (0.4 + 1e-3, True, None),
+    (0.5, True, None),
+    (0.5 + 1e-3, False, "adaptive"),
+    (1.0, False, "adaptive"),
 ]
 
 
+def schedule(opt: OptimizationParams | None = None, scale: float = 1.0, **repair: Any) -> Schedule:
+    groups = opt or OptimizationParams(), GradiSegParams(), RepairParams(**repair)
+    return Schedule(*groups).scaled(scale)
+
+
 def mode(iteration: int, **changes: Any) -> str | None:
-    return identity_neighbours_mode(iteration, OptimizationParams(), GradiSegParams(**changes))
+    return Schedule(OptimizationParams(), GradiSegParams(**changes), RepairParams()).neighbours(iteration)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-@pytest.mark.parametrize(("fraction", "expected_phase", "neighbours"), TABLE)
-def test_phases_of_the_paper(
-    scale: float, fraction: float, expected_phase: int, neighbours: str | None
-) -> None:
-    opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), scale)
-    iteration = max(round(fraction * opt.iterations), 1)
-    assert phase(iteration, opt, gradiseg) == expected_phase
-    assert identity_neighbours_mode(iteration, opt, gradiseg) == neighbours
+@pytest.mark.parametrize(("fraction", "igd", "neighbours"), TABLE)
+def test_phases_of_the_paper(scale: float, fraction: float, igd: bool, neighbours: str | None) -> None:
+    whole = schedule(scale=scale)
+    iteration = max(round(fraction * whole.opt.iterations), 1)
+    assert whole.igd_is_active(iteration) == igd
+    assert whole.neighbours(iteration) == neighbours
 
 
 def test_a_tenth() -> None:
-    opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), 0.1)
-    assert (opt.iterations, opt.position_lr_max_steps, opt.reg3d_until_iter) == (3000, 3000, 3000)
-    assert (opt.densify_from_iter, opt.densify_until_iter, opt.sh_interval) == (50, 1200, 100)
+    tenth = schedule(scale=0.1)
+    opt, gradiseg = tenth.opt, tenth.gradiseg
+    assert (opt.iterations, opt.position_lr_max_steps, tenth.repair_until) == (3000, 3000, 2700)
+    assert (opt.densify_from_iter, opt.densify_until_iter, tenth.sh_interval) == (50, 1200, 100)
     assert (gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter) == (1200, 1500, 1500)
 
 
 @pytest.mark.parametrize("scale", [0.003, 0.2333, 1.0, 2.0])
 def test_scaling_agrees_with_the_command_line_and_keeps_the_order(scale: float) -> None:
     before = OptimizationParams(schedule_scale=scale)
-    opt, gradiseg = scaled_schedule(before, GradiSegParams(), scale)
+    after = schedule(before, scale)
+    opt, gradiseg = after.opt, after.gradiseg
     assert opt.iterations == final_iteration(before.iterations, scale)
     boundaries = [gradiseg.igd_from_iter, gradiseg.igd_until_iter, gradiseg.la_knn_from_iter, opt.iterations]
     assert boundaries == sorted(boundaries)
@@ -58,7 +56,8 @@ def test_scaling_agrees_with_the_command_line_and_keeps_the_order(scale: float) 
 
 
 def test_rates_thresholds_and_intervals_are_untouched() -> None:
-    opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(), 0.5)
+    half = schedule(scale=0.5)
+    opt, gradiseg = half.opt, half.gradiseg
     assert (opt.densification_interval, opt.opacity_reset_interval, gradiseg.igd_interval) == (100, 3000, 100)
     changed = {f.name for f in fields(opt) if getattr(opt, f.name) != getattr(OptimizationParams(), f.name)}
     assert not {name for name in changed if "lr_init" in name or "threshold" in name or "lambda" in name}
@@ -66,15 +65,13 @@ def test_rates_thresholds_and_intervals_are_untouched() -> None:
 
 
 def test_zero_stays_zero() -> None:
-    opt, _ = scaled_schedule(OptimizationParams(reg3d_until_iter=0), GradiSegParams(), 0.1)
-    assert opt.reg3d_until_iter == 0
-    assert identity_neighbours_mode(1, opt, GradiSegParams()) is None
+    assert schedule(OptimizationParams(densify_until_iter=0), 0.1).opt.densify_until_iter == 0
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_scales_that_are_not_positive_are_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="positive"):
-        scaled_schedule(OptimizationParams(), GradiSegParams(), scale)
+        schedule(scale=scale)
 
 
 def test_variants_of_the_neighbours() -> None:
@@ -83,43 +80,29 @@ def test_variants_of_the_neighbours() -> None:
     assert mode(13_000, igd=False) is None and mode(15_001, igd=False) == "adaptive"
 
 
-def test_without_igd_there_is_no_second_phase() -> None:
-    opt, gradiseg = OptimizationParams(densify_until_iter=10_000), GradiSegParams(igd=False)
-    assert [phase(i, opt, gradiseg) for i in (10_000, 10_001, 13_000)] == [1, 3, 3]
-
-
 @pytest.mark.parametrize(("first", "fewest"), [(2000, 6), (12_000, 5)])
 @pytest.mark.parametrize("scale", [0.003, 0.13, 0.26, 0.334, 0.5, 1.0, 2.0])
 def test_masks_are_repaired_before_igd_looks_and_never_while_opacities_heal(
     scale: float, first: int, fewest: int
 ) -> None:
-    opt, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(repair_from_iter=first), scale)
-    due = [i for i in range(1, opt.iterations + 1) if repair_is_due(i, opt, gradiseg)]
+    run = schedule(scale=scale, repair_from_iter=first)
+    start, opt = run.repair.repair_from_iter, run.opt
+    due = [i for i in range(1, opt.iterations + 1) if run.repair_is_due(i)]
     resets = range(opt.opacity_reset_interval, opt.densify_until_iter, opt.opacity_reset_interval)
-    assert gradiseg.repair_from_iter == min(first, gradiseg.igd_from_iter)
-    assert due[0] == next(
-        (r for r in resets if r < gradiseg.repair_from_iter < r + HEALING), gradiseg.repair_from_iter
-    )
+    assert start == min(first, run.gradiseg.igd_from_iter)
+    assert due[0] == next((r for r in resets if r < start < r + HEALING), start)
     assert not [(i, r) for i in due for r in resets if r < i < r + HEALING]
-    assert len(due) >= fewest
+    assert len(due) >= fewest and due[-1] <= run.repair_until
 
 
 def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
-    opt, gradiseg = OptimizationParams(), GradiSegParams(repair_from_iter=3000, repair_interval=500)
-    due = [i for i in range(2501, 6001) if repair_is_due(i, opt, gradiseg)]
-    assert due == [3000, 4000, 4500, 5000, 5500, 6000]
-    gradiseg = GradiSegParams(repair_from_iter=3500, repair_interval=3000)
-    assert [i for i in range(2501, 6001) if repair_is_due(i, opt, gradiseg)] == [3000, 6000]
+    for first, interval, turns in (
+        (3000, 500, [3000, 4000, 4500, 5000, 5500, 6000]),
+        (3500, 3000, [3000, 6000]),
+    ):
+        run = schedule(repair_from_iter=first, repair_interval=interval)
+        assert [i for i in range(2501, 6001) if run.repair_is_due(i)] == turns
 
 
 def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> None:
-    _, gradiseg = scaled_schedule(OptimizationParams(), GradiSegParams(repair_from_iter=20_000), 0.1)
-    assert gradiseg.repair_from_iter == 2000
-
-
-def test_the_identity_learns_slowly_once_densification_has_ended() -> None:
-    opt, gradiseg = OptimizationParams(), GradiSegParams(repair_lr_factor=0.02)
-    rates = [identity_rate(i, opt, gradiseg) for i in (1, 12_000, 14_000, 16_000, 30_000)]
-    assert rates == pytest.approx([1, 1, 0.02**0.5, 0.02, 0.02])
-    assert identity_rate(30_000, opt, GradiSegParams(repair_lr_factor=0.02, repair_masks=False)) == 1
-    assert identity_rate(30_000, opt, GradiSegParams()) == 1
+    assert schedule(scale=0.1, repair_from_iter=20_000).repair.repair_from_iter == 2000

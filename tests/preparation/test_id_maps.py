@@ -10,8 +10,8 @@ from PIL import Image
 
 from preparation import id_maps
 from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_id_map, write_masks
-from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 from utils.errors import UserError
 
 NAMES = ("v.1", "v.2", "sub/v.3")

@@ -12,8 +12,8 @@ from preparation.segment_folder import SegmentFolder
 from preparation.video_masks import match, track_objects
 from pretrained import sam
 from pretrained.sam import automatic_masks, distinct, load_sam, model_input, paint
-from scene.dataset_readers import CameraInfo
 from scene.masks import read_id_map
+from scene.views import CameraInfo
 from tests.tiny_models import SAM_EDGE, write_segmenter, write_tracker
 from utils.errors import UserError
 

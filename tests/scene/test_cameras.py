@@ -9,7 +9,7 @@ from PIL import Image
 
 from arguments import ModelParams
 from scene.cameras import Camera, load_camera, resize_image, target_size
-from scene.dataset_readers import CameraInfo
+from scene.views import CameraInfo
 from utils.graphics import quaternion_to_matrix
 
 

@@ -1,15 +1,14 @@
-"""Damaged scenes and occupied folders are refused with the file, the field and the remedy."""
+"""Damaged scenes are refused with the file, the field and the remedy."""
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from arguments import ModelParams
-from scene import Scene, checks
+from scene import Scene
 from scene.colmap import ColmapModel, write_model
 from utils.errors import UserError
 
@@ -132,31 +131,3 @@ def test_an_empty_point_cloud(scene_folder: Path, scene_model: ColmapModel) -> N
 def test_a_run_made_with_a_gpu_opens_without_one(scene_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert load(scene_folder, data_device="cuda").getTrainCameras()[0].original_image.device.type == "cpu"
-
-
-def test_a_folder_with_another_run_is_refused_unless_told(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    checks.check_output_folder(run)
-    (run / "point_cloud" / "iteration_7").mkdir(parents=True)
-    (run / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"--overwrite.*--resume"):
-        checks.check_output_folder(run)
-    checks.check_output_folder(run, resume=True)
-    checks.check_output_folder(run, overwrite=True)
-    with pytest.raises(UserError, match="exclude"):
-        checks.check_output_folder(run, overwrite=True, resume=True)
-    checks.clear_output_folder(run)
-    assert [path.name for path in run.iterdir()] == ["notes.txt"]
-    checks.check_output_folder(run)
-
-
-def test_an_output_path_that_cannot_hold_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="not a folder"):
-        checks.check_output_folder(tmp_path / "file")
-    with pytest.raises(UserError, match="-m"):
-        checks.check_output_folder("")
-    usage = SimpleNamespace(free=2**20)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="1 MB free"):
-        checks.check_output_folder(tmp_path / "new" / "run")

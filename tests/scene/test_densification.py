@@ -33,11 +33,10 @@ def model_with(scales: list[float], gradients: list[float], opacity: float = 2.0
     return model
 
 
-def package(gradient: torch.Tensor, visible: list[bool], radii: list[int]) -> dict[str, Any]:
+def package(gradient: torch.Tensor, visible: list[bool]) -> dict[str, Any]:
     return {
         "viewspace_points": SimpleNamespace(grad=gradient),
         "visibility_filter": torch.tensor(visible),
-        "radii": torch.tensor(radii, dtype=torch.int32),
     }
 
 
@@ -46,12 +45,11 @@ def test_statistics_count_visible_views_only() -> None:
     model.state["denom"].zero_()
     strategy = DefaultDensification(options())
     gradient = torch.tensor([[3.0, 4.0, 99.0], [1.0, 0.0, 0.0], [float("nan"), 0.0, 0.0]])
-    strategy.after_backward(model, package(gradient, [True, False, True], [7, 9, 2]), 600)
-    strategy.after_backward(model, package(gradient, [True, True, False], [5, 3, 1]), 601)
+    strategy.after_backward(model, package(gradient, [True, False, True]), 600)
+    strategy.after_backward(model, package(gradient, [True, True, False]), 601)
     assert model.state["xyz_gradient_accum"].squeeze(1).tolist() == [10.0, 1.0, 0.0]
     assert model.state["denom"].squeeze(1).tolist() == [2.0, 1.0, 1.0]
-    assert model.state["max_radii2D"].tolist() == [7.0, 3.0, 2.0]
-    strategy.after_backward(model, package(gradient, [True] * 3, [50] * 3), 12_000)
+    strategy.after_backward(model, package(gradient, [True] * 3), 12_000)
     assert model.state["denom"].squeeze(1).tolist() == [2.0, 1.0, 1.0]  # the window is closed
 
 
@@ -69,7 +67,7 @@ def test_small_ones_are_cloned_and_large_ones_split() -> None:
             assert torch.equal(after[name][3], value[0]), name
     scaling = model.get_scaling.detach()
     torch.testing.assert_close(scaling[4:], torch.full((2, 3), LARGE / 1.6))
-    assert all(not model.state[name].any() for name in ("xyz_gradient_accum", "denom", "max_radii2D"))
+    assert all(not model.state[name].any() for name in ("xyz_gradient_accum", "denom"))
     assert not after["exp_avg/xyz"][3:].any()
 
 
@@ -81,16 +79,12 @@ def test_acts_only_on_schedule() -> None:
 
 
 def test_pruning_of_large_ones_waits_for_the_first_opacity_reset() -> None:
-    strategy = DefaultDensification(options(opacity_reset_interval=3000), max_screen_radius=20.0)
-    for iteration, pruned in ((3000, 1), (3100, 3)):
-        model = model_with([SMALL, HUGE, SMALL, SMALL], [0.0] * 4)
-        model.state["max_radii2D"][2] = 21.0
+    strategy = DefaultDensification(options(opacity_reset_interval=3000))
+    for iteration, pruned in ((3000, 1), (3100, 2)):
+        model = model_with([SMALL, HUGE, SMALL], [0.0] * 3)
         with torch.no_grad():
-            model.params["opacity"][3] = -6.0  # 0.0025
+            model.params["opacity"][2] = -6.0  # 0.0025
         assert strategy.step(model, iteration, EXTENT)["pruned"] == pruned
-    model = model_with([SMALL], [0.0])
-    model.state["max_radii2D"][0] = 1000.0
-    assert DefaultDensification(options()).step(model, 3100, EXTENT)["pruned"] == 0
 
 
 @pytest.mark.parametrize(

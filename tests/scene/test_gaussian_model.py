@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from arguments import OptimizationParams
-from scene.dataset_readers import BasicPointCloud
 from scene.gaussian_model import GaussianModel
 from scene.ply import IDENTITY_DIM
+from scene.views import BasicPointCloud
 from tests.gaussians import random_params, rows, step_randomly, trained_model
 from utils.sh import SH2RGB
 
@@ -46,15 +46,6 @@ def test_identity_start_follows_the_seed() -> None:
         model.create_from_pcd(cloud(), 1.0)
         starts.append(model.get_objects.detach())
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
-
-
-def test_covariance_has_the_scales_as_eigenvalues() -> None:
-    model = trained_model(6)
-    xx, xy, xz, yy, yz, zz = model.get_covariance(2.0).detach().unbind(1)
-    matrix = torch.stack((xx, xy, xz, xy, yy, yz, xz, yz, zz), dim=1).reshape(-1, 3, 3)
-    eigenvalues = torch.linalg.eigvalsh(matrix)
-    expected = ((2.0 * model.get_scaling.detach()) ** 2).sort(dim=1).values
-    torch.testing.assert_close(eigenvalues, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_learning_rates_follow_the_options() -> None:

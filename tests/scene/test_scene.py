@@ -1,7 +1,6 @@
 """A scene under training: what it holds and what it writes."""
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +50,12 @@ def test_the_demo_scene_is_loaded_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # views alone write nothing
 
 
-def test_a_new_run_writes_cameras_and_points(tmp_path: Path) -> None:
+def test_a_new_run_writes_cameras_and_points_when_told(tmp_path: Path) -> None:
     model = RecordingModel()
     scene = demo(tmp_path, model)
     assert model.calls == [("create", 858, scene.cameras_extent)]
+    assert list(tmp_path.iterdir()) == []
+    scene.write_start()
     assert len(read_point_cloud(tmp_path / "input.ply")[0]) == 858
     views = json.loads((tmp_path / "cameras.json").read_text())
     assert [view["id"] for view in views] == list(range(42))
@@ -78,12 +79,3 @@ def test_saved_models_are_found_again(tmp_path: Path) -> None:
     assert demo(tmp_path, model, load_iteration=900).loaded_iter == 900
     with pytest.raises(UserError, match="iteration_N"):
         demo(tmp_path / "other", model, load_iteration=-1)
-
-
-def test_only_training_views_are_shuffled(tmp_path: Path) -> None:
-    random.seed(0)
-    plain, shuffled = demo(tmp_path, None), demo(tmp_path, None, shuffle=True)
-    names = [camera.image_name for camera in plain.getTrainCameras()]
-    mixed = [camera.image_name for camera in shuffled.getTrainCameras()]
-    assert mixed != names and sorted(mixed) == names
-    assert [c.image_name for c in plain.getTestCameras()] == [c.image_name for c in shuffled.getTestCameras()]

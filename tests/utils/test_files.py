@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import UserError
-from utils.files import atomic_folder, atomic_write, latest_iteration
+from utils.files import TEMPORARY, atomic_folder, atomic_write
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -22,7 +21,7 @@ def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "image.png"
     with atomic_write(target) as temporary:
         temporary.write_text("new")
-        assert not target.exists()
+        assert not target.exists() and TEMPORARY.fullmatch(temporary.name)
         assert temporary.parent == target.parent and temporary.suffix == ".png"
     assert [path.read_text() for path in target.parent.iterdir()] == ["new"]
 
@@ -35,18 +34,8 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == []
     with atomic_folder(target) as temporary:
         (temporary / "a.png").touch()
-        assert not target.exists()
+        assert not target.exists() and TEMPORARY.fullmatch(temporary.name)
     with atomic_folder(target) as temporary:
         (temporary / "b.png").touch()
         assert (target / "a.png").exists()
     assert [path.name for path in target.iterdir()] == ["b.png"] and list(target.parent.iterdir()) == [target]
-
-
-def test_the_latest_iteration_is_the_largest_number_that_holds_something(tmp_path: Path) -> None:
-    for name in ("iteration_900", "iteration_30000", "iteration_7000", "other_99999", "iteration_x"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "point_cloud.ply").touch()
-    (tmp_path / "iteration_40000").mkdir()  # a save that was cut off
-    assert latest_iteration(tmp_path) == 30000
-    with pytest.raises(UserError, match="absent"):
-        latest_iteration(tmp_path / "absent")

@@ -16,14 +16,6 @@ def test_the_rate_falls_log_linearly_and_then_stays() -> None:
     assert rate(100) == rate(500) == pytest.approx(1e-6)
 
 
-def test_the_delay_damps_the_start_only() -> None:
-    plain = get_expon_lr_func(1e-2, 1e-6, max_steps=100)
-    delayed = get_expon_lr_func(1e-2, 1e-6, lr_delay_steps=40, lr_delay_mult=0.1, max_steps=100)
-    assert delayed(0) == pytest.approx(0.1 * plain(0))
-    ratios = [delayed(step) / plain(step) for step in range(0, 101, 10)]
-    assert ratios == sorted(ratios) and ratios[4:] == pytest.approx([1.0] * 7)
-
-
 def test_a_zero_rate_stays_zero() -> None:
     assert get_expon_lr_func(0.0, 1e-6, max_steps=10)(3) == 0.0
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from utils.graphics import (
     build_rotation,
-    build_scaling_rotation,
     focal2fov,
     fov2focal,
     matrix_to_quaternion,
@@ -80,10 +79,3 @@ def test_quaternion_and_matrix_invert_each_other() -> None:
     for quaternion in np.random.default_rng(0).normal(size=(50, 4)):
         R = quaternion_to_matrix(quaternion)
         np.testing.assert_allclose(quaternion_to_matrix(matrix_to_quaternion(R)), R, atol=1e-12)
-
-
-def test_the_covariance_has_the_squared_scales_as_eigenvalues() -> None:
-    scales = torch.tensor([[0.1, 2.0, 0.7]], dtype=torch.float64)
-    L = build_scaling_rotation(scales, torch.tensor([[0.3, -0.2, 0.9, 0.1]], dtype=torch.float64))
-    eigenvalues = torch.linalg.eigvalsh(L @ L.transpose(1, 2))[0]
-    torch.testing.assert_close(eigenvalues, scales[0].sort().values ** 2)

@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.image import colorize_ids, fit_pca, id_palette, pca_colors, psnr, read_image, save_png, to_uint8
+from utils.image import (
+    colorize_ids,
+    fit_pca,
+    id_palette,
+    image_size,
+    open_image,
+    pca_colors,
+    psnr,
+    read_image,
+    read_pixels,
+    save_png,
+    to_uint8,
+)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -35,8 +47,33 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     save_png(path, noise(3, 40, 40))
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"cut\.png"):
+    with pytest.raises(UserError, match=r"cut\.png: cannot be read as an image .*Copy the file again"):
         read_image(path)
+    assert image_size(path) == (40, 40)  # the header is whole
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.png: cannot be read as an image"):
+        image_size(tmp_path / "none.png")
+
+
+def test_pixels_are_rows_of_red_green_blue(tmp_path: Path) -> None:
+    image = torch.zeros(3, 2, 5, dtype=torch.uint8)
+    image[0, 1, 3], image[2, 0, 4] = 255, 7
+    save_png(tmp_path / "a.png", image)
+    pixels = read_pixels(tmp_path / "a.png")
+    assert pixels.shape == (2, 5, 3) and pixels.dtype == "uint8"
+    assert pixels[1, 3].tolist() == [255, 0, 0] and pixels[0, 4].tolist() == [0, 0, 7]
+
+
+def test_a_reader_says_what_it_expected_and_passes_errors_for_users_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save_png(path, noise(3, 4, 4))
+    expected = r"a\.png: cannot be read as a mask \(pixel format RGB\)\. Write it"
+    with pytest.raises(UserError, match=expected), open_image(path, "a mask", "Write it again.") as file:
+        raise ValueError(f"pixel format {file.mode}")
+    with pytest.raises(UserError, match=r"^mine$"), open_image(path):
+        raise UserError("mine")
 
 
 def test_one_fit_gives_a_feature_the_same_colour_in_every_map() -> None:

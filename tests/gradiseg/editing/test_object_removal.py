@@ -6,7 +6,7 @@ from torch import nn
 
 from arguments import EditParams
 from gradiseg.editing.object_removal import edit_objects
-from gradiseg.editing.selection import HullRule
+from gradiseg.selection.hull import HullRule
 from scene.gaussian_model import GaussianModel, parameter_shapes
 from utils.errors import UserError
 
@@ -33,14 +33,13 @@ def make_model(ids: torch.Tensor) -> tuple[GaussianModel, nn.Conv2d]:
 IDS = torch.arange(60) % 4  # id 4 exists in the classifier but has no Gaussian
 
 
-@pytest.mark.parametrize("convex_hull", [False, True])
-def test_removing_and_keeping_are_complements(convex_hull: bool) -> None:
-    hull = HullRule.SPARE if convex_hull else HullRule.NONE
+@pytest.mark.parametrize("hull", [rule.value for rule in HullRule])
+def test_removing_and_keeping_are_complements(hull: str) -> None:
     parts = []
     for mode in ("remove", "keep"):
         model, classifier = make_model(IDS)
         whole = model.get_xyz.detach().clone()
-        counts = edit_objects(model, classifier, EditParams(select_obj_id=[2], mode=mode), hull)
+        counts = edit_objects(model, classifier, EditParams(select_obj_id=[2], mode=mode, hull=hull))
         assert counts["left"] == model.num_gaussians
         parts.append(model.get_xyz.detach())
     assert sorted(map(tuple, torch.cat(parts).tolist())) == sorted(map(tuple, whole.tolist()))
@@ -49,7 +48,7 @@ def test_removing_and_keeping_are_complements(convex_hull: bool) -> None:
 def test_every_tensor_follows_and_other_rows_keep_their_bits() -> None:
     model, classifier = make_model(IDS)
     before = {name: value.detach().clone() for name, value in model.params.items()}
-    edit_objects(model, classifier, EditParams(select_obj_id=[1, 3]), HullRule.NONE)
+    edit_objects(model, classifier, EditParams(select_obj_id=[1, 3], hull="none"))
     expected = (IDS == 0) | (IDS == 2)
     for name, value in model.params.items():
         assert torch.equal(value.detach(), before[name][expected]), name

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gradiseg.evaluation.images import image_metrics, score_run
+from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.image import save_png
 
@@ -23,7 +24,7 @@ def write_pictures(folder: Path, error: int, views: int = 2) -> None:
 def test_psnr_is_that_of_the_known_error(tmp_path: Path) -> None:
     write_pictures(tmp_path / "test" / "ours_30", 4)
     write_pictures(tmp_path / "train" / "ours_30", 1)
-    record = score_run(tmp_path, image_metrics(None), per_view=True)
+    record = score_run(RunFolder(tmp_path), image_metrics(None), per_view=True)
     assert record["psnr"] == pytest.approx(20 * math.log10(255 / 4), abs=1e-4)
     assert 0 < record["ssim"] < 1
     assert (record["split"], record["iteration"], record["views"]) == ("test", 30, 2)
@@ -33,21 +34,21 @@ def test_psnr_is_that_of_the_known_error(tmp_path: Path) -> None:
 
 def test_lpips_joins_the_scores_where_it_exists(tmp_path: Path) -> None:
     write_pictures(tmp_path / "test" / "ours_30", 4)
-    assert score_run(tmp_path, image_metrics(lambda image, target: 0.25))["lpips"] == 0.25
+    assert score_run(RunFolder(tmp_path), image_metrics(lambda image, target: 0.25))["lpips"] == 0.25
 
 
 def test_the_latest_iteration_counts_as_a_number_and_training_views_stand_in(tmp_path: Path) -> None:
     for iteration in (900, 7000, 30000):
         write_pictures(tmp_path / "train" / f"ours_{iteration}", 4)
     write_pictures(tmp_path / "train" / "ours_30000_text", 4)
-    assert score_run(tmp_path, image_metrics(None))["iteration"] == 30000
-    assert score_run(tmp_path, image_metrics(None), iteration=900)["split"] == "train"
+    assert score_run(RunFolder(tmp_path), image_metrics(None))["iteration"] == 30000
+    assert score_run(RunFolder(tmp_path), image_metrics(None), iteration=900)["split"] == "train"
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"render\.py"):
-        score_run(tmp_path, image_metrics(None))
+        score_run(RunFolder(tmp_path), image_metrics(None))
     write_pictures(tmp_path / "test" / "ours_30", 4)
     (tmp_path / "test" / "ours_30" / "gt" / "00001.png").unlink()
     with pytest.raises(UserError, match=r"gt/00001\.png"):
-        score_run(tmp_path, image_metrics(None))
+        score_run(RunFolder(tmp_path), image_metrics(None))

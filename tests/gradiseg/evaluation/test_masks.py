@@ -12,7 +12,6 @@ from gradiseg.evaluation.masks import (
     RULES,
     TruthMask,
     apply_rules,
-    identity_probabilities,
     ids_from_model,
     list_truth,
     predict_masks,
@@ -71,16 +70,6 @@ def write_truth(folder: Path, names: list[str]) -> list[TruthMask]:
 def render_identity(camera: Camera) -> Tensor:
     """Identity map of a view."""
     return features_of(id_map(camera.uid))
-
-
-def test_probabilities_equal_the_whole_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradiseg.evaluation.masks.PIXELS_PER_CHUNK", 37)
-    torch.manual_seed(0)
-    classifier, features = nn.Conv2d(16, 9, 1), torch.randn(16, HEIGHT, WIDTH)
-    probabilities, winners = identity_probabilities(features, classifier, [4, 0])
-    expected = classifier(features[None])[0].softmax(0)
-    assert torch.allclose(probabilities, expected[[4, 0]], atol=1e-6)
-    assert torch.equal(winners, expected.argmax(0))
 
 
 def test_rules_nest_and_agree_with_their_definition() -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from gradiseg.classifier import IGNORED, IdentityClassifier
-from gradiseg.repair import labels as training_labels
 from gradiseg.repair.labels import TrainingLabels, label_weights
 from scene.cameras import Camera
 
@@ -168,7 +167,7 @@ def test_bits_do_not_depend_on_threads_or_chunks(threads: int, monkeypatch: pyte
     expected = repaired(masks, identity_map)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    monkeypatch.setattr(training_labels, "CHUNK", 128)
+    monkeypatch.setattr("gradiseg.classifier.CHUNK", 128)
     found = repaired(masks, identity_map)
     torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

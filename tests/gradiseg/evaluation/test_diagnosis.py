@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from gradiseg.diagnosis import Anomalies, boundary_distance, near_boundary, picture, pixels_of
+from gradiseg.evaluation.diagnosis import Anomalies, boundary_distance, near_boundary, picture, pixels_of
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.gaussians import random_params

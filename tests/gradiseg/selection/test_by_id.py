@@ -1,21 +1,12 @@
-"""Selecting an object's Gaussians: threshold, convex hull, strays."""
+"""Selecting objects by their ids: threshold, hull rules."""
 
 from itertools import pairwise
 
-import numpy as np
-import pytest
 import torch
-from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
-from gradiseg.editing.selection import (
-    HullRule,
-    classify,
-    count_ids,
-    inside_hull,
-    select_objects,
-    without_strays,
-)
+from gradiseg.selection.by_id import count_ids, select_objects
+from gradiseg.selection.hull import HullRule
 
 CLASSES = 4
 
@@ -42,17 +33,6 @@ def sphere(count: int, centre: tuple[float, float, float], seed: int) -> Tensor:
     """Points on a unit sphere."""
     directions = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
     return directions / directions.norm(dim=1, keepdim=True) + torch.tensor(centre)
-
-
-def test_classify_equals_a_full_softmax() -> None:
-    torch.manual_seed(0)
-    classifier = nn.Conv2d(16, 9, 1)
-    identity = torch.randn(70_000, 1, 16)  # more than a chunk
-    chosen, winners, confidence = classify(identity, classifier, [7, 2])
-    expected = classifier(identity[:, 0, :, None, None])[:, :, 0, 0].softmax(1)
-    assert torch.allclose(chosen, expected[:, [7, 2]], atol=1e-6)
-    assert torch.equal(winners, expected.argmax(1))
-    assert torch.allclose(confidence, expected.amax(1), atol=1e-6)
 
 
 def test_counts_add_up_to_all_gaussians() -> None:
@@ -93,31 +73,3 @@ def test_the_space_between_two_selected_objects_stays() -> None:
     ids = torch.tensor([1] * 100 + [2] * 100 + [0])
     selection, _ = select_objects(points, encodings(ids), one_hot_classifier(), [1, 2], 0.3)
     assert selection[:200].all() and not selection[200]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_hull_equals_a_triangulation(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.rand(400, 3, generator=generator)
-    members = torch.rand(400, generator=generator) < 0.1
-    inside = inside_hull(points, members)
-    expected = (
-        Delaunay(without_strays(points[members].double().numpy())).find_simplex(points.double().numpy()) >= 0
-    )
-    assert inside is not None and np.array_equal(inside.numpy() | members.numpy(), expected | members.numpy())
-
-
-def test_flat_or_few_members_have_no_hull() -> None:
-    points = torch.rand(50, 3)
-    members = torch.zeros(50, dtype=torch.bool)
-    assert inside_hull(points, members) is None
-    members[:3] = True
-    assert inside_hull(points, members) is None
-    points[:, 2] = 0.5
-    assert inside_hull(points, torch.ones(50, dtype=torch.bool)) is None
-
-
-def test_a_stray_does_not_inflate_the_hull() -> None:
-    core = sphere(300, (0, 0, 0), 5).double().numpy()
-    assert len(without_strays(np.vstack([core, [[50.0, 0, 0]]]))) == len(without_strays(core))
-    assert len(without_strays(core)) == 300

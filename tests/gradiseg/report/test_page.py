@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gradiseg.evaluation.masks import write_mask
-from gradiseg.report import BACKGROUND, environment, load_run, page, painted, write_report
+from gradiseg.report.page import page, write_report
+from gradiseg.report.records import read_run
 from utils.errors import UserError
 from utils.image import save_png
 
@@ -149,7 +149,7 @@ def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, P
     (folder / "test").rename(folder / "train")
     record = json.loads((folder / "results.json").read_text()) | {"split": "train"}
     (folder / "results.json").write_text(json.dumps(record))
-    text = page([load_run("GradiSeg", folder)], {})
+    text = page([read_run("GradiSeg", folder)], {})
     assert "training views" in text and "ground-truth masks" not in text
 
 
@@ -169,22 +169,3 @@ def test_a_missing_record_names_the_command_that_writes_it(runs: dict[str, Path]
     (runs["baseline"] / "eval_lerf_mask.json").unlink()
     with pytest.raises(UserError, match=r"baseline.*eval_lerf_mask\.py"):
         write_report(runs, tmp_path / "out")
-
-
-def test_small_objects_are_painted_on_top_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Image.Image] = []
-    monkeypatch.setattr("gradiseg.report.figure", lambda image, *rest: shown.append(image))
-    small, large = np.zeros((2, 4, 4), bool)
-    large[:3], small[1, 1] = True, True
-    painted({"small": small, "large": large}, {"small": (1, 2, 3), "large": (9, 9, 9)}, "")
-    pixels = np.asarray(shown[0])
-    assert (
-        tuple(pixels[1, 1]) == (1, 2, 3)
-        and tuple(pixels[0, 0]) == (9, 9, 9)
-        and tuple(pixels[3, 3]) == BACKGROUND
-    )
-
-
-def test_the_environment_names_what_the_figures_depend_on() -> None:
-    facts = environment()
-    assert facts["threads"] == torch.get_num_threads() and facts["cpu"]

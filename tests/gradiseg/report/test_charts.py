@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradiseg.charts import HEIGHT, MAX_POINTS, WIDTH, Series, line_chart, prepare, ticks
+from gradiseg.report.charts import HEIGHT, MAX_POINTS, WIDTH, Series, line_chart, prepare, ticks
 
 
 @given(st.floats(1e-6, 1e7))

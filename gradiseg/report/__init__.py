@@ -1,0 +1,1 @@
+"""The report of a run: records, tables and curves, pictures, the page."""

@@ -1,0 +1,1 @@
+"""Selection: which Gaussians, as a boolean tensor (N,)."""

@@ -1,0 +1,121 @@
+"""The state of a training is all that going on needs; another scene's is refused before anything changes."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
+from gradiseg import checkpoint
+from gradiseg.schedule import Schedule
+from gradiseg.training import Training
+from scene import GaussianModel, Scene
+from scene.run_folder import RunFolder
+from tests.disc_scene import CLASSES, write_scene
+from tests.gaussians import rows
+from utils.errors import UserError
+from utils.general import seed_everything
+
+# 3DGS's densification after 4, a repair after 8, IGD after 10 and 12, LA-KNN from 12 on.
+OPT = OptimizationParams(
+    densify_from_iter=2,
+    densify_until_iter=8,
+    densification_interval=4,
+    reg3d_interval=1,
+    reg3d_sample_size=20,
+)
+GRADISEG = GradiSegParams(igd_from_iter=8, igd_until_iter=12, igd_interval=2, la_knn_from_iter=12)
+SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8), sh_interval=5)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("discs") / "scene"
+    write_scene(folder)
+    return folder
+
+
+def training(scene_folder: Path, seed: int = 0, **options: Any) -> Training:
+    """A training at its start."""
+    seed_everything(seed)
+    args = ModelParams(str(scene_folder), train_split=True, resolution=4, num_classes=CLASSES)
+    args = replace(args, **options)
+    return Training(args, SCHEDULE, Scene(args, GaussianModel(3), quiet=True), quiet=True)
+
+
+def bits(run: Training) -> dict[str, Any]:
+    """Everything that a step depends on."""
+    moments = run.classifier_optimizer.state_dict()["state"]
+    flat = {f"{index} {name}": value for index, entry in moments.items() for name, value in entry.items()}
+    labels = {f"labels {uid}": value for uid, value in run.labels.state_dict().items()}
+    return rows(run.model) | dict(run.classifier.state_dict()) | flat | labels
+
+
+@pytest.mark.parametrize("stop", [1, 4, 8, 11, 13])
+def test_going_on_from_a_state_gives_the_bits_of_not_stopping(
+    scene_folder: Path, tmp_path: Path, stop: int
+) -> None:
+    whole = training(scene_folder)
+    for _ in range(stop):
+        whole.step()
+    np.random.standard_normal()  # leaves a cached second normal in NumPy's generator
+    checkpoint.save(tmp_path / "state.pth", whole.state_dict())
+    other = training(scene_folder, seed=9)
+    other.load_state_dict(checkpoint.load(tmp_path / "state.pth"))
+    ends = []
+    for run in (other, whole):
+        if run is whole:  # the generators are the process's
+            whole.load_state_dict(checkpoint.load(tmp_path / "state.pth"))
+        losses = [run.step().total.item() for _ in range(stop, 16)]
+        drawn = [random.random(), np.random.standard_normal(), torch.rand(1).item()]
+        ends.append((run.iteration, run.camera_order, losses, drawn, bits(run)))
+    assert ends[0][:4] == ends[1][:4]
+    assert ends[0][4].keys() == ends[1][4].keys()
+    assert all(torch.equal(value, ends[1][4][name]) for name, value in ends[0][4].items())
+
+
+def test_every_pass_shows_every_view_once(scene_folder: Path) -> None:
+    run = training(scene_folder)
+    shown = [run.next_camera().uid for _ in range(2 * len(run.cameras))]
+    passes = shown[: len(run.cameras)], shown[len(run.cameras) :]
+    assert sorted(passes[0]) == sorted(passes[1]) == sorted(camera.uid for camera in run.cameras)
+
+
+def test_other_ids_are_refused_although_their_number_fits(scene_folder: Path) -> None:
+    run = training(scene_folder)
+    state = run.state_dict()
+    ids = state["classifier"]["class_ids"].clone()
+    ids[-1] += 1
+    for _ in range(6):  # until every parameter has its moments
+        run.step()
+    before = rows(run.model)
+    with pytest.raises(UserError, match="other ids"):
+        run.load_state_dict(state | {"classifier": state["classifier"] | {"class_ids": ids}})
+    assert run.iteration == 6
+    assert all(torch.equal(value, before[name]) for name, value in rows(run.model).items())
+
+
+def test_the_model_and_its_classifier_are_saved_where_the_folder_says(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    run, folder = training(scene_folder), RunFolder(tmp_path)
+    run.step()
+    run.save_model(folder)
+    assert folder.latest_saved() == 1
+    state = torch.load(folder.classifier(1), weights_only=True)
+    torch.nn.Conv2d(16, CLASSES, 1).load_state_dict(state)
+    loaded = GaussianModel(3)
+    loaded.load_ply(folder.ply(1))
+    assert torch.equal(loaded.get_xyz, run.model.get_xyz)
+
+
+def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
+    scores, pictures = training(scene_folder).test()
+    assert scores["psnr"] > 0 and set(pictures) == {"view.1", "view.4"}
+    without_test_views = training(scene_folder, train_split=False)
+    assert without_test_views.test() == ({}, {})

@@ -1,0 +1,31 @@
+"""A signal asks for the end once; the next one is obeyed."""
+
+import signal
+
+import pytest
+
+from utils.stop_signals import SIGNALS, StopSignals
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_only_asks(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with StopSignals() as stop:
+        assert not stop.received
+        signal.raise_signal(number)
+        assert stop.received
+        assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), StopSignals():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_without_a_signal_the_handlers_come_back() -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(RuntimeError), StopSignals():
+        raise RuntimeError
+    assert [signal.getsignal(each) for each in SIGNALS] == before
