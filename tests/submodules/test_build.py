@@ -16,7 +16,9 @@ SUBMODULES = Path(__file__).resolve().parents[2] / "submodules"
 BUILT = SimpleNamespace(CUDA=True, PROBLEM="", NVCC="13.0", ARCHITECTURES="80 90+PTX")
 
 
-@pytest.mark.parametrize("name", ["cuda.cmake", "src/*/availability.py", "src/*/_build.pyi"])
+@pytest.mark.parametrize(
+    "name", ["cuda.cmake", "csrc/cuda/launch.h", "src/*/availability.py", "src/*/_build.pyi"]
+)
 def test_the_packages_hold_the_same_file(name: str) -> None:
     files = sorted(SUBMODULES.glob(f"*/{name}"))
     assert len(files) == 3

@@ -18,7 +18,7 @@ from tests.cuda_shim import build
 CSRC = Path(__file__).parents[2] / "submodules/fused-losses/csrc"
 
 
-@pytest.fixture(params=["shim", "device"])
+@pytest.fixture(params=["shim", pytest.param("device", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where to put the tensors of `cuda`'s functions; under "shim" the kernels run on the CPU, checked."""
     if request.param == "device":
@@ -273,6 +273,7 @@ def test_adam_of_visible_rows(device: str) -> None:
 # ---- dispatch ------------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu
 def test_dispatch_by_device() -> None:
     if (problem := cuda_problem()) is not None:
         pytest.skip(problem)

@@ -23,6 +23,8 @@ namespace fused_losses {
 namespace gpu {
 namespace {
 
+using cuda_launch::launch;
+
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kPixels = 32;                   // of a block at a time
