@@ -26,10 +26,10 @@ import numpy as np
 from arguments import ModelParams
 from benchmarks.machine import environment
 from preparation import association
-from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_id_map
+from preparation.id_maps import find_masks, number_objects, relabel, take_census
 from preparation.masks import MIN_VIEWS, associate_views
 from scene.dataset_readers import read_scene
-from scene.masks import read_id_map
+from scene.masks import read_id_map, write_id_map
 from utils.json_files import write_json
 
 KINDS = ("object_mask_exact", "object_mask")

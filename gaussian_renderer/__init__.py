@@ -111,3 +111,22 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
             (gradient,) = torch.autograd.grad(rendered, channels, some.to(rendered))
         parts.append(gradient)
     return torch.cat(parts, 1)
+
+
+@torch.no_grad()
+def surface(camera: Camera, model: GaussianModel) -> tuple[Tensor, Tensor]:
+    """Accumulated alpha (H,W) of a view, and the depth (H,W) of what it shows.
+
+    Depth is sum alpha T z / sum alpha T along the camera's axis, in scene units; 0 where nothing is.
+    """
+    rasterizer = GaussianRasterizer(settings_of(camera, model, model.get_xyz.new_zeros(3)))
+    *_, alpha, depth = rasterizer(
+        means3D=model.get_xyz,
+        means2D=torch.zeros_like(model.get_xyz),
+        opacities=model.get_opacity,
+        colors_precomp=torch.zeros_like(model.get_xyz),
+        scales=model.get_scaling,
+        rotations=model.params["rotation"],
+        extra=True,
+    )
+    return alpha, depth / alpha.clamp_min(1e-6)

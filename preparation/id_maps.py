@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from scene.checks import ASPECT_TOLERANCE, image_size
-from scene.masks import read_id_map
+from scene.masks import read_id_map, write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
-from utils.files import atomic_folder, atomic_write, check_free_space
+from utils.files import atomic_folder, check_free_space
 from utils.json_files import write_json
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
@@ -150,12 +149,6 @@ def relabel(segments: Segments, numbers: np.ndarray, ids: np.ndarray) -> np.ndar
     order = np.argsort(known, kind="stable")
     replaced: np.ndarray = np.r_[0, numbers][order][np.searchsorted(known[order], ids)]
     return replaced
-
-
-def write_id_map(path: Path, ids: np.ndarray, pixel_type: type[np.generic] = np.uint16) -> None:
-    """Writes an id map (H,W) as a PNG of one channel."""
-    with atomic_write(path) as temporary:
-        Image.fromarray(ids.astype(pixel_type)).save(temporary, format="PNG")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from preparation.id_maps import write_id_map
+from scene.masks import write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.json_files import read_json, write_json

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import UserError
+from utils.image import write_png
 
 TIE = 1e-6  # shares this close to one half are ties
 BAYER = (
@@ -43,6 +44,14 @@ def read_id_map(path: str | os.PathLike[str]) -> np.ndarray:
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
     return red + 256 * green + 65536 * blue
+
+
+def write_id_map(
+    path: str | os.PathLike[str], ids: np.ndarray, pixel_type: type[np.generic] | None = None
+) -> None:
+    """Id map (H,W) as a PNG of one channel: `pixel_type`, else 8 bits where they suffice, otherwise 16."""
+    needed = np.uint8 if ids.max(initial=0) < 256 else np.uint16
+    write_png(path, Image.fromarray(ids.astype(needed if pixel_type is None else pixel_type)))
 
 
 def resize_id_map(ids: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
-from scene.run_folder import RunFolder
+from scene.run_folder import SPLITS, RunFolder
 from utils.errors import UserError, run_command
 from utils.files import atomic_write
 from utils.json_files import read_json
@@ -28,9 +28,9 @@ BAR = 3  # pixels of the enlarged picture
 
 def views(run: Path) -> list[tuple[str, Path, str]]:
     """(split, folder of pictures, file name) of every view of the run, in the order of the views' names."""
-    iteration = RunFolder(run).latest_saved()
-    names = [view["img_name"] for view in read_json(run / "cameras.json")]
-    folders = {split: RunFolder(run).renders(split, iteration) for split in ("train", "test")}
+    of_run = RunFolder(run)
+    names = [view["img_name"] for view in read_json(of_run.cameras)]
+    folders = {split: of_run.renders(split, of_run.latest_saved()) for split in SPLITS}
     counts = {split: len(list((folder / "renders").glob("*.png"))) for split, folder in folders.items()}
     if sum(counts.values()) != len(names):
         raise UserError(f"{run}: {len(names)} views, but pictures of {counts}. Run render.py -m {run}.")

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.test_imports import LAYERS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -229,6 +231,17 @@ def test_links(page: Path) -> None:
 
 
 @every_page
+def test_files_named(page: Path) -> None:
+    """Every file that a page names in backticks by its path in the repository is there."""
+    ours = "|".join(
+        path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").is_file()
+    )
+    named = rf"`((?:{ours}|benchmarks|config|docs|scripts|submodules|tests)/[\w./-]+)`"
+    for file in re.findall(named, prose(page)):
+        assert (ROOT / file).exists() or (page.parent / file).exists(), f"no {file}"
+
+
+@every_page
 def test_commands(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command parses: as bash, and its flags by the command's own parser."""
     inline = [" ".join(command.split()) for command in INLINE_COMMAND.findall(prose(page))]
@@ -271,6 +284,14 @@ def test_places_in_the_code() -> None:
         assert re.search(rf"^\s*(?:def|class) {name}\b", text, re.M), f"{file} defines no {name}"
 
 
+def test_picture_of_the_layers() -> None:
+    """The picture has every package that there is, from the commands down, in the order that tests hold."""
+    picture = blocks(ARCHITECTURE, "")[0]
+    rows = [{name for name in row if (ROOT / name).is_dir()} for row in reversed(LAYERS)]
+    places = [[picture.index(f" {name}/") for name in row] for row in rows if row]
+    assert all(max(above) < min(below) for above, below in itertools.pairwise(places))
+
+
 def test_walks_are_short() -> None:
     """Each question of the architecture is answered by five places at most."""
     walks = ARCHITECTURE.read_text(encoding="utf-8").partition("## Three walks")[2].partition("\n## ")[0]
@@ -280,11 +301,12 @@ def test_walks_are_short() -> None:
 
 
 def test_choices_of_the_paper() -> None:
-    """The method's page names everything that the paper's configuration sets."""
+    """The method's page names everything that the paper's configuration sets, and the value."""
     method = (ROOT / "docs/method.md").read_text(encoding="utf-8")
-    choices = method.partition("\n## Choices\n")[2].partition("\n## ")[0]
-    for key in json.loads((ROOT / "config/gradiseg/paper.json").read_text(encoding="utf-8")):
-        assert f"`{key}`" in choices, f"paper.json sets {key}"
+    choices = method.partition("\n## Choices\n")[2].partition("\n## ")[0].replace("`", "")
+    for key, value in json.loads((ROOT / "config/gradiseg/paper.json").read_text(encoding="utf-8")).items():
+        said = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        assert re.search(rf"\b{key} {said}\b", choices), f"paper.json sets {key} to {value}"
 
 
 def test_documents_named_in_the_code() -> None:
@@ -292,6 +314,14 @@ def test_documents_named_in_the_code() -> None:
     for path in files(".py", ".sh", ".json", ".toml", ".yml", ".h", ".cpp", ".cu"):
         for page in re.findall(r"\bdocs/[\w/]+\.md", path.read_text(encoding="utf-8", errors="replace")):
             assert (ROOT / page).is_file(), f"{name_of(path)} names {page}"
+
+
+def test_every_command_is_in_use() -> None:
+    """The page of daily use has every command of the root, and the architecture's picture too."""
+    used = {words[1] for block in blocks(ROOT / "docs/usage.md", "bash") for words in commands(block)}
+    for command in ROOT.glob("*.py"):
+        assert command.name in used, command.name
+        assert command.name in blocks(ARCHITECTURE, "")[0], command.name
 
 
 def test_every_experiment_is_indexed() -> None:

@@ -25,11 +25,13 @@ LAYERS = (
 ROOMS = (
     {"classifier", "schedule"},
     {"igd", "la_knn"},
-    {"repair"},
     {"objective"},
+    {"repair"},
+    {"labelled", "votes"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
-    {"editing", "evaluation"},
+    {"editing"},
+    {"evaluation"},
     {"report", "viewer"},
 )
 SUBMODULES = {

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import identify, map_encodings
 from scene.cameras import Camera
+from scene.masks import write_id_map
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.image import (
@@ -30,7 +30,6 @@ from utils.image import (
     read_pixels,
     save_png,
     to_uint8,
-    write_png,
 )
 
 Draw = Callable[[Camera], dict[str, Tensor]]
@@ -91,7 +90,7 @@ def write_views(
         for name, picture in pictures.items():
             path = folder / name / f"{index:05d}.png"
             if name == "objects_id":
-                write_ids(path, picture)
+                write_id_map(path, picture.cpu().numpy())
             else:
                 save_png(path, picture)
 
@@ -107,12 +106,6 @@ def clear_pictures(paths: Iterable[Path]) -> None:
     """Removes an earlier command's pictures: it may have had more views, and they would be scored too."""
     for path in list(paths):
         path.unlink()
-
-
-def write_ids(path: Path, ids: Tensor) -> None:
-    """Writes an id map (H, W) as a single-channel PNG: 8 bits where they suffice, otherwise 16."""
-    array = ids.cpu().numpy()
-    write_png(path, Image.fromarray(array.astype(np.uint8 if array.max() < 256 else np.uint16)))
 
 
 def require_video() -> None:

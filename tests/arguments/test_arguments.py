@@ -153,8 +153,10 @@ def test_the_configuration_of_the_method_holds_the_defaults() -> None:
     """It is there for people who look for a file, and for the schedule at a glance."""
     method = CONFIGS[0].parents[1] / "gradiseg" / "train.json"
     assert json.loads(method.read_text())
-    *groups, run = parse(TRAIN_GROUPS, ["--config_file", str(method)])
-    assert isinstance(run, RunParams) and all(group == type(group)() for group in groups)
+    for instance, group in zip(
+        parse(TRAIN_GROUPS, ["--config_file", str(method)]), TRAIN_GROUPS, strict=True
+    ):
+        assert group is RunParams or instance == group()
 
 
 def test_the_paper_to_the_letter_has_none_of_what_is_ours() -> None:
@@ -171,8 +173,8 @@ def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:
     assert read_cfg_args(tmp_path) == options | {"n_views": 100, "random_init": False}
 
 
-# What `extract` of Gaussian Grouping's ModelParams hands to its Scene, cameras and models. Its commands take
-# none of them from a default: what `cfg_args` lacks, they lack.
+# What Gaussian Grouping's ModelParams hand to its Scene, cameras and models. Its commands take none of them
+# from a default: what `cfg_args` lacks, they lack.
 READ_BY_GAUSSIAN_GROUPING = {
     "sh_degree": int,
     "source_path": str,
@@ -194,9 +196,8 @@ READ_BY_GAUSSIAN_GROUPING = {
 def test_gaussian_groupings_commands_find_all_they_read(tmp_path: Path, flags: list[str]) -> None:
     model, *_ = parse((ModelParams,), ["-s", "scene", "-m", str(tmp_path), *flags])
     write_cfg_args(tmp_path, model)
-    stored = eval(
-        (tmp_path / "cfg_args").read_text(), {"__builtins__": {}, "Namespace": Namespace}
-    )  # as they do
+    text = (tmp_path / "cfg_args").read_text()
+    stored = eval(text, {"__builtins__": {}, "Namespace": Namespace})  # as they do
     found = {name: type(getattr(stored, name)) for name in READ_BY_GAUSSIAN_GROUPING}
     assert found == READ_BY_GAUSSIAN_GROUPING
     assert stored.n_views == 100 and not stored.random_init  # all views, from the scene's own points

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from preparation import id_maps
-from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_id_map, write_masks
-from scene.masks import read_id_map
+from preparation.id_maps import find_masks, number_objects, relabel, take_census, write_masks
+from scene.masks import read_id_map, write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from scene.cameras import resize_image
-from scene.masks import read_id_map, resize_id_map
+from scene.masks import read_id_map, resize_id_map, write_id_map
 from utils.errors import UserError
 
 
@@ -23,6 +23,18 @@ def disk(width: int, height: int, x: float, y: float, radius: float) -> np.ndarr
 def centroid(weights: np.ndarray) -> np.ndarray:
     rows, columns = np.mgrid[: weights.shape[0], : weights.shape[1]] + 0.5
     return np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
+
+
+@pytest.mark.parametrize(("largest", "mode"), [(0, "L"), (255, "L"), (256, "I"), (60_000, "I")])
+def test_ids_survive_their_file_in_as_few_bits_as_they_need(tmp_path: Path, largest: int, mode: str) -> None:
+    ids = np.arange(12).reshape(3, 4) * largest // 11
+    write_id_map(tmp_path / "ids.png", ids)
+    assert np.array_equal(read_id_map(tmp_path / "ids.png"), ids)
+    with Image.open(tmp_path / "ids.png") as file:
+        assert file.mode.partition(";")[0] == mode
+    write_id_map(tmp_path / "ids.png", ids, np.uint16)
+    with Image.open(tmp_path / "ids.png") as file:
+        assert file.mode.startswith("I")
 
 
 def test_8_and_16_bit_greys_are_read_as_they_are(tmp_path: Path) -> None:

@@ -59,9 +59,8 @@ def temporaries() -> tuple[str, ...]:
     """What `utils.files` leaves when it is killed."""
     name = f".{uuid.uuid4().hex[:12]}"
     places = ("", "point_cloud/iteration_7/", "test/ours_7/renders/")
-    return tuple(
-        f"{place}{name}{suffix}" for place in places for suffix in (".tmp.png", ".tmp/a.png", ".old/a")
-    )
+    kinds = (".tmp.png", ".tmp/a.png", ".old/a")
+    return tuple(f"{place}{name}{kind}" for place in places for kind in kinds)
 
 
 def test_overwriting_clears_all_of_the_old_run_and_nothing_else(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from gradiseg.evaluation.views import (
     fit_identity_colors,
     require_video,
     view_pictures,
-    write_ids,
     write_views,
 )
 from scene.cameras import Camera
@@ -69,13 +68,6 @@ def test_equal_features_have_equal_colours_in_every_view() -> None:
     for name in ("objects_feature16", "objects_pred"):
         assert torch.equal(pictures[0][name][:, :5], pictures[1][name][:, :5])
         assert not torch.equal(pictures[0][name], pictures[1][name])
-
-
-@pytest.mark.parametrize("largest", [9, 255, 256, 60_000])
-def test_ids_survive_their_file(tmp_path: Path, largest: int) -> None:
-    ids = torch.arange(12).reshape(3, 4) * largest // 11
-    write_ids(tmp_path / "ids.png", ids)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "ids.png")), ids.numpy())
 
 
 def test_a_video_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

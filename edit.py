@@ -1,0 +1,125 @@
+"""Edits a trained run: removes, recolours, moves, copies, swaps, inserts objects. The result is a run.
+
+    python edit.py -m output/run                                    the ids that there are
+    python edit.py -m output/run recolour --select 4 --hue 120      an operation, or several in their order
+    python edit.py -m output/run --recipe config/edit/swap.json     a recipe
+
+The fields of an operation are those of its entry in a recipe, their values JSON: --translation '[0, 1, 0]'.
+"""
+
+import utils.openmp  # noqa: F401  # isort: skip
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
+from gradiseg.editing.document import Document, operation_of, read_recipe
+from gradiseg.editing.files import edits_folder, open_run, save_run
+from gradiseg.editing.operations import OPERATIONS, Operation
+from gradiseg.editing.placement import box_of
+from gradiseg.trained import load_run
+from utils.errors import UserError, run_command
+
+
+@dataclass
+class EditParams:
+    """Which model is edited, by what, and where the result goes."""
+
+    recipe: str = option("", "JSON file of operations", first=True)
+    out: str = option(
+        "", "folder of the edited run (default: edits/<recipe or operation> in the run)", first=True
+    )
+    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+    overwrite: bool = option(False, "replace the edit that the folder holds")
+    quiet: bool = option(False, "print nothing but errors")
+
+
+def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
+    """The command's own flags, and the operations that follow: `NAME --field value ...`, one after the other.
+
+    The name of an operation that follows a flag is that flag's value.
+    """
+    starts = [
+        place
+        for place, word in enumerate(argv)
+        if word in OPERATIONS
+        and not (place and argv[place - 1].startswith("--") and "=" not in argv[place - 1])
+    ]
+    ends = [*starts, len(argv)]
+    parts = [argv[start:end] for start, end in pairwise(ends)]
+    return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]
+
+
+def operation_of_flags(words: Sequence[str]) -> Operation:
+    """The operation that `NAME --field value ...` describes. A value that is no JSON is a text."""
+    name, *rest = words
+    entry: dict[str, Any] = {"operation": name}
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not flag.startswith("--") or not (equals or rest):
+            raise UserError(
+                f"edit.py: {name}: --field value expected, not {flag!r}. See edit.py {name} --help."
+            )
+        value = value if equals else rest.pop(0)
+        try:
+            entry[flag[2:].replace("-", "_")] = json.loads(value)
+        except ValueError:
+            entry[flag[2:].replace("-", "_")] = value
+    return operation_of(entry, "edit.py")
+
+
+def help_text() -> str:
+    """The operations with their fields."""
+    lines = [__doc__ or "", "operations:"]
+    for name, operation in OPERATIONS.items():
+        lines.append(f"  {name:<10} {(operation.__doc__ or '').splitlines()[0]}")
+        fields = dataclasses.fields(operation)
+        lines += [f"    --{item.name:<12} {item.metadata['help']}" for item in fields]
+    return "\n".join(lines)
+
+
+def list_ids(document: Document) -> str:
+    """Every id with its Gaussians and its box."""
+    lines = [f"{'id':>5}  {'Gaussians':>9}  {'centre':<24} {'size':<24} name"]
+    for id, count in document.model.counts().items():
+        box = box_of(document.model.params["xyz"][document.model.ids == id].cpu())
+        centre, size = (" ".join(f"{x:7.2f}" for x in vector.tolist()) for vector in (box.centre, box.size))
+        lines.append(f"{id:>5}  {count:>9,}  {centre:<24} {size:<24} {document.model.names.get(id, '')}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Edits the run; the run itself stays as it is."""
+    own, operations = split_operations(sys.argv[1:] if argv is None else argv)
+    model, device, options = parse_with_run(
+        (ModelParams, DeviceParams, EditParams),
+        own,
+        prog="edit.py",
+        description=help_text(),
+        without=OF_SAVED_MODEL,
+    )
+    if options.recipe:
+        operations = [*read_recipe(Path(options.recipe)), *operations]
+    run = load_run(model, device, options.iteration, options.quiet)
+    document = open_run(run)
+    if not operations:
+        print(list_ids(document))
+        return
+    for operation in operations:
+        document.apply(operation)
+    name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
+    out = Path(options.out) if options.out else edits_folder(run, name)
+    save_run(document, run, out, options.overwrite)
+    if not options.quiet:
+        print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")
+        print(f"See it: python render.py -m {out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,286 @@
+"""The operations of an edit. Each is small and pure: a labelled model in, another out.
+
+| operation | what becomes of the identities |
+|---|---|
+| `remove`, `keep` | rows go, the rest stays as it is |
+| `recolour`, `transform` | unchanged: the object keeps its id |
+| `duplicate`, `insert` | a new id with an encoding and a classifier row of its own |
+| `swap` | unchanged: both objects keep their ids, in each other's places |
+| `merge` | the selection takes over the encoding of the id that it joins |
+| `split` | a new id, as with `duplicate` |
+| `rename` | unchanged |
+"""
+
+# ruff: noqa: RUF009 - `field` returns a dataclass field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiseg.editing import colour
+from gradiseg.editing.fields import field
+from gradiseg.editing.identity import new_identity, relabel
+from gradiseg.editing.motion import Motion, move
+from gradiseg.editing.object_files import read_object
+from gradiseg.editing.placement import box_of, foot_of, up_of
+from gradiseg.labelled import LabelledModel
+from gradiseg.selection.expression import Chooser, Expression
+from scene.cameras import Camera
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an operation may need beside the model.
+
+    views: cameras of the scene by name. folder: where relative paths of files begin.
+    """
+
+    views: Mapping[str, Camera]
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step of an edit; its fields are those of its entry in a recipe."""
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        """The model after it.
+
+        Raises:
+            UserError: a selection that cannot be made, an id that is taken, a file that cannot be read.
+        """
+        raise NotImplementedError
+
+
+def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
+    """The Gaussians (N,) bool of a selection; UserError where there is none."""
+    chosen = Chooser(model, scene.views, where)(select)
+    if not bool(chosen.any()):
+        raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Remove(Operation):
+    """Take Gaussians away."""
+
+    select: Expression = field("selection", "what goes")
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "remove")
+        if bool(chosen.all()):
+            raise UserError(f"remove: {self.select!r} selects every Gaussian: nothing would be left.")
+        return model.rows(~chosen)
+
+
+@dataclass(frozen=True)
+class Keep(Operation):
+    """Take everything else away."""
+
+    select: Expression = field("selection", "what stays")
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        return model.rows(choose(model, scene, self.select, "keep"))
+
+
+@dataclass(frozen=True)
+class Recolour(Operation):
+    """Map colours by hue, saturation, tint, then a matrix and an offset: exact from every direction."""
+
+    select: Expression = field("selection", "what is recoloured")
+    hue: float = field("number", "degrees by which hues turn", 0.0)
+    saturation: float = field("number", "0 = grey, 1 = as it is", 1.0)
+    tint: list[float] | None = field("colour", "colour that the object takes, light and shade kept", None)
+    strength: float = field("share", "of the tint", 1.0)
+    matrix: list[list[float]] | None = field("matrix", "applied to colours (red, green, blue)", None)
+    offset: list[float] = field("vector", "added to colours", [0.0, 0.0, 0.0])
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "recolour")
+        params = model.rows(chosen).params
+        matrix = colour.saturation_matrix(self.saturation) @ colour.hue_matrix(self.hue)
+        if self.tint is not None:
+            tint = torch.tensor(self.tint, dtype=torch.float64)
+            matrix = colour.tint_matrix(tint, params, self.strength) @ matrix
+        if self.matrix is not None:
+            matrix = torch.tensor(self.matrix, dtype=torch.float64) @ matrix
+        painted = colour.recolour(params, matrix, torch.tensor(self.offset, dtype=torch.float64))
+        return model.with_rows_changed(chosen, f_dc=painted["f_dc"], f_rest=painted["f_rest"])
+
+
+MOVED = ("xyz", "scaling", "rotation", "f_rest")
+
+
+def moved(model: LabelledModel, chosen: Tensor, motion: Motion) -> LabelledModel:
+    """The model with the Gaussians of a mask (N,) moved."""
+    params = move(model.rows(chosen).params, motion)
+    return model.with_rows_changed(chosen, **{name: params[name] for name in MOVED})
+
+
+@dataclass(frozen=True)
+class Transform(Operation):
+    """Turn, scale and move: positions, shapes and view-dependent colours."""
+
+    select: Expression = field("selection", "what moves")
+    degrees: float = field("number", "angle of the turn", 0.0)
+    axis: list[float] = field("direction", "of the turn", [0.0, 0.0, 1.0])
+    pivot: list[float] | None = field("vector", "fixed point of both; default: the middle of its box", None)
+    scale: float = field("positive", "of sizes and distances from the pivot", 1.0)
+    translation: list[float] = field("vector", "in the scene's units", [0.0, 0.0, 0.0])
+
+    def motion(self, points: Tensor) -> Motion:
+        """The motion, for an object of points (M, 3)."""
+        pivot = box_of(points).centre.tolist() if self.pivot is None else self.pivot
+        return Motion(pivot, self.axis, self.degrees, self.scale, self.translation)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "transform")
+        return moved(model, chosen, self.motion(model.params["xyz"][chosen]))
+
+
+def added(
+    model: LabelledModel, params: Mapping[str, Tensor], id: int | None, name: str | None, where: str
+) -> LabelledModel:
+    """The model followed by Gaussians of a new id, by default the smallest that is free."""
+    id = model.free_id() if id is None else id
+    if id in model.counts():
+        raise UserError(f"{where}: id {id} is taken. Leave it out, or choose {model.free_id()}.")
+    code, row, bias = new_identity(model)
+    count = len(params["xyz"])
+    with_codes = {**params, "obj_dc": code[None, None].expand(count, 1, -1).to(model.params["obj_dc"])}
+    ids = torch.full((count,), id, device=model.ids.device)
+    names = {**model.names, id: name} if name else model.names
+    return changed(model.with_class(id, row, bias).followed_by(with_codes, ids), names=names)
+
+
+@dataclass(frozen=True)
+class Duplicate(Transform):
+    """A copy with a new id, turned, scaled and moved like `transform`."""
+
+    id: int | None = field("id", "of the copy; default: the smallest that is free", None)
+    name: str | None = field("text", "of the copy", None)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "duplicate")
+        original = model.rows(chosen).params
+        copy = move(original, self.motion(original["xyz"]))
+        return added(model, copy, self.id, self.name, "duplicate")
+
+
+@dataclass(frozen=True)
+class Swap(Operation):
+    """Two objects exchange places, each standing on what the other stood on."""
+
+    first: Expression = field("selection", "one object")
+    second: Expression = field("selection", "the other")
+    up: list[float] | None = field(
+        "direction", "upwards in the scene; default: as the cameras were held", None
+    )
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        one, other = (choose(model, scene, select, "swap") for select in (self.first, self.second))
+        if bool((one & other).any()):
+            raise UserError(f"swap: {self.first!r} and {self.second!r} have Gaussians in common.")
+        up = up_of(scene.views.values()) if self.up is None else torch.tensor(self.up, dtype=torch.float64)
+        points = model.params["xyz"]
+        step = foot_of(points[other].cpu(), up) - foot_of(points[one].cpu(), up)
+        model = moved(model, one, Motion(translation=step.tolist()))
+        return moved(model, other, Motion(translation=(-step).tolist()))
+
+
+@dataclass(frozen=True)
+class Insert(Transform):
+    """An object of a file, with a new id, placed as the file has it and moved."""
+
+    select: Expression = field("selection", "not used", {"all": True})
+    source: str = field("text", "PLY file, or the folder of one", "")
+    id: int | None = field("id", "of the object; default: the smallest that is free", None)
+    name: str | None = field("text", "of the object", None)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        if not self.source:
+            raise UserError("insert: source is missing: the PLY file of an object, or the folder of one.")
+        params = read_object(scene.folder / self.source)
+        model, params = with_equal_degrees(model, params)
+        return added(model, move(params, self.motion(params["xyz"])), self.id, self.name, "insert")
+
+
+def with_equal_degrees(
+    model: LabelledModel, params: Mapping[str, Tensor]
+) -> tuple[LabelledModel, dict[str, Tensor]]:
+    """Both with as many SH coefficients as the one that has more; those that lack are 0."""
+    count = max(model.params["f_rest"].shape[1], params["f_rest"].shape[1])
+
+    def padded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        rest = tensors["f_rest"]
+        zeros = rest.new_zeros(len(rest), count - rest.shape[1], 3)
+        return {**tensors, "f_rest": torch.cat([rest, zeros], 1)}
+
+    return changed(model, params=padded(model.params)), padded(params)
+
+
+@dataclass(frozen=True)
+class Merge(Operation):
+    """A selection joins an id."""
+
+    select: Expression = field("selection", "what joins")
+    into: Expression = field("selection", "the id, or its name, that it joins")
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "merge")
+        into = one_id(model, self.into, "merge: into")
+        gone = {id: n for id, n in model.names.items() if id != into}
+        merged = relabel(model, chosen & (model.ids != into), into)
+        left = merged.counts()
+        return changed(merged, names={id: n for id, n in model.names.items() if id not in gone or id in left})
+
+
+@dataclass(frozen=True)
+class Split(Operation):
+    """A selection gets an id of its own."""
+
+    select: Expression = field("selection", "what is split off")
+    id: int | None = field("id", "new id; default: the smallest that is free", None)
+    name: str | None = field("text", "its name", None)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "split")
+        id = model.free_id() if self.id is None else self.id
+        if id in model.counts():
+            raise UserError(f"split: id {id} is taken. Leave it out, or choose {model.free_id()}.")
+        names = {**model.names, id: self.name} if self.name else model.names
+        return changed(relabel(model, chosen, id), names=names)
+
+
+@dataclass(frozen=True)
+class Rename(Operation):
+    """Call an id something."""
+
+    id: Expression = field("selection", "the id, or the name that it has")
+    name: str = field("text", "its new name")
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        id = one_id(model, self.id, "rename: id")
+        if self.name in model.names.values() and model.names.get(id) != self.name:
+            raise UserError(f"rename: {self.name!r} is the name of another object.")
+        return changed(model, names={**model.names, id: self.name})
+
+
+def one_id(model: LabelledModel, expression: Any, where: str) -> int:
+    """The id that a number or a name means."""
+    if isinstance(expression, str):
+        return Chooser(model, {}, where).id_of(expression)
+    if isinstance(expression, bool) or not isinstance(expression, int):
+        raise UserError(f"{where} must be an id or a name, not {expression!r}.")
+    return expression
+
+
+OPERATIONS: dict[str, type[Operation]] = {
+    operation.__name__.lower(): operation
+    for operation in (Remove, Keep, Recolour, Transform, Duplicate, Swap, Insert, Merge, Split, Rename)
+}

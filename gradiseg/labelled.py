@@ -1,0 +1,126 @@
+"""A labelled model: Gaussians, the object that each belongs to, and what tells objects apart in pictures.
+
+What selects Gaussians reads one, what edits them makes another from it. Tensors are never changed in place,
+so that the states of an undo stack share what they have in common.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradiseg.classifier import ABSENT_BIAS, identify
+from scene.gaussian_model import GaussianModel
+
+
+@dataclass(frozen=True)
+class LabelledModel:
+    """Gaussians with ids.
+
+    params: tensors as in `GaussianModel.params`, N rows, detached. ids: (N,) int64, the object that each
+    Gaussian belongs to; 0 = none. weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects
+    apart in rendered identity maps. names: what ids are called.
+    """
+
+    params: Mapping[str, Tensor]
+    ids: Tensor
+    weight: Tensor
+    bias: Tensor
+    names: Mapping[int, str]
+
+    @classmethod
+    def of(
+        cls,
+        model: GaussianModel,
+        classifier: nn.Conv2d,
+        ids: Tensor | None = None,
+        names: Mapping[int, str] | None = None,
+    ) -> "LabelledModel":
+        """A trained model; without `ids` each Gaussian belongs to what its encoding says."""
+        params = {name: parameter.detach() for name, parameter in model.params.items()}
+        ids = identify(params["obj_dc"].flatten(1), classifier) if ids is None else ids
+        bias = classifier.bias
+        assert bias is not None  # as load_conv makes it
+        weight = classifier.weight.detach().flatten(1)
+        return cls(params, ids, weight, bias.detach(), dict(names or {}))
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.ids)
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.bias)
+
+    def counts(self) -> dict[int, int]:
+        """Gaussians per id, of the ids that occur."""
+        counts = self.ids.bincount()
+        return {int(found): int(counts[found]) for found in counts.nonzero().flatten()}
+
+    def model(self) -> GaussianModel:
+        """The Gaussians as the renderer takes them; it shares the tensors."""
+        rest = self.params["f_rest"].shape[1]
+        model = GaussianModel(round((rest + 1) ** 0.5) - 1, self.ids.device)
+        model.set_params(self.params)
+        model.active_sh_degree = model.max_sh_degree
+        return model
+
+    def classifier(self) -> nn.Conv2d:
+        """The classifier as a frozen 1x1 convolution."""
+        conv = nn.utils.skip_init(
+            nn.Conv2d, self.weight.shape[1], self.num_classes, 1, device=self.ids.device
+        )
+        conv.load_state_dict({"weight": self.weight[:, :, None, None], "bias": self.bias})
+        return conv.requires_grad_(False).eval()
+
+    def rows(self, chosen: Tensor) -> "LabelledModel":
+        """The Gaussians of a mask (N,) bool or of indices."""
+        params = {name: tensor[chosen] for name, tensor in self.params.items()}
+        return replace(self, params=params, ids=self.ids[chosen])
+
+    def followed_by(self, params: Mapping[str, Tensor], ids: Tensor) -> "LabelledModel":
+        """These Gaussians, then those of `params` with their ids."""
+        joined = {name: torch.cat([tensor, params[name].to(tensor)]) for name, tensor in self.params.items()}
+        return replace(self, params=joined, ids=torch.cat([self.ids, ids.to(self.ids)]))
+
+    def with_rows_changed(self, chosen: Tensor, **changed: Tensor) -> "LabelledModel":
+        """The rows of a mask (N,) with other values of some parameters, and of `ids` where given."""
+        params = dict(self.params)
+        ids = self.ids
+        for name, values in changed.items():
+            tensor = (self.ids if name == "ids" else params[name]).clone()
+            tensor[chosen] = values.to(tensor)
+            if name == "ids":
+                ids = tensor
+            else:
+                params[name] = tensor
+        return replace(self, params=params, ids=ids)
+
+    def with_class(self, new: int, row: Tensor, bias: Tensor | float) -> "LabelledModel":
+        """With a classifier row (16,) for the id `new`; the rows up to it are made where they lack."""
+        missing = max(0, new + 1 - self.num_classes)
+        weight = torch.cat([self.weight, self.weight.new_zeros(missing, self.weight.shape[1])])
+        biases = torch.cat([self.bias, self.bias.new_full((missing,), ABSENT_BIAS)])
+        weight[new], biases[new] = row.to(weight), bias
+        return replace(self, weight=weight, bias=biases)
+
+    def free_id(self) -> int:
+        """The smallest id above 0 that no Gaussian has, no name and no classifier row."""
+        taken = {*self.counts(), *self.names, *torch.nonzero(self.bias > ABSENT_BIAS / 2).flatten().tolist()}
+        return next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+    def describe(self, id: int) -> str:
+        """An id with its name, as messages show it."""
+        return f"{id} ({self.names[id]})" if id in self.names else str(id)
+
+    def same_as(self, other: "LabelledModel") -> bool:
+        """Whether both hold the same bits."""
+        tensors: tuple[dict[str, Any], ...] = tuple(
+            {**m.params, "ids": m.ids, "weight": m.weight, "bias": m.bias} for m in (self, other)
+        )
+        same = all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
+        return same and dict(self.names) == dict(other.names)

@@ -1,0 +1,170 @@
+"""A selection as data: what a recipe or a flag says, and the Gaussians that it means.
+
+- `4`, `"red mug"`, `{"id": 4}`: of an id, or of an id by its name
+- `[4, "red mug"]`, `{"union": [...]}`: of any of them; `{"intersection": [...]}`,
+  `{"difference": [from, what, ...]}`, `{"not": ...}`, `{"all": true}`
+- `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
+- `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
+  a region of a view; with `"through": true` whatever lies behind it, too
+- `{"grow": radius, "of": ...}`, `{"shrink": radius, "of": ...}`: with, or away from, neighbours within a
+  radius in scene units
+- `{"hull": "spare", "of": ...}`: and what lies in its convex hull; `"spare"` leaves other objects alone,
+  `"all"` does not
+
+An expression names no rows, so that it means the same object in another iteration of a run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradiseg.labelled import LabelledModel
+from gradiseg.selection import in_view, neighbours
+from gradiseg.selection.hull import inside_hull
+from scene.cameras import Camera
+from utils.errors import UserError
+
+Expression = int | str | Sequence[Any] | Mapping[str, Any]
+FORMS = 'an id, a name, a list of them, or an object such as {"click": [x, y], "view": name}'
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Evaluates expressions for one model and the views of its scene; `where` begins every message."""
+
+    model: LabelledModel
+    views: Mapping[str, Camera]
+    where: str = "select"
+
+    def __call__(self, expression: Expression) -> Tensor:
+        """The selection (N,) bool.
+
+        Raises:
+            UserError: an expression of another form, an id, name or view that there is not, a pixel outside.
+        """
+        if isinstance(expression, bool) or expression is None:
+            raise UserError(f"{self.where}: {expression!r} selects nothing. Write {FORMS}.")
+        if isinstance(expression, int):
+            return self._of_id(expression)
+        if isinstance(expression, str):
+            return self._of_id(self.id_of(expression))
+        if isinstance(expression, Mapping):
+            return self._of_object(expression)
+        return self._joined(expression, torch.logical_or)
+
+    def id_of(self, name: str) -> int:
+        """The id of a name, or of a number written as text."""
+        if name.isdecimal():
+            return int(name)
+        found = [number for number, called in self.model.names.items() if called == name]
+        if not found:
+            known = ", ".join(sorted(self.model.names.values())) or "none; rename gives one"
+            raise UserError(f"{self.where}: no object is called {name!r}. Names: {known}.")
+        return found[0]
+
+    def _of_id(self, id: int) -> Tensor:
+        chosen = self.model.ids == id
+        if not bool(chosen.any()):
+            listed = ", ".join(f"{self.model.describe(i)} ({n:,})" for i, n in self.model.counts().items())
+            raise UserError(f"{self.where}: no Gaussian has the id {id}. Ids (Gaussians): {listed}.")
+        return chosen
+
+    def _joined(self, parts: Any, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
+            raise UserError(f"{self.where}: {parts!r} must be a list of selections, with one at least.")
+        return reduce(join, [self(part) for part in parts])
+
+    def _of_object(self, expression: Mapping[str, Any]) -> Tensor:
+        readers: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Tensor]]] = {
+            "id": (set(), lambda e: self._of_id(_number(e["id"], f"{self.where}: id", int))),
+            "name": (set(), lambda e: self._of_id(self.id_of(str(e["name"])))),
+            "all": (set(), lambda e: torch.ones_like(self.model.ids, dtype=torch.bool)),
+            "union": (set(), lambda e: self._joined(e["union"], torch.logical_or)),
+            "intersection": (set(), lambda e: self._joined(e["intersection"], torch.logical_and)),
+            "difference": (set(), lambda e: self._joined(e["difference"], lambda a, b: a & ~b)),
+            "not": (set(), lambda e: ~self(e["not"])),
+            "click": ({"view"}, self._click),
+            "box": ({"view", "through"}, self._region),
+            "lasso": ({"view", "through"}, self._region),
+            "grow": ({"of"}, self._neighbours),
+            "shrink": ({"of"}, self._neighbours),
+            "hull": ({"of"}, self._hull),
+        }
+        kinds = [key for key in expression if key in readers]
+        if len(kinds) != 1:
+            raise UserError(f"{self.where}: {dict(expression)!r} must have one of {', '.join(readers)}.")
+        allowed, read = readers[kinds[0]]
+        unknown = set(expression) - allowed - {kinds[0]}
+        if unknown:
+            raise UserError(
+                f"{self.where}: {kinds[0]} has no {sorted(unknown)[0]!r}. It takes {sorted(allowed)}."
+            )
+        return read(expression)
+
+    def _view(self, expression: Mapping[str, Any]) -> Camera:
+        name = expression.get("view")
+        if not isinstance(name, str) or name not in self.views:
+            some = ", ".join(list(self.views)[:5])
+            raise UserError(f"{self.where}: view {name!r} is none of the scene's ({some}, ...).")
+        return self.views[name]
+
+    def _click(self, expression: Mapping[str, Any]) -> Tensor:
+        camera = self._view(expression)
+        (point,) = _points([expression["click"]], f"{self.where}: click")
+        try:
+            return self._of_id(in_view.id_at(self.model, camera, *point))
+        except ValueError as error:
+            raise UserError(f"{self.where}: click {error}.") from error
+
+    def _region(self, expression: Mapping[str, Any]) -> Tensor:
+        camera = self._view(expression)
+        if "box" in expression:
+            edges = expression["box"]
+            if not isinstance(edges, Sequence) or len(edges) != 4:
+                raise UserError(f"{self.where}: box must be [left, top, right, bottom], not {edges!r}.")
+            left, top, right, bottom = (_number(edge, f"{self.where}: box") for edge in edges)
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        else:
+            corners = _points(expression["lasso"], f"{self.where}: lasso")
+            if len(corners) < 3:
+                raise UserError(f"{self.where}: lasso needs three corners at least.")
+        region = in_view.polygon(camera, corners)
+        chosen = in_view.shown_in(self.model, camera, region)
+        return chosen | in_view.behind(self.model, camera, region) if expression.get("through") else chosen
+
+    def _neighbours(self, expression: Mapping[str, Any]) -> Tensor:
+        change = neighbours.grow if "grow" in expression else neighbours.shrink
+        key = "grow" if "grow" in expression else "shrink"
+        radius = _number(expression[key], f"{self.where}: {key}")
+        return change(self.model.params["xyz"], self(expression.get("of")), float(radius))  # type: ignore[arg-type]
+
+    def _hull(self, expression: Mapping[str, Any]) -> Tensor:
+        rule = expression["hull"]
+        if rule not in ("spare", "all"):
+            raise UserError(f'{self.where}: hull must be "spare" or "all", not {rule!r}.')
+        chosen = self(expression.get("of"))  # type: ignore[arg-type]
+        inside = inside_hull(self.model.params["xyz"], chosen)
+        if inside is None:  # flat: there is nothing inside
+            return chosen
+        return chosen | (inside if rule == "all" else inside & (self.model.ids == 0))
+
+
+def _number(value: Any, where: str, kind: type = float) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | kind):
+        raise UserError(f"{where} must be a number, not {value!r}.")
+    return value
+
+
+def _points(value: Any, where: str) -> list[tuple[float, float]]:
+    points = []
+    for point in value if isinstance(value, Sequence) and not isinstance(value, str) else []:
+        if not isinstance(point, Sequence) or isinstance(point, str) or len(point) != 2:
+            raise UserError(f"{where} must be [x, y] in pixels, not {point!r}.")
+        points.append((float(_number(point[0], where)), float(_number(point[1], where))))
+    if not points:
+        raise UserError(f"{where} must be points [x, y] in pixels, not {value!r}.")
+    return points

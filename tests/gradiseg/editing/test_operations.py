@@ -1,0 +1,205 @@
+"""Operations: what each does to the picture and to the masks, exactly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gaussian_renderer import render
+from gradiseg.editing.motion import Motion
+from gradiseg.editing.object_files import read_names, write_object
+from gradiseg.editing.operations import (
+    Duplicate,
+    Insert,
+    Keep,
+    Merge,
+    Recolour,
+    Remove,
+    Rename,
+    Split,
+    Surroundings,
+    Swap,
+    Transform,
+    moved,
+)
+from gradiseg.editing.placement import foot_of
+from gradiseg.labelled import LabelledModel
+from scene.cameras import Camera
+from tests.labelled_scene import PER_OBJECT, camera, labelled_scene, views
+from utils.errors import UserError
+from utils.image import psnr
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SCENE = Surroundings(views())
+
+
+@torch.no_grad()
+def picture(model: LabelledModel, view: Camera | None = None) -> Tensor:
+    """Colours (3, H, W) of a view."""
+    return render(view or camera(), model.model())["render"]
+
+
+@torch.no_grad()
+def id_map(model: LabelledModel, view: Camera | None = None) -> Tensor:
+    """The id (H, W) that shows at every pixel."""
+    encodings = render(view or camera(), model.model())["render_object"]
+    logits = torch.einsum("kc,chw->khw", model.weight, encodings) + model.bias[:, None, None]
+    return logits.argmax(0)
+
+
+def cover(model: LabelledModel, id: int, view: Camera | None = None) -> Tensor:
+    """Share (H, W) of every pixel that is of an id's Gaussians."""
+    with torch.no_grad():
+        own = (model.ids == id).float()[:, None].expand(-1, 3).contiguous()
+        return render(view or camera(), model.model(), override_color=own)["render"][0]
+
+
+def test_removing_and_keeping_are_complements() -> None:
+    model = labelled_scene()
+    removed, kept = Remove(select=2).apply(model, SCENE), Keep(select="mug").apply(model, SCENE)
+    assert set(removed.counts()) == {1, 3, 4} and kept.counts() == {2: PER_OBJECT}
+    assert not (id_map(removed) == 2).any()
+
+
+def test_there_and_back_gives_the_same_picture() -> None:
+    model = labelled_scene()
+    there = Motion((1.0, 2.0, 0.5), (1.0, -2.0, 0.5), 77.0, 1.4, (0.3, -0.2, 0.9))
+    chosen = model.ids == 3
+    away = moved(model, chosen, there)
+    assert psnr(picture(away), picture(model)) < 40
+    assert psnr(picture(moved(away, chosen, there.inverse())), picture(model)) > 90
+
+
+def test_a_scene_turned_with_its_camera_looks_the_same() -> None:
+    model, view = labelled_scene(), camera(1)
+    motion = Motion(axis=(1.0, 2.0, -1.0), degrees=50.0, translation=(1.0, 2.0, 3.0))
+    turn = motion.rotation.numpy()
+    centre = turn @ (-view.R @ view.T) + np.array(motion.translation)
+    rotation = turn @ view.R
+    size, intrinsics = (view.image_width, view.image_height), (view.fx, view.fy, view.cx, view.cy)
+    turned = Camera(0, "turned", *size, *intrinsics, rotation, -rotation.T @ centre)
+    everything = torch.ones_like(model.ids, dtype=torch.bool)
+    assert psnr(picture(moved(model, everything, motion), turned), picture(model, view)) > 100
+
+
+def test_a_transform_changes_nothing_else() -> None:
+    model = labelled_scene()
+    result = Transform(select=1, degrees=30.0, translation=[0.5, 0.0, 0.0]).apply(model, SCENE)
+    others = model.ids != 1
+    assert all(torch.equal(result.params[name][others], model.params[name][others]) for name in model.params)
+    assert torch.equal(result.params["obj_dc"], model.params["obj_dc"]) and torch.equal(result.ids, model.ids)
+
+
+@pytest.mark.parametrize("degrees", [120.0, 37.0])
+def test_recolouring_back_restores_the_coefficients(degrees: float) -> None:
+    model = labelled_scene()
+    there = Recolour(select=2, hue=degrees, offset=[0.1, 0.0, -0.1]).apply(model, SCENE)
+    back = Recolour(select=2, offset=[-0.1, 0.0, 0.1]).apply(there, SCENE)
+    back = Recolour(select=2, hue=-degrees).apply(back, SCENE)
+    assert psnr(picture(there), picture(model)) < 40
+    for name in ("f_dc", "f_rest"):
+        torch.testing.assert_close(back.params[name], model.params[name], rtol=0, atol=2e-6)
+        assert torch.equal(back.params[name][model.ids != 2], model.params[name][model.ids != 2])
+
+
+def test_recolouring_maps_every_pixel_of_the_object_by_the_same_matrix() -> None:
+    """The object alone, on black: colours of pixels are sums of colours, each mapped."""
+    model = Keep(select=1).apply(labelled_scene(), SCENE)
+    swap = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    painted = Recolour(select=1, matrix=swap).apply(model, SCENE)
+    torch.testing.assert_close(picture(painted), picture(model)[[1, 2, 0]], rtol=0, atol=1e-5)
+
+
+def test_a_tint_gives_the_object_that_hue_and_keeps_its_shades() -> None:
+    model = Keep(select=1).apply(labelled_scene(), SCENE)
+    pixels = picture(Recolour(select=1, tint=[0.8, 0.2, 0.1]).apply(model, SCENE)).flatten(1)
+    shown = pixels[0] > 0.05
+    ratios = pixels[1:, shown] / pixels[0, shown]
+    torch.testing.assert_close(
+        ratios, torch.tensor([[0.25], [0.125]]).expand_as(ratios), rtol=0.02, atol=0.01
+    )
+    assert pixels[0, shown].std() > 0.01
+
+
+def test_a_copy_has_a_new_id_and_a_mask_that_is_right() -> None:
+    model = labelled_scene()
+    copy = Duplicate(select=1, translation=[0.0, 0.0, 1.2], name="second duck").apply(model, SCENE)
+    new = copy.free_id() - 1
+    assert copy.names[new] == "second duck" and copy.counts()[new] == PER_OBJECT
+    for index in range(3):
+        for id in (1, 2, 3, 4, new):
+            covered, shown = cover(copy, id, camera(index)), id_map(copy, camera(index)) == id
+            assert not (shown & (covered < 0.2)).any() and shown[covered > 0.8].all()
+
+
+def test_many_copies_can_be_told_apart() -> None:
+    model = labelled_scene()
+    for step in range(8):
+        model = Duplicate(select=2, translation=[0.0, 0.0, 0.4 * (step + 1)]).apply(model, SCENE)
+    encodings = model.params["obj_dc"].flatten(1)
+    assert torch.equal((encodings @ model.weight.T + model.bias).argmax(1), model.ids)
+
+
+def test_swapped_objects_stand_where_the_other_stood() -> None:
+    model = labelled_scene()
+    up = torch.tensor([0.0, 0.0, 1.0])
+
+    def foot(of: LabelledModel, id: int) -> Tensor:
+        return foot_of(of.params["xyz"][of.ids == id], up)
+
+    swapped = Swap(first=1, second=4, up=[0.0, 0.0, 1.0]).apply(model, SCENE)
+    torch.testing.assert_close(foot(swapped, 1), foot(model, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(foot(swapped, 4), foot(model, 1), rtol=0, atol=1e-5)
+    upright = Swap(first=1, second=4).apply(model, SCENE)  # by the cameras, which were held upright
+    torch.testing.assert_close(upright.params["xyz"], swapped.params["xyz"], rtol=0, atol=1e-4)
+
+
+def test_what_was_written_out_and_put_back_gives_the_same_bits(tmp_path: Path) -> None:
+    model = labelled_scene()
+    write_object(tmp_path / "mug", Keep(select=2).apply(model, SCENE))
+    without = Remove(select=2).apply(model, SCENE)
+    again = Insert(source=str(tmp_path / "mug"), name="mug").apply(without, SCENE)
+    for index in range(6):
+        assert torch.equal(picture(again, camera(index)), picture(model, camera(index)))
+    assert read_names(tmp_path / "mug" / "objects.json") == model.names
+
+
+def test_merging_and_splitting_move_masks_from_one_id_to_another() -> None:
+    model = labelled_scene()
+    before = id_map(model)
+    merged = id_map(Merge(select=1, into=2).apply(model, SCENE))
+    assert not (merged == 1).any()
+    assert ((merged == 2) == ((before == 1) | (before == 2))).float().mean() > 0.99
+    split = Split(select={"id": 3}, name="another").apply(model, SCENE)
+    (new,) = set(split.counts()) - set(model.counts())
+    assert ((id_map(split) == new) == (before == 3)).float().mean() > 0.99
+
+
+def test_names_are_given_and_kept_apart() -> None:
+    model = Rename(id=3, name="ball").apply(labelled_scene(), SCENE)
+    assert Remove(select="ball").apply(model, SCENE).counts().keys() == {1, 2, 4}
+    with pytest.raises(UserError, match="name of another"):
+        Rename(id=4, name="duck").apply(model, SCENE)
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        (Remove(select=9), r"no Gaussian has the id 9.*1 \(duck\) \(60\)"),
+        (Remove(select="dog"), "no object is called 'dog'"),
+        (Remove(select={"all": True}), "nothing would be left"),
+        (Remove(select={"click": [3, 4], "view": "nowhere"}), "view 'nowhere'"),
+        (Remove(select={"click": [900, 4], "view": "view_0"}), "outside of a picture of 64x48"),
+        (Remove(select={"clik": [3, 4]}), "must have one of"),
+        (Remove(select={"difference": [1, 1]}), "selects no Gaussian"),
+        (Duplicate(select=1, id=2), "id 2 is taken"),
+        (Swap(first=1, second=[1, 2]), "in common"),
+        (Insert(), "source is missing"),
+        (Insert(source="no such file.ply"), "not there"),
+    ],
+)
+def test_what_cannot_be_done_is_said(operation: Remove, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        operation.apply(labelled_scene(), SCENE)
