@@ -17,6 +17,7 @@ from gradiseg.schedule import Schedule
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
+from scene.halving import halve_camera, halve_labels
 from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -69,14 +70,13 @@ class Training:
         self.model.update_learning_rate(self.iteration)
         if self.iteration % self.schedule.sh_interval == 0:
             self.model.oneupSHdegree()
-        camera = self.next_camera()
+        camera, labels = self.next_view()
         rendered = render(
             camera,
             self.model,
             bg_color=self.background,
             identity_geometry_grad=self.opt.identity_geometry_grad,
         )
-        labels = self.labels(camera) if camera.is_masked else None
         losses = self.objective(self.iteration, camera, labels, rendered, self.model)
         losses.total.backward()
 
@@ -97,6 +97,15 @@ class Training:
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
+
+    def next_view(self) -> tuple[Camera, Tensor | None]:
+        """The view of this iteration and its labels (H, W) if it has a mask, at this iteration's resolution."""
+        camera = self.next_camera()
+        labels = self.labels(camera) if camera.is_masked else None
+        for _ in range(self.schedule.halvings(self.iteration)):
+            camera = halve_camera(camera)
+            labels = None if labels is None else halve_labels(labels)
+        return camera, labels
 
     def next_camera(self) -> Camera:
         """The view of this iteration: every pass shows all of them in an order of its own."""
