@@ -99,7 +99,7 @@ class Training:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
 
     def next_view(self) -> tuple[Camera, Tensor | None]:
-        """The view of this iteration and its labels (H, W) if it has a mask, at this iteration's resolution."""
+        """The view and, if it has a mask, the labels (H, W) of this iteration, at its resolution."""
         camera = self.next_camera()
         labels = self.labels(camera) if camera.is_masked else None
         for _ in range(self.schedule.halvings(self.iteration)):

@@ -31,7 +31,7 @@ def halve_photograph(image: Tensor) -> Tensor:
 
 
 def halve_labels(labels: Tensor) -> Tensor:
-    """(H, W) -> (H // 2, W // 2): what most pixels of a block have, of two equally frequent ones the first."""
+    """(H, W) -> (H // 2, W // 2): what most pixels of a block have, of equally frequent ones the first."""
     height, width = labels.shape[0] // 2 * 2, labels.shape[1] // 2 * 2
     a, b = labels[0:height:2, 0:width:2], labels[0:height:2, 1:width:2]
     c, d = labels[1:height:2, 0:width:2], labels[1:height:2, 1:width:2]
