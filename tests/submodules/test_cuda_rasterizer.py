@@ -283,7 +283,7 @@ def test_one_gaussian_over_many_tiles(backend: Backend) -> None:
     small = balls(camera, [(50.0 + i, 100.0 - i, 2.0 + 0.001 * i) for i in range(40)], scales=oval(40))
     gaussians = {name: torch.cat([small[name], large[name]]) for name in small}
     outputs, gradients = backend.assert_matches(gaussians, camera)
-    assert (outputs["alpha"] > 0.1).all()
+    assert (outputs["alpha"] > 0.09).all()
     assert gradients["opacities"][-1] != 0
 
 
