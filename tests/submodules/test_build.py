@@ -31,6 +31,19 @@ def test_the_packages_with_cpu_kernels_hold_the_same_file(name: str) -> None:
     assert len({file.read_bytes() for file in files}) == 1
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_header_of_the_rasterizer_stands_alone(device: str) -> None:
+    csrc = SUBMODULES / "diff-gaussian-rasterization/csrc"
+    headers = sorted((csrc / device).glob("*.h")) + (sorted(csrc.glob("gs/*.h")) if device == "cpu" else [])
+    assert len(headers) > 7
+    command = ["g++", "-std=c++17", "-fsyntax-only", "-w", "-x", "c++", "-I", str(csrc)]
+    if device == "cuda":
+        command += ["-I", str(SUBMODULES.parent / "tests/cuda_shim"), "-include", "cuda_runtime.h"]
+    done = subprocess.run([*command, *map(str, headers)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # What a build covers.
 
 
