@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from arguments import DeviceParams, ModelParams
 from gaussian_renderer import render
 from gradiseg.classifier import load_conv
+from gradiseg.votes import Votes, load_votes
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.run_folder import RunFolder
@@ -29,6 +30,7 @@ class TrainedRun:
     iteration: int
     gaussians: GaussianModel
     classifier: nn.Conv2d
+    votes: Votes | None  # None: a run of before they were stored, or of another tool
     train_cameras: Sequence[Camera]
     test_cameras: Sequence[Camera]
     background: Tensor  # (3,)
@@ -56,9 +58,16 @@ def load_run(
     device = select_device(pipeline.device)
     folder = RunFolder(Path(model.model_path))
     iteration = folder.latest_saved() if iteration < 0 else iteration
-    for path in (folder.ply(iteration), folder.classifier(iteration)):
-        if not path.is_file():
-            raise UserError(f"{path}: not there. --iteration takes an iteration at which the run was saved.")
+    folder.check_links()
+    if not folder.ply(iteration).is_file():
+        raise UserError(
+            f"{folder.ply(iteration)}: not there. --iteration takes an iteration at which the run was saved."
+        )
+    if not folder.classifier(iteration).is_file():
+        raise UserError(
+            f"{folder.classifier(iteration)}: not there, so the Gaussians of this run have no ids (a run of "
+            "3DGS?). Any viewer of 3DGS shows its point_cloud.ply; ids need a training: train.py."
+        )
     classifier = load_conv(folder.classifier(iteration), device)
     model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
     gaussians = GaussianModel(model.sh_degree, device)
@@ -68,4 +77,5 @@ def load_run(
         for cameras in (scene.getTrainCameras(), scene.getTestCameras())
     )
     background = torch.full((3,), float(model.white_background), device=device)
-    return TrainedRun(folder, iteration, gaussians, classifier, train, test, background)
+    votes = load_votes(folder.votes(iteration), gaussians)
+    return TrainedRun(folder, iteration, gaussians, classifier, votes, train, test, background)

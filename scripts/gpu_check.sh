@@ -129,14 +129,9 @@ sanitize() { # one tool of compute-sanitizer over a few of them
 train() { # train NAME SCENE FLAGS...: trains, renders, scores; keeps scores and a picture
   local name=$1 run=$work/$1 source=$2 picture
   shift 2
-  "$python" train.py -s "$source" -m "$run" --device "$device" --overwrite --quiet \
-    --config_file config/gradiseg/train.json "$@" || return
-  cp "$run/training_summary.json" "$out/$name.json" || return
-  "$python" render.py -m "$run" --device "$device" --skip_train --quiet || return
-  "$python" metrics.py -m "$run" --device "$device" --json "$out/${name}_metrics.json" || return
-  if [[ -d $source/test_mask ]]; then
-    "$python" scripts/eval_lerf_mask.py -m "$run" --device "$device" --json "$out/${name}_masks.json" --quiet || return
-  fi
+  "$python" -m experiments scene "$source" "$run" gradiseg --device "$device" --anew "$@" || return
+  cp "$run/training_summary.json" "$out/$name.json" && cp "$run/results.json" "$out/${name}_metrics.json" || return
+  [[ ! -d $source/test_mask ]] || cp "$run/eval_lerf_mask.json" "$out/${name}_masks.json" || return
   picture=$(find "$run/test" -path '*/concat/*' | sort | head -n 1)
   cp "$picture" "$out/$name.${picture##*.}"
 }
