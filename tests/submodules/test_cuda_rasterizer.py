@@ -20,6 +20,7 @@ import pytest
 import torch
 from diff_gaussian_rasterization import cuda
 from diff_gaussian_rasterization.availability import cuda_problem
+from torch.utils._pytree import tree_map
 
 from tests.cuda_shim import build
 from tests.submodules.rasterizer_scenes import balls, plain_camera, random_camera, random_gaussians
@@ -131,13 +132,8 @@ class OnGpu(Backend):
 
 def in_float32(gaussians: Gaussians, camera: Settings, device: str) -> Tensors:
     """Outputs by name, float64 on the CPU, of a call in float32 on `device`."""
-    moved = {
-        name: tuple(part.to(device, torch.float32) for part in value)
-        if isinstance(value, tuple)
-        else value.to(device, torch.float32)
-        for name, value in gaussians.items()
-    }
-    outputs = core(moved, single_camera(camera, device))  # type: ignore[arg-type]
+    given: dict[str, Any] = tree_map(lambda value: value.to(device, torch.float32), gaussians)
+    outputs = core(given, single_camera(camera, device))
     return {k: v.cpu() if k == "radii" else v.to("cpu", torch.float64) for k, v in outputs.items()}
 
 
@@ -409,11 +405,14 @@ def test_working_memory_grows_and_stays(on_shim: OnShim) -> None:
 
 def test_a_backward_pass_makes_no_buffer_of_its_own(on_shim: OnShim, monkeypatch: pytest.MonkeyPatch) -> None:
     gaussians, camera = scene(60)
-    made = []
-    plain = cuda._Memory.__init__
-    monkeypatch.setattr(
-        cuda._Memory, "__init__", lambda self, *given: (made.append(given), plain(self, *given))[1]
-    )
+    made: list[torch.device] = []
+
+    class Counted(cuda._Memory):
+        def __init__(self, device: torch.device) -> None:
+            made.append(device)
+            super().__init__(device)
+
+    monkeypatch.setattr(cuda, "_Memory", Counted)
     with on_shim.watch(gaussians, camera):
         for _ in range(3):
             random_loss(core(leaves(gaussians), camera)).backward()
