@@ -50,7 +50,8 @@ class Schedule:
         they wait for does not get faster: a round of densification or IGD needs the views, and an opacity
         reset takes about a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs
         shrinks, so that short runs have some. The first one stays where it is, since identities are learned
-        no sooner, but comes before IGD wherever it did. Rates and thresholds stay too. `schedule_scale` of the copy is 1, so that it cannot be applied twice.
+        no sooner, but comes before IGD wherever it did. Rates and thresholds stay too. `schedule_scale` of
+        the copy is 1, so that it cannot be applied twice.
 
         Raises: ValueError for a scale that is not positive.
         """
