@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from scene.formats.stored import model_of, opacity_of_share
-from scene.ply import SH_REST_COUNTS
+from scene.ply import NO_ORIGIN, SH_REST_COUNTS
 from utils.errors import UserError
 from utils.ply_file import read_vertices
 from utils.sh import RGB2SH
@@ -28,8 +28,10 @@ RANGES = {
 SH_RANGE, SH_STEPS = 8.0, 256
 
 
-def read_compressed(path: str | os.PathLike[str], has_sh: bool) -> dict[str, Tensor]:
-    """Model of a file, on the CPU; `has_sh`: whether it has the element `sh`.
+def read_compressed(
+    path: str | os.PathLike[str], has_sh: bool, origin: np.ndarray = NO_ORIGIN
+) -> dict[str, Tensor]:
+    """Model of a file, on the CPU; `has_sh`: whether it has the element `sh`; `origin` as in `read_ply`.
 
     Raises:
         UserError: a file that is malformed, or columns that are missing.
@@ -49,7 +51,7 @@ def read_compressed(path: str | os.PathLike[str], has_sh: bool) -> dict[str, Ten
         scale = np.exp(scale)
     return model_of(
         path,
-        xyz=_between(chunks, "position", _fractions(words["packed_position"], (11, 10, 11))),
+        xyz=_between(chunks, "position", _fractions(words["packed_position"], (11, 10, 11))) - origin,
         sh=np.concatenate([RGB2SH(rgb)[:, None], _bands(path, count, has_sh)], 1),
         opacity=opacity_of_share(color[:, 3:], step=1 / 255),
         scale=scale,

@@ -75,7 +75,7 @@ def read_gaussians(path: str | os.PathLike[str], origin: np.ndarray = NO_ORIGIN)
     with open(path, "rb") as file:
         start = file.read(HEADER)
     if start.startswith(b"ply") and PACKED in start:
-        params = read_compressed(path, b"element sh" in start)
+        params = read_compressed(path, b"element sh" in start, origin)
     elif start.startswith(b"ply"):
         params = read_ply(path, origin)
     elif start.startswith(b"glTF"):
