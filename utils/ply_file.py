@@ -84,7 +84,7 @@ def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     table = vertices.astype([(name, "<" + kind) for name, kind in types], copy=False)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join(header).encode("ascii"))
-        table.tofile(file)
+        file.write(np.ascontiguousarray(table).view(np.uint8).data)  # tofile does not say that a disk is full
 
 
 def _read(file: io.BufferedReader, size: int, name: str) -> np.ndarray:
