@@ -93,12 +93,14 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(pipe.threads)
     seed_everything(run.seed)
     device = select_device(pipe.device)
+    state = None
+    if run.resume:  # before the photographs, which take longer
+        state = checkpoint.load(folder.latest_checkpoint() if run.resume == NEWEST else run.resume)
     scene = Scene(args, GaussianModel(args.sh_degree, device), device=device, quiet=run.quiet)
     schedule = Schedule(opt, gradiseg, repair).scaled(opt.schedule_scale)
     training = Training(args, schedule, scene, run.quiet)
-    if run.resume:
-        path = folder.latest_checkpoint() if run.resume == NEWEST else run.resume
-        training.load_state_dict(checkpoint.load(path))
+    if state is not None:
+        training.load_state_dict(state)
     if training.iteration > schedule.opt.iterations:
         raise UserError(
             f"the checkpoint is of iteration {training.iteration}, but the run ends at "

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from arguments.cfg_args import CFG_ARGS
@@ -92,8 +93,22 @@ class RunFolder:
                 f"{folder.path}: holds another run ({', '.join(held[:NAMES_SHOWN])}{more}). Choose another "
                 "-m, replace the run with --overwrite or go on with --resume."
             )
+        folder.check_links()
         check_free_space(folder.path, MIN_FREE_BYTES, "-m (--model_path)")
         return folder
+
+    def check_links(self) -> None:
+        """Raise UserError where a link in the folder leads out of it, where commands would then write."""
+        root, own = self.path.resolve(), {Path(pattern).parts[0] for pattern in _OWN}
+        for top in self.path.iterdir() if self.path.is_dir() else ():
+            if not any(fnmatch(top.name, pattern) for pattern in own):
+                continue
+            for path in (top, *top.rglob("*")):
+                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                    raise UserError(
+                        f"{path}: a link that leads out of the run's folder, to {path.resolve()}. Put the "
+                        "file or folder itself there."
+                    )
 
     # Training.
 

@@ -58,7 +58,7 @@ def test_the_way_back_by_edit(run: Path, tmp_path: Path, name: str) -> None:
     export.main(["-m", str(run), "--out", str(tmp_path), "--format", name, "--quiet"])
     out = tmp_path / "back"
     source = str(tmp_path / f"scene.{name}")
-    edit.main(["--quiet", "-m", str(run), "--out", str(out), "import", "--source", source])
+    edit.main(["-m", str(run), "--out", str(out), "--quiet", "import", "--source", source])
     before, after = model_of(run), model_of(out)
     assert torch.equal(before["xyz"], after["xyz"]) and torch.equal(before["obj_dc"], after["obj_dc"])
     export.main(["-m", str(out), "--out", str(tmp_path / "again"), "--quiet"])  # an edited run is a run

@@ -14,6 +14,7 @@ from utils.errors import UserError
 
 # Names of what is being written or replaced; a process that was killed leaves them.
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
+FULL = 2**20  # bytes free, below which a failed write is put down to a full disk
 
 FULL = 2**20  # bytes free, below which what failed is said to have failed for the disk
 TAIL = 4096  # bytes at the end of a log that are looked at
@@ -25,6 +26,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The parent folder is made. The temporary name keeps the suffix, because PIL and NumPy choose their format
     by it.
+    Raises:
+        OSError: that names `path`, whatever part of writing it failed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +37,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())  # without it a crash may leave the new name on empty content
         os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            if error.filename in (None, str(temporary)):  # a write does not know its file
+                error.filename = str(target)
+            raise
+        if shutil.disk_usage(target.parent).free >= FULL:  # NumPy, PIL and torch do not say that it is
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,6 +53,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file, making its folder."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of every line of a UTF-8 file, white space at its ends taken away.
+
+    A byte order mark is passed over.
+    Raises:
+        UserError: the text has another encoding.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                yield number, line.strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text. Save it again with the encoding UTF-8.") from error
 
 
 @contextmanager
