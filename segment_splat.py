@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from arguments import DeviceParams, ModelParams, option, parse, write_cfg_args
-from gradiseg.finished.segmentation import Segmentation
+from gradiseg.finished.segmentation import LAST_PACE, Segmentation
 from gradiseg.finished.splat import check_fit, fit, load_splat
 from scene import Scene
 from scene.run_folder import RunFolder
@@ -66,7 +66,7 @@ def segment(segmentation: Segmentation, options: SegmentParams) -> int:
                 raise UserError("stopped. Nothing was written; start the same command again.")
 
         for number in range(options.rounds):
-            segmentation.refine(options.steps, told, 1 - number / options.rounds)
+            segmentation.refine(options.steps, told, LAST_PACE if number == options.rounds - 1 else 1.0)
     return aliases
 
 
@@ -94,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_everything(options.seed)
     device = select_device(pipe.device)
     start = time.perf_counter()
-    model = load_splat(options.ply, device)
-    args.sh_degree = model.max_sh_degree
     scene = Scene(args, None, device=device, quiet=options.quiet)
+    model = load_splat(options.ply, device, scene.info.origin)
+    args.sh_degree = model.max_sh_degree
     cameras = scene.getTrainCameras()
     background = torch.full((3,), float(args.white_background), device=device)
     check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr)

@@ -111,7 +111,7 @@ def test_a_splat_of_another_scene_is_refused_and_nothing_is_written(scene: Path,
 
 
 def test_masks_are_needed(splat: Path, scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no view has a mask.*--object_path"):
+    with pytest.raises(UserError, match=r"no masks of training views.*--object_path"):
         segment(splat, scene, tmp_path / "run", "--object_path", "nowhere")
     with pytest.raises(UserError, match="--ply is required"):
         segment_splat.main(["-s", str(scene), "-m", str(tmp_path / "run")])

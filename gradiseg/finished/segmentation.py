@@ -38,6 +38,7 @@ RATES = {
     "scaling": 0.004,
     "rotation": 0.001,
 }
+LAST_PACE = 0.3  # of the last round, which lets the picture settle
 
 Told = Callable[[], None]  # told after every step; may raise to stop
 

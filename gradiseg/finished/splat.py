@@ -1,6 +1,5 @@
 """A splat of another tool, and whether it belongs to a scene's cameras."""
 
-import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,31 +12,27 @@ from gaussian_renderer import render
 from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from scene.gaussian_model import GaussianModel
+from scene.ply import NO_ORIGIN
 from utils.errors import UserError
 from utils.image import psnr
-
-logger = logging.getLogger("gradiseg")
 
 CHECKED_VIEWS = 6
 BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
 SAME_SIZE = 1.5  # factor by which the splat's size may differ from that of the scene's points
 
 
-def load_splat(path: str | os.PathLike[str], device: torch.device | str) -> GaussianModel:
-    """The Gaussians of a file, see `read_gaussians`; those that hold NaN or Inf are left out, and told.
+def load_splat(
+    path: str | os.PathLike[str], device: torch.device | str, origin: np.ndarray = NO_ORIGIN
+) -> GaussianModel:
+    """The Gaussians of a file in the frame of the scene at `origin` (3,), without identities.
 
-    Raises: UserError where the file holds no Gaussians.
+    Raises: UserError as `read_gaussians`.
     """
-    params = read_gaussians(path)
+    params = read_gaussians(path, origin)
     params["obj_dc"] = torch.zeros_like(params["obj_dc"])
-    whole = torch.stack([table.flatten(1).isfinite().all(1) for table in params.values()]).all(0)
-    if not whole.any():
-        raise UserError(f"{path}: every Gaussian holds NaN or Inf. Export it again.")
-    if not whole.all():
-        logger.warning("%s: %d Gaussians hold NaN or Inf and are left out.", path, int((~whole).sum()))
     model = GaussianModel(math.isqrt(params["f_rest"].shape[1] + 1) - 1, device)
-    model.set_params({name: table[whole] for name, table in params.items()})
-    model.active_sh_degree = model.max_sh_degree
+    model.set_params(params)
+    model.active_sh_degree, model.origin = model.max_sh_degree, origin
     return model
 
 
