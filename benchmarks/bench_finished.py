@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywher
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-import segment_splat
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, parse_with_run
 from benchmarks.machine import alone, environment
 from gradiseg.evaluation.extracted import evaluate_extracted
 from gradiseg.evaluation.lerf_mask import evaluate_run
 from gradiseg.finished.splat import fit
 from gradiseg.trained import load_run
+from segment_splat import SegmentParams
+from segment_splat import main as segment_splat
 from utils.errors import run_command
 from utils.json_files import write_json
 from utils.memory import peak_memory_mb
@@ -39,7 +40,7 @@ from utils.memory import peak_memory_mb
 def segmented(ply: str, scene: str, truth: str, flags: Sequence[str]) -> dict[str, Any]:
     """The record of segment_splat.py with some flags, the process's peak of memory, and the scores."""
     with tempfile.TemporaryDirectory() as folder:
-        segment_splat.main(["--ply", ply, "-s", scene, "-m", folder, "--train_split", "--quiet", *flags])
+        segment_splat(["--ply", ply, "-s", scene, "-m", folder, "--train_split", "--quiet", *flags])
         peak = round(peak_memory_mb(), 1)
         record = json.loads(Path(folder, "segmented.json").read_text(encoding="utf-8"))
         return record | {"peak_mb": peak} | scores(folder, truth)
@@ -60,6 +61,11 @@ def scores(run_folder: str, truth: str) -> dict[str, Any]:
     }
 
 
+def _name(word: str) -> str:
+    """A word of the command without the folders of this machine."""
+    return Path(word).name if "/" in word else word
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints a summary, writes all."""
     parser = argparse.ArgumentParser(
@@ -69,15 +75,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scene", required=True, help="its scene, with masks and test masks")
     parser.add_argument("--truth", help="folder with test_mask_amodal/ (default: the scene)")
     parser.add_argument("--trained", help="run that learned identities")
+    parser.add_argument("--steps", type=int, default=SegmentParams().steps, help="steps of a round")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args(argv)
     truth = args.truth or args.scene
     record: dict[str, Any] = {
-        "command": f"python benchmarks/bench_finished.py --ply {Path(args.ply).name} "
-        f"--scene {Path(args.scene).name}",
+        "command": " ".join(["python benchmarks/bench_finished.py", *map(_name, argv or sys.argv[1:])]),
         **environment(),
     }
-    for name, flags in (("votes", ["--no_refine"]), ("refined", [])):
+    for name, flags in (("votes", ["--no_refine"]), ("refined", ["--steps", str(args.steps)])):
         record[name] = alone(segmented, args.ply, args.scene, truth, flags)
     if args.trained:
         record["trained"] = scores(args.trained, truth)
