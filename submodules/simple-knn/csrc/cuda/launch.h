@@ -1,5 +1,4 @@
-// One way to launch a kernel: plain C++, no triple brackets. Every package of this repository holds this file
-// (a test compares).
+// One way to launch a kernel: plain C++, no triple brackets. Every package holds this file (a test compares).
 #pragma once
 
 #include <cuda_runtime.h>
