@@ -41,8 +41,8 @@ def read_transforms(path: Path, pictures: Pictures) -> tuple[list[CameraInfo], d
     absent = [frame.file_path for frame, image in zip(frames, images, strict=True) if not is_there(image)]
     if absent:
         raise UserError(
-            f"{path}: {absent[0][:LONGEST_SHOWN]} is not there, nor a picture of that name with another suffix "
-            f"({len(absent)} such frames). Copy it there, or mend file_path."
+            f"{path}: {absent[0][:LONGEST_SHOWN]} is not there, nor a picture of that name with another "
+            f"suffix ({len(absent)} such frames). Copy it there, or mend file_path."
         )
     names = _view_names(path, [frame.file_path for frame in frames], images)
     views = [frame.view(name, image) for frame, name, image in zip(frames, names, images, strict=True)]
