@@ -98,21 +98,9 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
     parts = []
     for some in maps.split(MAPS_PER_PASS):
         channels = torch.zeros(model.num_gaussians, len(some), device=model.device, requires_grad=True)
-        rasterizer = GaussianRasterizer(
-            settings_of(camera, model, model.get_xyz.new_zeros(3), identity_geometry_grad=False)
-        )
         with torch.enable_grad():
-            _, _, rendered = rasterizer(
-                means3D=model.get_xyz.detach(),
-                means2D=torch.zeros_like(model.get_xyz),
-                opacities=model.get_opacity.detach(),
-                sh_objs=channels,
-                colors_precomp=torch.zeros_like(model.get_xyz),
-                scales=model.get_scaling.detach(),
-                rotations=model.params["rotation"].detach(),
-            )
-            (gradient,) = torch.autograd.grad(rendered, channels, some.to(rendered))
-        parts.append(gradient)
+            drawn = render(camera, model, override_identity=channels, identity_geometry_grad=False)
+        parts.append(torch.autograd.grad(drawn["render_object"], channels, some.to(channels))[0])
     return torch.cat(parts, 1)
 
 

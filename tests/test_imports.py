@@ -27,12 +27,12 @@ ROOMS = (
     {"igd", "la_knn"},
     {"objective"},
     {"repair"},
-    {"labelled", "votes"},
-    {"boundary"},
+    {"votes"},
+    {"boundary", "labelled"},
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing"},
-    {"evaluation"},
+    {"evaluation", "export"},
     {"report", "viewer"},
 )
 SUBMODULES = {
