@@ -244,7 +244,7 @@ class RepairParams:
     boundary_interval: int = option(
         0,
         "after IGD, every so many iterations draw Gaussians back from other objects' pixels; 0 = none",
-        why="ours: 4 is better on the demo, and not measured elsewhere",
+        why="ours: 4 is better on the demo, on tabletop it costs PSNR",
         low=0,
     )
     draw_encodings: bool = option(
