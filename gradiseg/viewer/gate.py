@@ -32,9 +32,10 @@ class Gate:
     token: str | None = None
 
     def answer(self, path: str, headers: Mapping[str, str]) -> Answer | None:
-        """None for a request that may come in; `headers` are looked up by their usual names."""
-        host = headers.get("Host", "")
-        origin = headers.get("Origin")
+        """None for a request that may come in; names of `headers` are of any case."""
+        headers = {name.lower(): value for name, value in headers.items()}
+        host = headers.get("host", "")
+        origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return refusal("This page belongs to another site.")
         if self.token is None:
@@ -44,7 +45,7 @@ class Gate:
         if self._fits(given):
             cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             return Answer(HTTPStatus.SEE_OTHER, "", {"Location": "/", "Set-Cookie": cookie})
-        if self._fits(cookie_of(headers.get("Cookie", ""))):
+        if self._fits(cookie_of(headers.get("cookie", ""))):
             return None
         return refusal("Open the address that view.py has printed, with its token.")
 

@@ -60,6 +60,7 @@ def start_server(host: str, port: int, gate: Gate) -> Any:
     # Any client could ask viser for an address on the Internet that leads here.
     server.request_share_url = lambda verbose=True: None
     server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", dark_mode=True)
+    server.gui.main_panel.dock_right()  # beside the picture, not over it
     if server.get_port() != port or not refuses(port, host):
         server.stop()
         raise UserError(f"viser {viser.__version__} does not keep the port, or the gate. Install another release.")
@@ -86,7 +87,7 @@ def asking(gate: Gate) -> Iterator[None]:
 
     def gated(*args: Any, process_request: Callable[..., Any], **options: Any) -> Any:
         def ask(connection: Any, request: Any) -> Any:
-            answer = gate.answer(request.path, {key: request.headers[key] for key in set(request.headers)})
+            answer = gate.answer(request.path, dict(request.headers.raw_items()))
             if answer is None:
                 return process_request(connection, request)
             return Response(

@@ -1,0 +1,76 @@
+"""Shows a trained run in a browser, to look at it and to edit it; `-m` may also be a folder of runs.
+
+    python view.py -m output/run          http://localhost:8080
+    python view.py -m output              the runs in it, to choose from
+"""
+
+import utils.openmp  # noqa: F401  # isort: skip
+
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse, parse_with_run
+from arguments.cfg_args import CFG_ARGS
+from gradiseg.evaluation.text import TextParams, marker_of
+from gradiseg.trained import load_run
+from gradiseg.viewer.gate import LOOPBACK, Gate
+from gradiseg.viewer.server import Viewer, require_viser, start_server
+from gradiseg.viewer.workspace import Workspace
+from utils.errors import UserError, run_command
+
+
+@dataclass
+class ViewParams:
+    """Where the viewer is to be found."""
+
+    port: int = option(8080, "port of the page", first=True, low=1, high=65535)
+    host: str = option("127.0.0.1", "address to listen at; others than this machine's ask for a token", first=True)
+    token: str = option("", "the token; default: drawn anew")
+    iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+
+
+GROUPS = (ModelParams, DeviceParams, ViewParams, TextParams)
+WITHOUT = (*OF_SAVED_MODEL, "text", "text_masks")
+
+
+def open_workspace(argv: Sequence[str]) -> Workspace:
+    """The run that the flags name, for the viewer."""
+    model, device, options, words = parse_with_run(
+        GROUPS, argv, prog="view.py", description=__doc__ or "", without=WITHOUT
+    )
+    run = load_run(model, device, options.iteration, quiet=True)
+    return Workspace(run, lambda: marker_of(words, run.background.device)[0])
+
+
+def gate_of(options: ViewParams) -> tuple[Gate, str]:
+    """The gate, and the address to open."""
+    if options.host in LOOPBACK:
+        return Gate(), f"http://localhost:{options.port}"
+    token = options.token or secrets.token_urlsafe(16)
+    return Gate(token), f"http://{options.host}:{options.port}/?token={token}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    model, _, options, _ = parse(GROUPS, argv, prog="view.py", description=__doc__ or "", without=WITHOUT)
+    if not model.model_path:
+        raise UserError("-m (--model_path) is required: the folder of a run, or of several runs.")
+    require_viser()
+    gate, address = gate_of(options)
+    workspace = open_workspace(argv)
+    server = start_server(options.host, options.port, gate)
+    Viewer(server, workspace)
+    print(f"{workspace.run.folder.path}, iteration {workspace.run.iteration}: {address}", flush=True)
+    try:
+        server.sleep_forever()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+if __name__ == "__main__":
+    run_command(main)
