@@ -1,7 +1,7 @@
 """Shows a trained run in a browser, to look at it and to edit it; `-m` may also be a folder of runs.
 
-    python view.py -m output/run          http://localhost:8080
-    python view.py -m output              the runs in it, to choose from
+python view.py -m output/run          http://localhost:8080
+python view.py -m output              the runs in it, to choose from
 """
 
 import utils.openmp  # noqa: F401  # isort: skip
@@ -10,11 +10,8 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse, parse_with_run
-from arguments.cfg_args import CFG_ARGS
 from gradiseg.evaluation.text import TextParams, marker_of
 from gradiseg.trained import load_run
 from gradiseg.viewer.gate import LOOPBACK, Gate
@@ -28,7 +25,9 @@ class ViewParams:
     """Where the viewer is to be found."""
 
     port: int = option(8080, "port of the page", first=True, low=1, high=65535)
-    host: str = option("127.0.0.1", "address to listen at; others than this machine's ask for a token", first=True)
+    host: str = option(
+        "127.0.0.1", "address to listen at; others than this machine's ask for a token", first=True
+    )
     token: str = option("", "the token; default: drawn anew")
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
 

@@ -7,13 +7,12 @@ recipe by which it was made. It has no training, so that it is not resumed.
 import shutil
 from pathlib import Path
 
-from scene.run_folder import RunFolder
-
 from gradiseg.editing.document import Document
 from gradiseg.editing.object_files import NAMES, read_names, write_names, write_object
 from gradiseg.editing.operations import Surroundings
 from gradiseg.labelled import LabelledModel
 from gradiseg.trained import TrainedRun
+from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.json_files import write_json

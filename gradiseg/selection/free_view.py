@@ -52,7 +52,9 @@ def camera_of(entry: Any, where: str) -> Camera:
     position = _numbers(entry.get("position"), (3,), f"{where}: camera: position")
     rotation = _numbers(entry.get("rotation"), (3, 3), f"{where}: camera: rotation")
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ORTHONORMAL or np.linalg.det(rotation) < 0:
-        raise UserError(f"{where}: camera: rotation must be a rotation: three rows of length 1, at right angles.")
+        raise UserError(
+            f"{where}: camera: rotation must be a rotation: three rows of length 1, at right angles."
+        )
     return Camera(0, NAME, width, height, fx, fy, cx, cy, rotation, -rotation.T @ position)
 
 

@@ -40,7 +40,9 @@ class Gate:
             return refusal("This page belongs to another site.")
         if self.token is None:
             name = urlsplit(f"//{host}").hostname
-            return None if name in LOOPBACK else refusal("Open it as http://localhost, on the machine itself.")
+            return (
+                None if name in LOOPBACK else refusal("Open it as http://localhost, on the machine itself.")
+            )
         given = parse_qs(urlsplit(path).query).get("token", [""])[0]
         if self._fits(given):
             cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"

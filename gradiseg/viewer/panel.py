@@ -203,15 +203,15 @@ class Panel:
 
     def _swap(self) -> None:
         second = self._other_id()
-        self.session.workspace.apply(
-            {"operation": "swap", "first": self.session.needed(), "second": second}
-        )
+        self.session.workspace.apply({"operation": "swap", "first": self.session.needed(), "second": second})
 
     def _any(self, text: str) -> None:
         try:
             entry = json.loads(text)
         except ValueError as error:
-            raise UserError(f'The entry is no JSON ({error}). Such as {{"operation": "remove", "select": 4}}.') from error
+            raise UserError(
+                f'The entry is no JSON ({error}). Such as {{"operation": "remove", "select": 4}}.'
+            ) from error
         self.session.workspace.apply(entry)
 
     def _lay_out(self, layout: Layout) -> None:
@@ -297,8 +297,12 @@ def legend(listed: list[int], counts: dict[int, int], names: Any, num_classes: i
     rows = []
     for id in listed:
         color = ",".join(str(channel) for channel in colors[id])
-        square = f"<span style='display:inline-block;width:0.8em;height:0.8em;background:rgb({color})'></span>"
-        rows.append(f"<span style='white-space:nowrap'>{square} {escape(model_name(id, names))} ({counts[id]:,})</span>")
+        square = (
+            f"<span style='display:inline-block;width:0.8em;height:0.8em;background:rgb({color})'></span>"
+        )
+        rows.append(
+            f"<span style='white-space:nowrap'>{square} {escape(model_name(id, names))} ({counts[id]:,})</span>"
+        )
     more = f" The largest {len(listed)} of {total} objects." if total > len(listed) else ""
     style = "padding:0 1em;font-size:0.85em;line-height:1.6"
     return f"<div style='{style}'>{' &nbsp; '.join(rows)}{more}</div>"

@@ -59,11 +59,15 @@ def start_server(host: str, port: int, gate: Gate) -> Any:
         server = viser.ViserServer(host=host, port=port, label="GradiSeg", verbose=False)
     # Any client could ask viser for an address on the Internet that leads here.
     server.request_share_url = lambda verbose=True: None
-    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large", dark_mode=True)
+    server.gui.configure_theme(
+        show_logo=False, show_share_button=False, control_width="large", dark_mode=True
+    )
     server.gui.main_panel.dock_right()  # beside the picture, not over it
     if server.get_port() != port or not refuses(port, host):
         server.stop()
-        raise UserError(f"viser {viser.__version__} does not keep the port, or the gate. Install another release.")
+        raise UserError(
+            f"viser {viser.__version__} does not keep the port, or the gate. Install another release."
+        )
     return server
 
 

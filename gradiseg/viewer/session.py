@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gaussian_renderer import draw
 from gradiseg.classifier import identify, map_encodings
 from gradiseg.editing.motion import Motion
 from gradiseg.editing.operations import moved
@@ -29,7 +30,6 @@ from gradiseg.viewer.drawing import (
     with_outline,
 )
 from gradiseg.viewer.workspace import Workspace
-from gaussian_renderer import draw
 from scene.cameras import Camera
 from utils.errors import UserError
 

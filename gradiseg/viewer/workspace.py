@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradiseg.editing.document import Document, operation_of
+from gradiseg.editing.document import operation_of
 from gradiseg.editing.files import edits_folder, open_run, save_run
 from gradiseg.editing.object_files import read_object
 from gradiseg.editing.placement import box_of, up_of
@@ -114,7 +114,9 @@ class Workspace:
         """
         if not SAVED_NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot name an edit. Use letters, digits, dots and dashes.")
-        if (edits_folder(self.run, name).parent / name).resolve() == (self.run.folder.path / IMPORTED).resolve():
+        if (edits_folder(self.run, name).parent / name).resolve() == (
+            self.run.folder.path / IMPORTED
+        ).resolve():
             raise UserError(f"{name!r} is where imported objects lie. Choose another name.")
         out = edits_folder(self.run, name)
         with self._edit():
