@@ -1,4 +1,4 @@
-"""view.py without a browser: what it refuses in one sentence, and that what it saves is what edit.py makes."""
+"""view.py without a browser: what it refuses in one sentence; that what it saves is what edit.py makes."""
 
 import json
 import socket

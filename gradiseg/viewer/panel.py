@@ -1,5 +1,4 @@
-"""The controls beside the picture. Every one of them calls the client's session; none holds a state of its own
-but what is typed into it."""
+"""The controls beside the picture: each calls the client's session, and holds nothing but what is typed."""
 
 import json
 from collections.abc import Callable
@@ -257,7 +256,8 @@ class Panel:
         listed = sorted(sorted(counts, key=lambda id: -counts[id])[:LISTED])
         self.legend.content = legend(listed, counts, model.names, model.num_classes, len(counts))
         self._refresh_rows(listed)
-        self.other.options = tuple(model_name(id, model.names) for id in counts) or ("none",)
+        others = [id for id in counts if id != self.session.selection]
+        self.other.options = tuple(model_name(id, model.names) for id in others) or ("none",)
         if isinstance(self.session.selection, int):
             self.name.value = model.names.get(self.session.selection, "")
 
@@ -296,13 +296,9 @@ def legend(listed: list[int], counts: dict[int, int], names: Any, num_classes: i
     colors = palette(num_classes)
     rows = []
     for id in listed:
-        color = ",".join(str(channel) for channel in colors[id])
-        square = (
-            f"<span style='display:inline-block;width:0.8em;height:0.8em;background:rgb({color})'></span>"
-        )
-        rows.append(
-            f"<span style='white-space:nowrap'>{square} {escape(model_name(id, names))} ({counts[id]:,})</span>"
-        )
+        square = f"width:0.8em;height:0.8em;background:rgb({','.join(map(str, colors[id]))})"
+        name = f"{escape(model_name(id, names))} ({counts[id]:,})"
+        rows.append(f"<span><span style='display:inline-block;{square}'></span> {name}</span>")
     more = f" The largest {len(listed)} of {total} objects." if total > len(listed) else ""
     style = "padding:0 1em;font-size:0.85em;line-height:1.6"
     return f"<div style='{style}'>{' &nbsp; '.join(rows)}{more}</div>"

@@ -314,7 +314,7 @@ def position_of(camera: Camera) -> np.ndarray:
 
 
 def look_at_of(camera: Camera, workspace: Workspace) -> np.ndarray:
-    """The point on a camera's axis that is nearest to the middle of the scene (3,): the client turns about it."""
+    """The point (3,) on a camera's axis beside the middle of the scene: what a client turns about."""
     position, forward = position_of(camera), camera.R[:, 2]
     depth = float((workspace.middle - position) @ forward)
     return position + max(depth, 0.1) * forward

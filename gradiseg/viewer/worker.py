@@ -56,7 +56,10 @@ class Worker:
 
     def _run(self) -> None:
         while (small := self._next()) is not None:
-            try:
-                self._draw(small)
-            except Exception as error:  # a picture that fails must not end all those after it
-                self._failed(error)
+            self._draw_or_tell(small)
+
+    def _draw_or_tell(self, small: bool) -> None:
+        try:
+            self._draw(small)
+        except Exception as error:  # a picture that fails must not end all those after it
+            self._failed(error)

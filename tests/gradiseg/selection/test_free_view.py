@@ -69,7 +69,7 @@ def test_what_is_no_camera_is_named(change: dict[str, object], words: str) -> No
 def test_a_view_and_a_camera_exclude_each_other() -> None:
     with pytest.raises(UserError, match="exclude"):
         CHOOSE({"box": BOX, "camera": entry(), "view": "view_0"})
-    with pytest.raises(UserError, match="as in cameras.json"):
+    with pytest.raises(UserError, match=r"as in cameras\.json"):
         CHOOSE({"box": BOX, "camera": 3})
     with pytest.raises(UserError, match="list of ids"):
         CHOOSE({"box": BOX, "view": "view_0", "hidden": "duck"})
