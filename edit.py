@@ -13,10 +13,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from gradiseg.editing.document import Document, operation_of, read_recipe
@@ -84,6 +86,26 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
+class Bar:
+    """A progress bar for operations that tell how far they are; the others show none."""
+
+    def __init__(self, name: str, quiet: bool) -> None:
+        self._name, self._quiet = name, quiet
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __call__(self, share: float) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=100, desc=self._name, unit="%", disable=self._quiet, leave=False)
+        self._bar.update(int(100 * share) - self._bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 def list_ids(document: Document) -> str:
     """Every id with its Gaussians and its box."""
     lines = [f"{'id':>5}  {'Gaussians':>9}  {'centre':<24} {'size':<24} name"]
@@ -112,7 +134,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(list_ids(document))
         return
     for operation in operations:
-        document.apply(operation)
+        with Bar(type(operation).__name__.lower(), options.quiet) as bar:
+            document.surroundings = replace(document.surroundings, told=bar)
+            document.apply(operation)
     name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
     out = Path(options.out) if options.out else edits_folder(run, name)
     save_run(document, run, out, options.overwrite)

@@ -7,8 +7,8 @@ are the first ones of `train.py`, or those after a checkpoint of it, which says 
 A model of 100,000 Gaussians from a scene of 637 x 358 pixels:
 
     python train.py -s SCENE -m RUN --train_split --config_file config/gradiseg/train.json \\
-        --iterations 1000 --checkpoint_iterations 1000 --densify_from_iter 300 \\
-        --densify_grad_threshold 1.5e-4 --sh_interval 400 --max_gaussians 100000
+        --schedule_scale 0.4 --iterations 2500 --checkpoint_iterations 1000 --densify_from_iter 750 \\
+        --densify_grad_threshold 1.5e-4 --max_gaussians 100000
     python benchmarks/bench_train_step.py --scene SCENE --model RUN/chkpnt1000.pth
 """
 

@@ -316,6 +316,21 @@ def test_documents_named_in_the_code() -> None:
             assert (ROOT / page).is_file(), f"{name_of(path)} names {page}"
 
 
+def test_every_command_is_in_use() -> None:
+    """The page of daily use has every command of the root, and the architecture's picture too."""
+    used = {words[1] for block in blocks(ROOT / "docs/usage.md", "bash") for words in commands(block)}
+    for command in ROOT.glob("*.py"):
+        assert command.name in used, command.name
+        assert command.name in blocks(ARCHITECTURE, "")[0], command.name
+
+
+def test_every_page_is_in_the_menu() -> None:
+    """The site's menu has every page but the experiments, which their index has."""
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        assert f": {name_of(page)}\n" in menu, f"mkdocs.yml: no {name_of(page)} below nav"
+
+
 def test_every_experiment_is_indexed() -> None:
     """A page of an experiment begins with question, verdict and record, and the index has it."""
     folder = ROOT / "docs/experiments"

@@ -51,6 +51,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: isinstance(v, Sequence) and len(v) == 3 and all(map(_is_vector, v)),
     ),
     "text": ("a text that is not empty", lambda v: isinstance(v, str) and bool(v)),
+    "word": ("a text", lambda v: isinstance(v, str)),
     "truth": ("true or false", lambda v: isinstance(v, bool)),
 }
 

@@ -25,7 +25,8 @@ def open_run(run: TrainedRun) -> Document:
     names = read_names(run.folder.path / NAMES)
     model = LabelledModel.of(run.gaussians, run.classifier, names=names)
     views = {camera.image_name: camera for camera in (*run.train_cameras, *run.test_cameras)}
-    return Document(model, Surroundings(views, run.folder.path))
+    held_out = frozenset(camera.image_name for camera in run.test_cameras)
+    return Document(model, Surroundings(views, held_out, run.folder.path))
 
 
 def edits_folder(run: TrainedRun, name: str) -> Path:

@@ -9,10 +9,12 @@
 | `merge` | the selection takes over the encoding of the id that it joins |
 | `split` | a new id, as with `duplicate` |
 | `rename` | unchanged |
+| `fill` | new Gaussians take the encodings of the ids that surround the hole |
+| `style` | unchanged |
 """
 
 # ruff: noqa: RUF009 - `field` returns a dataclass field
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -23,10 +25,13 @@ from torch import Tensor
 
 from gradiseg.editing import colour
 from gradiseg.editing.fields import field
+from gradiseg.editing.fill import filled
 from gradiseg.editing.identity import new_identity, relabel
+from gradiseg.editing.inpainting import inpainter
 from gradiseg.editing.motion import Motion, move
 from gradiseg.editing.object_files import read_object
 from gradiseg.editing.placement import box_of, foot_of, up_of
+from gradiseg.editing.style import restyled, stylizer
 from gradiseg.labelled import LabelledModel
 from gradiseg.selection.expression import Chooser, Expression
 from scene.cameras import Camera
@@ -37,11 +42,19 @@ from utils.errors import UserError
 class Surroundings:
     """What an operation may need beside the model.
 
-    views: cameras of the scene by name. folder: where relative paths of files begin.
+    views: cameras of the scene by name. held_out: names of those that only test. folder: where relative paths
+    of files begin. told: hears the share of a slow operation that is done, and may raise to stop it.
     """
 
     views: Mapping[str, Camera]
+    held_out: frozenset[str] = frozenset()
     folder: Path = Path()
+    told: Callable[[float], None] = lambda share: None
+
+    @property
+    def training_views(self) -> list[Camera]:
+        """The views that may teach."""
+        return [camera for name, camera in self.views.items() if name not in self.held_out]
 
 
 @dataclass(frozen=True)
@@ -280,7 +293,42 @@ def one_id(model: LabelledModel, expression: Any, where: str) -> int:
     return expression
 
 
+@dataclass(frozen=True)
+class Fill(Operation):
+    """Take Gaussians away, and fill the hole from what surrounds it."""
+
+    select: Expression = field("selection", "what goes")
+    inpainter: str = field("text", "biharmonic, telea, patchmatch or lama", "biharmonic")
+    weights: str = field("word", "TorchScript file of lama's network", "")
+    rounds: int = field("count", "of training", 250)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "fill")
+        if bool(chosen.all()):
+            raise UserError(f"fill: {self.select!r} selects every Gaussian: nothing would be left.")
+        weights = str(scene.folder / self.weights) if self.weights else ""
+        inpaint = inpainter(self.inpainter, weights)
+        return filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
+
+
+@dataclass(frozen=True)
+class Style(Operation):
+    """Give Gaussians the look of a style, baked into their colours."""
+
+    select: Expression = field("selection", "what is restyled")
+    style: Expression = field("selection", "number of a built-in style, 0 to 25, or path of a picture")
+    strength: float = field("share", "of the style", 1.0)
+    rounds: int = field("count", "of training", 250)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        chosen = choose(model, scene, self.select, "style")
+        restyle = stylizer(str(self.style), self.strength, scene.folder)
+        return restyled(model, chosen, scene.training_views, restyle, self.rounds, scene.told)
+
+
 OPERATIONS: dict[str, type[Operation]] = {
     operation.__name__.lower(): operation
-    for operation in (Remove, Keep, Recolour, Transform, Duplicate, Swap, Insert, Merge, Split, Rename)
+    for operation in (
+        *(Remove, Keep, Fill, Recolour, Style, Transform, Duplicate, Swap, Insert, Merge, Split, Rename),
+    )
 }

@@ -76,6 +76,9 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
         raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
+    names_of_masks = [mask.name for mask in truth]
+    if twice := next((mask for mask in truth if names_of_masks.count(mask.name) > 1), None):
+        raise UserError(f"{twice.path}: a second mask of {twice.name} lies beside it. Leave one of them.")
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
 
 

@@ -160,6 +160,21 @@ def test_folders_that_are_no_view_are_refused(tmp_path: Path) -> None:
         list_truth(tmp_path, ["a"])
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg"])
+def test_true_masks_may_be_jpegs_as_in_gaussian_grouping(tmp_path: Path, suffix: str) -> None:
+    expected = [read_mask(mask.path) for mask in write_truth(tmp_path, ["0", "1"])]
+    for path in tmp_path.glob("*/*.png"):
+        Image.fromarray(read_mask(path).astype(np.uint8) * 255).save(path.with_suffix(suffix), format="JPEG")
+    with pytest.raises(UserError, match=r"a second mask of 0/red mug lies beside it"):
+        list_truth(tmp_path)
+    for path in tmp_path.glob("*/*.png"):
+        path.unlink()
+    truth = list_truth(tmp_path)
+    assert [mask.prompt for mask in truth] == ["red mug", "st. bernard"] * 2
+    for mask, pixels in zip(truth, expected, strict=True):
+        assert np.array_equal(read_mask(mask.path), pixels)
+
+
 def test_an_id_the_classifier_lacks_is_refused(tmp_path: Path) -> None:
     truth = write_truth(tmp_path, ["0"])
     with pytest.raises(UserError, match=r"red mug.*id 5"):

@@ -1,0 +1,218 @@
+"""Filling the hole that an object leaves: what the photographs never saw is continued from what surrounds it.
+
+1. What the object hid: Gaussians that photographs hardly saw, and that the removal lays bare. Nothing is
+known of
+   them (below a table's surface they are a dark blob), so that they go with the object.
+2. In every training view the *hole* is where the object showed and now hardly anything does. Its colours are
+   inpainted from the rest of the picture, its depths by the smoothest continuation of inverse depth, which is
+   exact for planes.
+3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, and are
+trained on
+   the inpainted views; nothing else changes. They belong to the ids that surround the hole.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation, binary_fill_holes, distance_transform_edt
+from scipy.sparse import coo_matrix
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from gaussian_renderer import contributions, render, surface
+from gradiseg.classifier import identify, map_encodings
+from gradiseg.editing.baking import Told, bake, coverage, picture
+from gradiseg.editing.identity import usual_encoding
+from gradiseg.editing.inpainting import Inpainter
+from gradiseg.labelled import LabelledModel
+from scene.cameras import Camera
+from utils.general import inverse_sigmoid
+from utils.sh import RGB2SH
+
+SHOWN = 0.05  # accumulated alpha above which an object shows in a pixel
+OPEN = 0.5  # share of a pixel that photographs know, below which it is open
+TRUSTED = 0.25  # Gaussians of which they saw a smaller share than is laid bare go with the object
+MARGIN = 0.01  # of the image's diagonal: by so much the hole is dilated, since its rim is part object
+SMALLEST = 12  # pixels: smaller holes are cracks between Gaussians
+START_OPACITY = 0.6
+RATES = {"f_dc": 0.01, "opacity": 0.05, "scaling": 0.01}
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A view with a hole: where, the filled picture (3, H, W) uint8, depths and ids (H, W)."""
+
+    camera: Camera
+    region: Tensor
+    picture: Tensor
+    depth: Tensor
+    ids: Tensor
+
+
+@torch.no_grad()
+def trust(before: LabelledModel, removed: Tensor, cameras: Sequence[Camera]) -> Tensor:
+    """How well photographs know what shows now: (N,) in [0, 1], 0 for the Gaussians `removed` (N,).
+
+    It is what a Gaussian added to the training views before the removal, over what it adds after it.
+    """
+    seen = torch.zeros(before.count, device=removed.device)
+    shown = torch.zeros_like(seen)
+    model, rest = before.model(), before.rows(~removed).model()
+    for camera in cameras:
+        everywhere = torch.ones(1, camera.image_height, camera.image_width, device=removed.device)
+        seen += contributions(camera, model, everywhere)[:, 0]
+        shown[~removed] += contributions(camera, rest, everywhere)[:, 0]
+    return torch.where(removed, 0.0, (seen / shown.clamp_min(1e-3)).clamp_max(1.0))
+
+
+@torch.no_grad()
+def find_holes(
+    before: LabelledModel,
+    after: LabelledModel,
+    removed: Tensor,
+    known: Tensor,
+    cameras: Sequence[Camera],
+    inpaint: Inpainter,
+) -> list[Hole]:
+    """The holes of the views that have one; `removed` (N,) went from `before`, `known` (M,) is the rest's
+    trust.
+    """
+    rest, classifier = after.model(), after.classifier()
+    holes = []
+    for camera in cameras:
+        covered = coverage(before, removed, camera)
+        alpha, depth = surface(camera, rest)
+        trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
+        open_pixels = ((covered > SHOWN) & (trusted < OPEN)).cpu().numpy()
+        if open_pixels.sum() < SMALLEST:
+            continue
+        margin = max(1, round(MARGIN * math.hypot(*open_pixels.shape)))
+        region = binary_fill_holes(binary_dilation(open_pixels, np.ones((3, 3), bool), margin))
+        rim = binary_dilation(region, np.ones((3, 3), bool), margin)  # where ids are still half the object's
+        nearest = tuple(distance_transform_edt(rim, return_distances=False, return_indices=True))
+        region &= alpha.cpu().numpy()[nearest] > OPEN  # beside nothing, nothing is missing
+        if region.sum() < SMALLEST:
+            continue
+        drawn = render(camera, rest)
+        shown = (drawn["render"].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+        continuation = inpaint(shown, region)
+        nearness = continued(1 / depth.clamp_min(1e-3).cpu().double().numpy(), region)
+        ids = identify(map_encodings(drawn["render_object"]), classifier).cpu().numpy()
+        holes.append(
+            Hole(
+                camera,
+                torch.from_numpy(region),
+                torch.from_numpy(continuation).permute(2, 0, 1).contiguous(),
+                torch.from_numpy(1 / np.maximum(nearness, 1e-6)),
+                torch.from_numpy(ids[nearest]),
+            )
+        )
+    return holes
+
+
+def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Values (H, W) with those of a region (H, W) bool replaced by the harmonic function that continues the
+    others.
+    """
+    number = np.full(region.shape, -1)
+    rows, columns = np.nonzero(region)
+    number[rows, columns] = np.arange(len(rows))
+    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    known, degree = np.zeros(len(rows)), np.zeros(len(rows))
+    for step_row, step_column in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        there = (rows + step_row, columns + step_column)
+        inside = (
+            (there[0] >= 0) & (there[0] < region.shape[0]) & (there[1] >= 0) & (there[1] < region.shape[1])
+        )
+        here = np.nonzero(inside)[0]
+        other = (there[0][here], there[1][here])
+        degree[here] += 1
+        within = number[other] >= 0
+        entries.append((here[within], number[other][within], -np.ones(int(within.sum()))))
+        np.add.at(known, here[~within], values[other][~within])
+    entries.append((np.arange(len(rows)), np.arange(len(rows)), degree + 1e-9))
+    row, column, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    system = coo_matrix((value, (row, column)), shape=(len(rows), len(rows))).tocsc()
+    result = values.copy()
+    result[rows, columns] = spsolve(system, known)
+    return result
+
+
+def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor], Tensor]:
+    """New Gaussians (as in `GaussianModel.params`) at the holes' depths, one for each voxel, and their ids
+    (M,).
+    """
+    points, colours, sizes, ids = (torch.cat(part) for part in zip(*map(_back_projected, holes), strict=True))
+    voxel = float(sizes.median())
+    _, cell, count = torch.unique(
+        (points / voxel).floor().long(), dim=0, return_inverse=True, return_counts=True
+    )
+    total = len(count)
+
+    def mean(values: Tensor) -> Tensor:
+        return (
+            torch.zeros(total, values.shape[1], dtype=values.dtype).index_add_(0, cell, values)
+            / count[:, None]
+        )
+
+    first = torch.full((total,), len(cell)).scatter_reduce_(0, cell, torch.arange(len(cell)), "amin")
+    colour = mean(colours).float()
+    rest = model.params["f_rest"].shape[1]
+    params = {
+        "xyz": mean(points).float(),
+        "f_dc": RGB2SH(colour)[:, None],
+        "f_rest": torch.zeros(total, rest, 3),
+        "opacity": inverse_sigmoid(torch.full((total, 1), START_OPACITY)),
+        "scaling": torch.full((total, 3), math.log(0.7 * voxel)),
+        "rotation": torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(total, 1),
+        "obj_dc": torch.zeros(total, 1, model.params["obj_dc"].shape[2]),
+    }
+    own = ids[first]
+    for id in own.unique().tolist():
+        code = usual_encoding(model, id)
+        if code is not None:
+            params["obj_dc"][own == id] = code.float().cpu()
+    return params, own
+
+
+def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points (P, 3), colours (P, 3) in [0, 1], a pixel's size there (P,) and ids (P,) of a hole's pixels."""
+    camera = hole.camera
+    row, column = torch.nonzero(hole.region, as_tuple=True)
+    depth = hole.depth[row, column]
+    rays = torch.stack(
+        [(column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy, torch.ones_like(depth)],
+        1,
+    )
+    rotation, translation = torch.from_numpy(camera.R).double(), torch.from_numpy(camera.T).double()
+    points = (rays * depth[:, None] - translation) @ rotation.T
+    colours = hole.picture[:, row, column].T.double() / 255
+    return points, colours, depth / camera.fx, hole.ids[row, column]
+
+
+def filled(
+    before: LabelledModel,
+    removed: Tensor,
+    cameras: Sequence[Camera],
+    inpaint: Inpainter,
+    rounds: int,
+    told: Told,
+) -> LabelledModel:
+    """The model without the Gaussians `removed` (N,), the hole that they leave filled."""
+    known = trust(before, removed, cameras)
+    gone = known < TRUSTED
+    after = before.rows(~gone)
+    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint)
+    if not holes:
+        return after
+    start = after.followed_by(*seeds(holes, after))
+    new = torch.arange(start.count, device=start.ids.device) >= after.count
+    targets = []
+    for hole in holes:
+        shown = picture(after, hole.camera)
+        region = hole.region.to(shown.device)
+        targets.append((hole.camera, torch.where(region, hole.picture.to(shown.device), shown)))
+    return bake(start, new, RATES, targets, rounds, told)
