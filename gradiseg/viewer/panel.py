@@ -1,18 +1,16 @@
 """The controls beside the picture: each calls the client's session, and holds nothing but what is typed."""
 
-import json
 from collections.abc import Callable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from gradiseg.editing.operations import OPERATIONS
 from gradiseg.viewer.drawing import Layout, Mode, palette
+from gradiseg.viewer.session import Session
+from scene.cameras import Camera
 from utils.errors import UserError
 
-if TYPE_CHECKING:
-    from gradiseg.viewer.server import Client
-
 LISTED = 40  # objects with a row of their own, the largest ones
+INPAINTERS = ("biharmonic", "telea", "patchmatch")
 ACTIONS = ("Select", "Hide", "Fly to")
 HELP = (
     "Click: select. Shift+click: add or leave out. Ctrl+drag: a box (with Shift: add). "
@@ -21,15 +19,39 @@ HELP = (
 GIZMO = "Move with a handle"
 
 
+class Browser(Protocol):
+    """A client as its panel needs it; handle: viser's."""
+
+    handle: Any
+    session: Session
+
+    def do(self, action: Callable[[], None]) -> bool:
+        """An action, whose errors are said to the client."""
+
+    def say(self, text: str, is_error: bool = True) -> None:
+        """One sentence to the client."""
+
+    def changed(self) -> None:
+        """What is shown has changed."""
+
+    def stand_at(self, camera: Camera) -> None:
+        """Stand where a view was taken."""
+
+    def fly_to(self, id: int) -> None:
+        """Look at an object."""
+
+
 class Panel:
     """The panel of one client."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Browser) -> None:
         self.client, self.session = client, client.session
         self.gui = client.handle.gui
         self._rows: dict[int, Any] = {}
         self.status = self.gui.add_markdown("")
         self._button_row("History", ("Undo", "Redo"), {"Undo": self._undo, "Redo": self._redo})
+        self.progress = self.gui.add_progress_bar(0, visible=False)
+        self.cancel = self._button("Cancel", self.session.workspace.cancel, visible=False)
         tabs = self.gui.add_tab_group()
         for name, build in (
             ("Objects", self._objects),
@@ -104,6 +126,8 @@ class Panel:
             self._recolour()
         with self.gui.add_folder("Place"):
             self._place()
+        with self.gui.add_folder("Slow ones", expand_by_default=False):
+            self._slow()
         with self.gui.add_folder("Objects"):
             self._identities()
 
@@ -132,6 +156,22 @@ class Panel:
             lambda: self.session.edit("duplicate", translation=[float(value) for value in shift.value]),
         )
 
+    def _slow(self) -> None:
+        inpainter = self.gui.add_dropdown("Inpainter", INPAINTERS)
+        rounds = self.gui.add_number("Rounds", 250, min=1, step=50, hint="of training")
+        self._button(
+            "Remove and fill",
+            lambda: self.session.edit("fill", inpainter=inpainter.value, rounds=int(rounds.value)),
+        )
+        style = self.gui.add_number("Style", 0, min=0, step=1, hint="number of a built-in style")
+        strength = self.gui.add_slider("Strength", 0, 1, 0.05, 1)
+
+        def restyle() -> None:
+            fields = {"strength": float(strength.value), "rounds": int(rounds.value)}
+            self.session.edit("style", style=int(style.value), **fields)
+
+        self._button("Restyle", restyle)
+
     def _identities(self) -> None:
         self.other = self.gui.add_dropdown("Other object", ("none",))
         self._button("Swap places with it", self._swap)
@@ -139,10 +179,6 @@ class Panel:
         self._button("Split off as a new object", lambda: self.session.edit("split"))
         upload = self.gui.add_upload_button("Insert an object (PLY)", mime_type=".ply")
         upload.on_upload(lambda _: self.client.do(lambda: self.session.insert(upload.value.content)))
-        with self.gui.add_folder("Any operation", expand_by_default=False):
-            names = ", ".join(OPERATIONS)
-            entry = self.gui.add_text("Entry", "", hint=f"JSON as in a recipe; operations: {names}")
-            self._button("Do it", lambda: self._any(entry.value))
 
     def _view(self) -> None:
         mode = self.gui.add_dropdown("Show", [mode.value for mode in Mode])
@@ -204,15 +240,6 @@ class Panel:
         second = self._other_id()
         self.session.workspace.apply({"operation": "swap", "first": self.session.needed(), "second": second})
 
-    def _any(self, text: str) -> None:
-        try:
-            entry = json.loads(text)
-        except ValueError as error:
-            raise UserError(
-                f'The entry is no JSON ({error}). Such as {{"operation": "remove", "select": 4}}.'
-            ) from error
-        self.session.workspace.apply(entry)
-
     def _lay_out(self, layout: Layout) -> None:
         self.session.show(layout=layout)
         if layout is Layout.PHOTOGRAPH:
@@ -244,8 +271,14 @@ class Panel:
 
     # What they show.
 
+    def show_progress(self, share: float) -> None:
+        """Of a slow operation."""
+        self.progress.value = 100 * share
+        self.progress.visible = self.cancel.visible = True
+
     def refresh(self) -> None:
         """Show the document and the selection as they are now."""
+        self.progress.visible = self.cancel.visible = self.session.workspace.is_editing
         document, model = self.session.workspace.document, self.session.model
         selected = int(self.session.chosen().sum())
         lines = [f"**{self.session.workspace.run.folder.path.name}**: {model.count:,} Gaussians"]

@@ -165,7 +165,7 @@ class Client:
         self.panel = Panel(self)
         self.gizmo: Any = None
         self._gizmo_pivot: list[float] = [0.0, 0.0, 0.0]
-        viewer.workspace.tell(self.document_changed)
+        viewer.workspace.tell(self)
         handle.camera.on_update(self._camera_moved)
         for modifier in (None, "shift"):
             handle.scene.on_click(modifier=modifier)(self._clicked)
@@ -175,7 +175,7 @@ class Client:
 
     def close(self) -> None:
         """Forget it."""
-        self.viewer.workspace.forget(self.document_changed)
+        self.viewer.workspace.forget(self)
         self.worker.stop()
 
     # From the session to the browser.
@@ -198,15 +198,14 @@ class Client:
         title, color = ("That did not work", "red") if is_error else ("Done", "green")
         self.handle.gui.add_notification(title, text, auto_close_seconds=8.0, color=color)
 
-    def do(self, action: Callable[[], None], redraw: bool = True) -> bool:
+    def do(self, action: Callable[[], None]) -> bool:
         """An action of the client: what it raises for people is said to it. Whether it went well."""
         try:
             action()
         except UserError as error:
             self.say(str(error))
             return False
-        if redraw:
-            self.changed()
+        self.changed()
         return True
 
     def changed(self) -> None:
@@ -219,6 +218,10 @@ class Client:
         """The document has changed, by this client or another."""
         self.session.try_out(None)
         self.changed()
+
+    def progressed(self, share: float) -> None:
+        """A slow operation goes on, this client's or another's."""
+        self.panel.show_progress(share)
 
     # The camera.
 

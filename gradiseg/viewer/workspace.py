@@ -6,10 +6,12 @@ import json
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,20 @@ from utils.files import atomic_write
 from utils.image import PcaColors
 
 IMPORTED = Path("edits", "imported")  # below the run: what was uploaded, by its hash
+PATHS = ("source", "weights", "style")  # fields of operations that can name a file
+TOLD_EVERY = 0.2  # seconds between two reports of a slow operation
 LARGEST_UPLOAD = 2**30  # bytes; a million Gaussians are 250 MB
 SAVED_NAME = re.compile(r"\w[\w .-]{0,62}\w|\w")  # of an edit; a folder below the run, never a path
+
+
+class Listener(Protocol):
+    """A client, as far as it is told of what others do."""
+
+    def document_changed(self) -> None:
+        """An edit has ended, whoever made it."""
+
+    def progressed(self, share: float) -> None:
+        """So much of a slow operation is done."""
 
 
 class Workspace:
@@ -45,12 +59,21 @@ class Workspace:
         self._editing = threading.Lock()
         self._words, self._marker = words, None
         self._colors: PcaColors | None = None
-        self._told: list[Callable[[], None]] = []
+        self._listeners: list[Listener] = []
+        self._cancelled = threading.Event()
+        self._told_at = 0.0
+        surroundings = self.document.surroundings
+        self.document.surroundings = replace(surroundings, told=self._progressed)
 
     @property
     def views(self) -> Mapping[str, Camera]:
         """The scene's views by name."""
         return self.document.surroundings.views
+
+    @property
+    def is_editing(self) -> bool:
+        """Whether an operation is going on."""
+        return self._editing.locked()
 
     @property
     def up(self) -> Tensor:
@@ -65,13 +88,13 @@ class Workspace:
         """The middle of the scene as it was opened (3,)."""
         return box_of(self.document.original.params["xyz"].cpu()).centre.numpy()
 
-    def tell(self, changed: Callable[[], None]) -> None:
+    def tell(self, listener: Listener) -> None:
         """Have a client told of every change."""
-        self._told.append(changed)
+        self._listeners.append(listener)
 
-    def forget(self, changed: Callable[[], None]) -> None:
+    def forget(self, listener: Listener) -> None:
         """End `tell`."""
-        self._told.remove(changed)
+        self._listeners.remove(listener)
 
     @contextmanager
     def _edit(self) -> Iterator[None]:
@@ -82,17 +105,37 @@ class Workspace:
         if not self._editing.acquire(blocking=False):
             raise UserError("Another operation is still going on. Wait for its end, or cancel it.")
         try:
+            self._cancelled.clear()
             yield
         finally:
             self._editing.release()
-        for changed in list(self._told):
-            changed()
+            for listener in list(self._listeners):
+                listener.document_changed()
+
+    def _progressed(self, share: float) -> None:
+        """Told by slow operations."""
+        if self._cancelled.is_set():
+            raise UserError("Cancelled: nothing has changed.")
+        if share >= 1 or time.monotonic() - self._told_at >= TOLD_EVERY:
+            self._told_at = time.monotonic()
+            for listener in list(self._listeners):
+                listener.progressed(share)
+
+    def cancel(self) -> None:
+        """Stop the slow operation that is going on; the document stays as it was."""
+        self._cancelled.set()
 
     def apply(self, entry: Mapping[str, Any]) -> None:
-        """Do the operation of a recipe's entry.
+        """Do the operation of a recipe's entry, which may come from a client: it opens no file.
 
         Raises: UserError where it cannot be done, or where another is going on.
         """
+        named = {key: value for key, value in entry.items() if key in PATHS and isinstance(value, str)}
+        if named or entry.get("operation") == "insert":
+            raise UserError(f"{entry['operation']}: files are named in edit.py, not from a browser.")
+        self._apply(entry)
+
+    def _apply(self, entry: Mapping[str, Any]) -> None:
         operation = operation_of(entry, "viewer")
         with self._edit():
             self.document.apply(operation)
@@ -147,7 +190,7 @@ class Workspace:
         with atomic_write(self.run.folder.path / kept) as temporary:
             temporary.write_bytes(content)
             check_object(temporary)
-        self.apply({"operation": "insert", "source": kept.as_posix(), **({"name": name} if name else {})})
+        self._apply({"operation": "insert", "source": kept.as_posix(), **({"name": name} if name else {})})
 
     def identity_colors(self) -> PcaColors:
         """Colours of identity maps, fitted to the run when they are first wanted."""

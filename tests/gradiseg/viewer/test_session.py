@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 import torch
 
 from gradiseg.editing.document import Document, operation_of
+from gradiseg.editing.fields import field
 from gradiseg.editing.motion import Motion
+from gradiseg.editing.operations import OPERATIONS, Operation, Surroundings
+from gradiseg.labelled import LabelledModel
 from gradiseg.selection.free_view import entry_of
 from gradiseg.viewer.drawing import Layout, Mode
 from gradiseg.viewer.session import Session, motion_between
@@ -201,13 +205,26 @@ def test_selections_are_highlighted(session: Session) -> None:
     assert (session.canvas() == plain).all()
 
 
+class Told:
+    """A client that counts what it is told."""
+
+    def __init__(self) -> None:
+        self.changes, self.shares = 0, [0.0]
+
+    def document_changed(self) -> None:
+        self.changes += 1
+
+    def progressed(self, share: float) -> None:
+        self.shares.append(share)
+
+
 def test_clients_share_the_document_but_not_the_selection(session: Session) -> None:
-    other, told = Session(session.workspace), []
-    session.workspace.tell(lambda: told.append(1))
+    other, told = Session(session.workspace), Told()
+    session.workspace.tell(told)
     session.select(1)
     assert other.selection is None
     session.edit("remove")
-    assert told and 1 not in other.model.counts()
+    assert told.changes == 1 and 1 not in other.model.counts()
 
 
 def test_uploads_are_inserted_and_kept(session: Session, tmp_path: Path) -> None:
@@ -254,6 +271,46 @@ def test_one_operation_at_a_time(workspace: Workspace) -> None:
     with workspace._edit(), pytest.raises(UserError, match="still going on"):
         workspace.undo()
     workspace.undo()
+
+
+def test_slow_operations_tell_how_far_they_are_and_can_be_cancelled(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Slow(Operation):
+        select: int = field("selection", "not used")
+
+        def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+            for step in range(4):
+                scene.told((step + 1) / 4)
+            return model.rows(model.ids != self.select)
+
+    monkeypatch.setitem(OPERATIONS, "slow", Slow)
+    told = Told()
+    session.workspace.tell(told)
+    session.select(1)
+    session.edit("slow")
+    assert told.shares[-1] == 1 and 1 not in session.model.counts()
+    session.workspace.undo()
+    told.progressed = lambda share: session.workspace.cancel()  # type: ignore[method-assign]
+    session.workspace._told_at = 0.0
+    with pytest.raises(UserError, match="Cancelled"):
+        session.edit("slow")
+    assert 1 in session.model.counts() and not session.workspace.is_editing
+    session.workspace.redo()  # and it can go on
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"operation": "insert", "source": "x.ply"},
+        {"operation": "fill", "select": 1, "weights": "x.pt"},
+        {"operation": "style", "select": 1, "style": "x.png"},
+    ],
+)
+def test_no_path_that_a_client_sends_is_opened(session: Session, entry: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="files are named in"):
+        session.workspace.apply(entry)
 
 
 def test_a_selection_is_a_file_of_gaussians(session: Session) -> None:
