@@ -10,12 +10,15 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse, parse_with_run
+from arguments.cfg_args import CFG_ARGS
 from gradiseg.evaluation.text import TextParams, marker_of
 from gradiseg.trained import load_run
 from gradiseg.viewer.gate import LOOPBACK, Gate
-from gradiseg.viewer.server import Viewer, require_viser, start_server
+from gradiseg.viewer.runs import find_runs
+from gradiseg.viewer.server import Viewer, offer, require_viser, start_server
 from gradiseg.viewer.workspace import Workspace
 from utils.errors import UserError, run_command
 
@@ -61,10 +64,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("-m (--model_path) is required: the folder of a run, or of several runs.")
     require_viser()
     gate, address = gate_of(options)
-    workspace = open_workspace(argv)
-    server = start_server(options.host, options.port, gate)
-    Viewer(server, workspace)
-    print(f"{workspace.run.folder.path}, iteration {workspace.run.iteration}: {address}", flush=True)
+    folder = Path(model.model_path)
+    if (folder / CFG_ARGS).is_file():
+        workspace = open_workspace(argv)
+        server = start_server(options.host, options.port, gate)
+        Viewer(server, workspace)
+        print(f"{folder}, iteration {workspace.run.iteration}: {address}", flush=True)
+    else:
+        runs = find_runs(folder)
+        server = start_server(options.host, options.port, gate)
+        offer(server, runs, lambda path: open_workspace([*argv, "-m", str(path)]))
+        print(f"{folder}, {len(runs)} runs: {address}", flush=True)
     try:
         server.sleep_forever()
     except KeyboardInterrupt:

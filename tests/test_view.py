@@ -10,8 +10,9 @@ import edit
 import view
 from gradiseg.selection.free_view import entry_of
 from gradiseg.viewer import server
+from gradiseg.viewer.runs import find_runs
 from gradiseg.viewer.session import Session
-from tests.disc_scene import DISCS, projected_centre, write_run, write_scene
+from tests.disc_scene import DISCS, ITERATION, projected_centre, write_run, write_scene
 from utils.errors import UserError
 
 RED, BLUE = (disc.identity for disc in DISCS.values())
@@ -50,6 +51,25 @@ def test_what_the_viewer_saves_is_what_edit_makes_of_its_recipe(run: Path, tmp_p
     edit.main(["-m", str(run), "--recipe", str(recipe), "--out", str(tmp_path / "edited"), "--quiet"])
     assert files(tmp_path / "edited") == files(saved)
     assert len(json.loads(recipe.read_text())["operations"]) == 4
+
+
+def test_runs_below_a_folder_are_found_with_pictures_and_scores(tmp_path: Path) -> None:
+    for name in ("b/second", "a"):
+        write_run(tmp_path / name, tmp_path)
+    (tmp_path / "a/results.json").write_text('{"psnr": 31.257, "split": "test"}')
+    picture = tmp_path / f"a/test/ours_{ITERATION}/renders/00000.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/cfg_args").write_text("Namespace()")
+    (tmp_path / "b/second/results.json").write_text("[]")
+    found = find_runs(tmp_path)
+    assert [(run.name, run.scores, run.picture) for run in found] == [
+        ("a", "PSNR 31.26", picture),
+        ("b/second", "", None),
+    ]
+    with pytest.raises(UserError, match="holds no run"):
+        find_runs(tmp_path / "unfinished")
 
 
 def test_the_port_is_taken() -> None:

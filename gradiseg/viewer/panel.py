@@ -120,7 +120,7 @@ class Panel:
         self._button_row("Selection", tuple(actions), actions)
 
     def _edit(self) -> None:
-        actions = {name: (lambda name=name: self.session.edit(name.lower())) for name in ("Remove", "Keep")}
+        actions = {"Remove": lambda: self.session.edit("remove"), "Keep": lambda: self.session.edit("keep")}
         self._button_row("Gaussians", tuple(actions), actions)
         with self.gui.add_folder("Colour"):
             self._recolour()

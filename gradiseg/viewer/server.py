@@ -10,9 +10,10 @@ import logging
 import math
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -23,12 +24,14 @@ import torch
 from gradiseg.editing.placement import box_of
 from gradiseg.viewer.gate import Gate
 from gradiseg.viewer.panel import Panel
+from gradiseg.viewer.runs import Found
 from gradiseg.viewer.session import Session, motion_between
 from gradiseg.viewer.worker import Worker
 from gradiseg.viewer.workspace import Workspace
 from scene.cameras import Camera
 from utils.errors import UserError
 from utils.graphics import build_rotation
+from utils.image import read_pixels
 
 logger = logging.getLogger("gradiseg")
 JPEG_QUALITY = 85
@@ -119,6 +122,35 @@ def refuses(port: int, host: str) -> bool:
         return error.code == HTTPStatus.FORBIDDEN
 
 
+def offer(server: Any, runs: Sequence[Found], opened: Callable[[Path], Workspace]) -> None:
+    """Offer runs on the page; the one that is chosen first is opened for everybody.
+
+    A client sends which of them, never a path.
+    """
+    opening = threading.Lock()
+
+    def choose(found: Found, client: Any) -> None:
+        if not opening.acquire(blocking=False):
+            return
+        try:
+            workspace = opened(found.folder.path)
+        except UserError as error:
+            opening.release()
+            client.add_notification("That did not work", str(error), color="red")
+            return
+        server.gui.reset()
+        Viewer(server, workspace)
+
+    for found in runs:
+        with server.gui.add_folder(found.name):
+            if found.picture is not None:
+                server.gui.add_image(read_pixels(found.picture), label=found.scores or None)
+            elif found.scores:
+                server.gui.add_markdown(found.scores)
+            button = server.gui.add_button(f"Open {found.name}")
+            button.on_click(lambda event, found=found: choose(found, event.client))
+
+
 class Viewer:
     """A workspace on a server: one session, worker and panel for every client."""
 
@@ -196,7 +228,7 @@ class Client:
     def say(self, text: str, is_error: bool = True) -> None:
         """One sentence to the client."""
         title, color = ("That did not work", "red") if is_error else ("Done", "green")
-        self.handle.gui.add_notification(title, text, auto_close_seconds=8.0, color=color)
+        self.handle.add_notification(title, text, auto_close_seconds=8.0, color=color)
 
     def do(self, action: Callable[[], None]) -> bool:
         """An action of the client: what it raises for people is said to it. Whether it went well."""

@@ -57,7 +57,8 @@ class Workspace:
         self.run, self.document = run, open_run(run)
         self.drawing = threading.Lock()  # one picture at a time: each takes all threads
         self._editing = threading.Lock()
-        self._words, self._marker = words, None
+        self._words = words
+        self._marker: Marker | None = None
         self._colors: PcaColors | None = None
         self._listeners: list[Listener] = []
         self._cancelled = threading.Event()
