@@ -53,11 +53,12 @@ def picture_of(run: RunFolder) -> Path | None:
 
 def scores_of(run: RunFolder) -> str:
     """The scores that were written, for people; empty where there are none that can be read."""
-    said = []
-    for attribute, key, form in SCORES:
-        try:
-            value = read_json(getattr(run, attribute))[key]
-            said.append(form.format(value))
-        except (UserError, KeyError, TypeError, ValueError):
-            continue
-    return ", ".join(said)
+    said = (_score(getattr(run, attribute), key, form) for attribute, key, form in SCORES)
+    return ", ".join(filter(None, said))
+
+
+def _score(record: Path, key: str, form: str) -> str:
+    try:
+        return form.format(read_json(record)[key])
+    except (UserError, KeyError, TypeError, ValueError):
+        return ""
