@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         GROUPS, argv, prog="edit_object_removal.py", description=__doc__ or "", without=WITHOUT
     )
     run = load_run(model, pipeline, options.iteration, options.quiet)
-    counts = edit_objects(run.gaussians, run.classifier, edit)
+    counts = edit_objects(run.gaussians, run.classifier, edit, run.votes)
     save_and_render(run, options, dataclasses.asdict(edit) | counts)
     if not options.quiet:
         ids = " ".join(map(str, edit.select_obj_id))

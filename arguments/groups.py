@@ -241,6 +241,17 @@ class RepairParams:
         "before repairs, move the masks' outlines to where the photographs change",
         why="ours; needs repair_masks",
     )
+    boundary_interval: int = option(
+        0,
+        "after IGD, every so many iterations draw Gaussians back from other objects' pixels; 0 = none",
+        why="ours: 4 is better on the demo, and not measured elsewhere",
+        low=0,
+    )
+    draw_encodings: bool = option(
+        True,
+        "saved encodings say of every Gaussian what the votes of its pixels say",
+        why="ours: cut-out objects of the demo 0.896 to 0.916 IoU, masks the same or better",
+    )
 
 
 @dataclass

@@ -23,6 +23,7 @@ def render(
     scaling_modifier: float = 1.0,
     override_color: Tensor | None = None,
     identity_geometry_grad: bool = True,
+    override_identity: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Render colour (eq. 1) and identity encodings (eq. 2) of one view.
 
@@ -31,14 +32,16 @@ def render(
         bg_color: (3,) background, black by default; the identity map has none.
         override_color: (N,3) in place of the SH colours.
         identity_geometry_grad: whether the identity map's gradient reaches positions, shapes and opacities.
+        override_identity: (N,D) in place of the identity encodings, D up to 64.
 
     Returns:
-        render (3,H,W); render_object (16,H,W); viewspace_points (N,3), whose gradient is that of the screen
-        position in NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,16), whose
+        render (3,H,W); render_object (D,H,W); viewspace_points (N,3), whose gradient is that of the screen
+        position in NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,D), whose
         gradient is what the rendered identity map alone contributes to the encodings.
     """
     viewspace_points = torch.zeros_like(pc.get_xyz, requires_grad=True)
-    identity_encodings = pc.get_objects.view(-1, 1, pc.num_objects)
+    identity = pc.get_objects if override_identity is None else override_identity
+    identity_encodings = identity.view(-1, 1, identity.shape[-1])
     if identity_encodings.requires_grad:
         identity_encodings.retain_grad()
     background = pc.get_xyz.new_zeros(3) if bg_color is None else bg_color
@@ -116,21 +119,9 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
     parts = []
     for some in maps.split(MAPS_PER_PASS):
         channels = torch.zeros(model.num_gaussians, len(some), device=model.device, requires_grad=True)
-        rasterizer = GaussianRasterizer(
-            settings_of(camera, model, model.get_xyz.new_zeros(3), identity_geometry_grad=False)
-        )
         with torch.enable_grad():
-            _, _, rendered = rasterizer(
-                means3D=model.get_xyz.detach(),
-                means2D=torch.zeros_like(model.get_xyz),
-                opacities=model.get_opacity.detach(),
-                sh_objs=channels,
-                colors_precomp=torch.zeros_like(model.get_xyz),
-                scales=model.get_scaling.detach(),
-                rotations=model.params["rotation"].detach(),
-            )
-            (gradient,) = torch.autograd.grad(rendered, channels, some.to(rendered))
-        parts.append(gradient)
+            drawn = render(camera, model, override_identity=channels, identity_geometry_grad=False)
+        parts.append(torch.autograd.grad(drawn["render_object"], channels, some.to(channels))[0])
     return torch.cat(parts, 1)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradiseg.classifier import ABSENT_BIAS, identify
+from gradiseg.votes import Votes
 from scene.gaussian_model import GaussianModel
 
 
@@ -19,9 +20,11 @@ from scene.gaussian_model import GaussianModel
 class LabelledModel:
     """Gaussians with ids.
 
-    params: tensors as in `GaussianModel.params`, N rows, detached. ids: (N,) int64, the object that each
-    Gaussian belongs to; 0 = none. weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects
-    apart in rendered identity maps. names: what ids are called.
+    - params: tensors as in `GaussianModel.params`, N rows, detached
+    - ids: (N,) int64, the object that each Gaussian belongs to; 0 = none
+    - weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects apart in rendered maps
+    - names: what ids are called
+    - support: share and mass (N, 2) of the votes for `ids` (`gradiseg.votes`); 0 for Gaussians of an edit
     """
 
     params: Mapping[str, Tensor]
@@ -29,22 +32,29 @@ class LabelledModel:
     weight: Tensor
     bias: Tensor
     names: Mapping[int, str]
+    support: (
+        Tensor  # (N, 2): share and mass of the votes for `ids`, see `gradiseg.votes`; 0 where an edit made it
+    )
 
     @classmethod
     def of(
         cls,
         model: GaussianModel,
         classifier: nn.Conv2d,
-        ids: Tensor | None = None,
+        votes: Votes | None = None,
         names: Mapping[int, str] | None = None,
     ) -> "LabelledModel":
-        """A trained model; without `ids` each Gaussian belongs to what its encoding says."""
+        """A trained model; without `votes` each Gaussian belongs to what its encoding says."""
         params = {name: parameter.detach() for name, parameter in model.params.items()}
-        ids = identify(params["obj_dc"].flatten(1), classifier) if ids is None else ids
+        if votes is None:
+            ids = identify(params["obj_dc"].flatten(1), classifier)
+            support = params["xyz"].new_zeros(len(ids), 2)
+        else:
+            ids, support = votes.ids, torch.stack([votes.share, votes.mass], 1)
         bias = classifier.bias
         assert bias is not None  # as load_conv makes it
         weight = classifier.weight.detach().flatten(1)
-        return cls(params, ids, weight, bias.detach(), dict(names or {}))
+        return cls(params, ids, weight, bias.detach(), dict(names or {}), support)
 
     @property
     def count(self) -> int:
@@ -80,12 +90,14 @@ class LabelledModel:
     def rows(self, chosen: Tensor) -> "LabelledModel":
         """The Gaussians of a mask (N,) bool or of indices."""
         params = {name: tensor[chosen] for name, tensor in self.params.items()}
-        return replace(self, params=params, ids=self.ids[chosen])
+        return replace(self, params=params, ids=self.ids[chosen], support=self.support[chosen])
 
     def followed_by(self, params: Mapping[str, Tensor], ids: Tensor) -> "LabelledModel":
         """These Gaussians, then those of `params` with their ids."""
         joined = {name: torch.cat([tensor, params[name].to(tensor)]) for name, tensor in self.params.items()}
-        return replace(self, params=joined, ids=torch.cat([self.ids, ids.to(self.ids)]))
+        every = torch.cat([self.ids, ids.to(self.ids)])
+        support = torch.cat([self.support, self.support.new_zeros(len(ids), 2)])
+        return replace(self, params=joined, ids=every, support=support)
 
     def with_rows_changed(self, chosen: Tensor, **changed: Tensor) -> "LabelledModel":
         """The rows of a mask (N,) with other values of some parameters, and of `ids` where given."""
@@ -113,6 +125,11 @@ class LabelledModel:
         taken = {*self.counts(), *self.names, *torch.nonzero(self.bias > ABSENT_BIAS / 2).flatten().tolist()}
         return next(number for number in range(1, len(taken) + 2) if number not in taken)
 
+    @property
+    def votes(self) -> Votes:
+        """Whose each Gaussian is, as it is stored beside a model."""
+        return Votes(self.ids, *self.support.unbind(1))
+
     def describe(self, id: int) -> str:
         """An id with its name, as messages show it."""
         return f"{id} ({self.names[id]})" if id in self.names else str(id)
@@ -120,7 +137,8 @@ class LabelledModel:
     def same_as(self, other: "LabelledModel") -> bool:
         """Whether both hold the same bits."""
         tensors: tuple[dict[str, Any], ...] = tuple(
-            {**m.params, "ids": m.ids, "weight": m.weight, "bias": m.bias} for m in (self, other)
+            {**m.params, "ids": m.ids, "support": m.support, "weight": m.weight, "bias": m.bias}
+            for m in (self, other)
         )
         same = all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
         return same and dict(self.names) == dict(other.names)

@@ -27,11 +27,13 @@ class Losses:
     rgb: Tensor
     identity_2d: Tensor | None = None
     identity_3d: Tensor | None = None
+    boundary: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
-        """L of eq. 5."""
-        return sum((t for t in (self.identity_2d, self.identity_3d) if t is not None), start=self.rgb)
+        """L of eq. 5, and what a boundary step adds."""
+        terms = (self.identity_2d, self.identity_3d, self.boundary)
+        return sum((term for term in terms if term is not None), start=self.rgb)
 
 
 class Objective:

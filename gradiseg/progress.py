@@ -63,6 +63,7 @@ class Progress:
             "l_rgb": _value(losses.rgb),
             "l_2d": _value(losses.identity_2d),
             "l_3d": _value(losses.identity_3d),  # None in the iterations that do not evaluate it
+            "l_boundary": _value(losses.boundary),
             "num_gaussians": num_gaussians,
         }
         self.entries.append(entry)

@@ -95,6 +95,12 @@ class Schedule:
             return "adaptive"
         return "global" if iteration <= self.gradiseg.igd_from_iter else None
 
+    def boundary_is_due(self, iteration: int) -> bool:
+        """Whether `iteration` is a boundary step: the number of Gaussians does not change any more then."""
+        interval = self.repair.boundary_interval
+        last_change = max(self.opt.densify_until_iter, self.gradiseg.igd * self.gradiseg.igd_until_iter)
+        return interval > 0 and iteration > last_change and iteration % interval == 0
+
     def repair_is_due(self, iteration: int) -> bool:
         """Whether the training labels are repaired before `iteration + 1`.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from arguments import DeviceParams, ModelParams
 from gaussian_renderer import render
 from gradiseg.classifier import load_conv
+from gradiseg.votes import Votes, load_votes
 from scene import GaussianModel, Scene
 from scene.cameras import Camera
 from scene.run_folder import RunFolder
@@ -29,6 +30,7 @@ class TrainedRun:
     iteration: int
     gaussians: GaussianModel
     classifier: nn.Conv2d
+    votes: Votes | None  # None: a run of before they were stored, or of another tool
     train_cameras: Sequence[Camera]
     test_cameras: Sequence[Camera]
     background: Tensor  # (3,)
@@ -68,4 +70,5 @@ def load_run(
         for cameras in (scene.getTrainCameras(), scene.getTestCameras())
     )
     background = torch.full((3,), float(model.white_background), device=device)
-    return TrainedRun(folder, iteration, gaussians, classifier, train, test, background)
+    votes = load_votes(folder.votes(iteration), gaussians)
+    return TrainedRun(folder, iteration, gaussians, classifier, votes, train, test, background)

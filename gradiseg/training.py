@@ -6,17 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from arguments import ModelParams
 from gaussian_renderer import render
+from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
+from gradiseg.votes import Votes, draw_encodings, elect, save_votes
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
+from scene.ply import write_ply
 from scene.run_folder import RunFolder
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -53,6 +57,7 @@ class Training:
         if schedule.repair.repair_masks and schedule.repair.correct_outlines:
             self.labels.correct_outlines(self.cameras, quiet)
         self.objective = Objective(schedule, classifier)
+        self.boundary = BoundaryLoss()
         self.strategies: list[DensificationStrategy] = [
             DefaultDensification(self.opt, args.white_background),
             IdentityGradientDensification(schedule),
@@ -70,14 +75,17 @@ class Training:
         if self.iteration % self.schedule.sh_interval == 0:
             self.model.oneupSHdegree()
         camera = self.next_camera()
-        rendered = render(
-            camera,
-            self.model,
-            bg_color=self.background,
-            identity_geometry_grad=self.opt.identity_geometry_grad,
-        )
         labels = self.labels(camera) if camera.is_masked else None
-        losses = self.objective(self.iteration, camera, labels, rendered, self.model)
+        if labels is not None and self.schedule.boundary_is_due(self.iteration):
+            rendered, losses = self.boundary_step(camera, labels)
+        else:
+            rendered = render(
+                camera,
+                self.model,
+                bg_color=self.background,
+                identity_geometry_grad=self.opt.identity_geometry_grad,
+            )
+            losses = self.objective(self.iteration, camera, labels, rendered, self.model)
         losses.total.backward()
 
         for strategy in self.strategies:
@@ -88,6 +96,16 @@ class Training:
         for optimizer in (self.model.optimizer, self.classifier_optimizer):
             optimizer.zero_grad(set_to_none=True)
         return losses
+
+    def boundary_step(self, camera: Camera, labels: Tensor) -> tuple[dict[str, Tensor], Losses]:
+        """A view rendered with codes of the Gaussians' owners, its colour loss and that of the boundaries."""
+        if self.boundary.is_due(self.iteration, self.model.num_gaussians):
+            views = (self.labels(view) for view in self.cameras if view.is_masked)
+            self.boundary.renew(self.iteration, self.votes(), self.classifier.class_ids, views)
+        rendered = render(camera, self.model, bg_color=self.background, override_identity=self.boundary.codes)
+        losses = self.objective(self.iteration, camera, None, rendered, self.model)
+        losses.boundary = self.boundary(rendered["render_object"], labels)
+        return rendered, losses
 
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""
@@ -123,9 +141,22 @@ class Training:
                 pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
         return {"psnr": sum(scores) / len(scores)} if scores else {}, pictures
 
+    def votes(self) -> Votes:
+        """Whose each Gaussian is, by the labels that train."""
+        with torch.no_grad():
+            by_encoding = self.classifier.class_ids[self.classifier(self.model.get_objects[:, 0]).argmax(1)]
+        return elect(self.model, self.cameras, self.labels, self.classifier.class_ids, by_encoding)
+
     def save_model(self, folder: RunFolder) -> None:
-        """The PLY and the classifier of this iteration."""
-        self.model.save_ply(folder.ply(self.iteration))
+        """The PLY, the classifier and the votes of this iteration.
+
+        The training itself goes on with its encodings as they are, whether they are saved or not.
+        """
+        votes, params = self.votes(), dict(self.model.params)
+        if self.schedule.repair.draw_encodings:
+            params["obj_dc"] = Parameter(draw_encodings(params["obj_dc"], votes, self.classifier))
+        write_ply(folder.ply(self.iteration), params)
+        save_votes(folder.votes(self.iteration), votes)
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
@@ -143,6 +174,7 @@ class Training:
             "classifier": self.classifier.state_dict(),
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
             "labels": self.labels.state_dict(),
+            "boundary": self.boundary.state_dict(),
             "camera_order": list(self.camera_order),
             "rng": random_state(),
         }
@@ -161,5 +193,7 @@ class Training:
         self.model.restore(state["model"], self.opt)
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         self.labels.load_state_dict(state["labels"])
+        if "boundary" in state:  # not in checkpoints of before boundary steps
+            self.boundary.load_state_dict(state["boundary"], self.model.device)
         self.iteration, self.camera_order = state["iteration"], list(state["camera_order"])
         restore_random_state(state["rng"])

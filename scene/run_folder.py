@@ -2,11 +2,12 @@
 
     cfg_args  cameras.json  input.ply                         the start of a training
     chkpntN.pth  training_log.json  events.out.tfevents*      while it goes on
-    point_cloud/iteration_N/{point_cloud.ply, classifier.pth} a saved model
+    point_cloud/iteration_N/{point_cloud.ply, classifier.pth} a saved model, and votes.npz
     training_summary.json                                     its end: a run is finished when this is there
     {train,test}/ours_N/{renders,gt,...}/00000.png            render.py
     {train,test}/ours_N_text/test_mask/<k>/<prompt>.png       render.py --text, eval_lerf_mask.py
-    results.json  eval_lerf_mask.{json,md}  eval_text.{json,md}  scores.json
+    {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
+    results.json  eval_{lerf_mask,text,extracted}.{json,md}  scores.json
     point_cloud_object_removal/iteration_N/  {train,test}/ours_object_removal/iteration_N/renders
 
 Names are Gaussian Grouping's where it has one. Other files may lie beside them; no command touches those.
@@ -24,7 +25,7 @@ from utils.files import TEMPORARY, check_free_space
 
 MIN_FREE_BYTES = 200 * 2**20  # a model of 200,000 Gaussians with its checkpoint
 NAMES_SHOWN = 3
-POINT_CLOUD, CLASSIFIER = "point_cloud.ply", "classifier.pth"
+POINT_CLOUD, CLASSIFIER, VOTES = "point_cloud.ply", "classifier.pth", "votes.npz"
 SPLITS = ("train", "test")
 _CHECKPOINT = re.compile(r"chkpnt(\d+)\.pth")
 _SAVED = re.compile(r"iteration_(\d+)")
@@ -38,6 +39,8 @@ _OWN = (
     "eval_lerf_mask.md",
     "eval_text.json",
     "eval_text.md",
+    "eval_extracted.json",
+    "eval_extracted.md",
     "scores.json",
     "chkpnt*.pth",
     "events.out.tfevents*",
@@ -148,6 +151,10 @@ class RunFolder:
         """The classifier of a saved model, a state dict of a 1x1 Conv2d."""
         return self.saved(iteration) / CLASSIFIER
 
+    def votes(self, iteration: int) -> Path:
+        """Whose each of them is, see `gradiseg.votes`; older runs and other tools' have none."""
+        return self.saved(iteration) / VOTES
+
     def latest_saved(self) -> int:
         """The last iteration whose model was saved; empty folders do not count.
 
@@ -189,6 +196,15 @@ class RunFolder:
     def lerf_mask(self) -> Path:
         """Scores of the masks (scripts/eval_lerf_mask.py)."""
         return self.path / "eval_lerf_mask.json"
+
+    @property
+    def extracted(self) -> Path:
+        """Scores of the objects that are cut out (scripts/eval_extracted.py)."""
+        return self.path / "eval_extracted.json"
+
+    def extracted_pictures(self, iteration: int) -> Path:
+        """Folder of their pictures, `<k>/<prompt>.png`."""
+        return self.path / "test" / f"ours_{iteration}_extracted"
 
     def edited(self, iteration: int) -> Path:
         """Folder of the model without (or of nothing but) the objects that were chosen."""

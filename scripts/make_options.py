@@ -30,6 +30,7 @@ COMMANDS = (
     "render",
     "edit_object_removal",
     "scripts.eval_lerf_mask",
+    "scripts.eval_extracted",
     "scripts.diagnose_igd",
 )
 INTRODUCTION = """# Options

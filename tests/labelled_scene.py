@@ -35,7 +35,8 @@ def labelled_scene(seed: int = 0) -> LabelledModel:
     weight, bias = torch.eye(CLASSES, 16), torch.full((CLASSES,), -100.0)
     bias[: len(CENTRES) + 1] = 0.0
     bias[0] = 3.0  # id 0 where an object covers less than half of a pixel
-    return LabelledModel(params, ids, weight, bias, dict(NAMES))
+    support = torch.tensor([0.9, 100.0]).repeat(count, 1)
+    return LabelledModel(params, ids, weight, bias, dict(NAMES), support)
 
 
 def camera(index: int = 0) -> Camera:

@@ -121,6 +121,23 @@ def test_override_color_replaces_the_sh_colours_and_keeps_the_identities() -> No
     assert model.params["f_dc"].grad is None and model.params["xyz"].grad is not None
 
 
+def test_override_identity_replaces_the_encodings_alone() -> None:
+    camera, model = camera_of("view.0"), random_model()
+    codes = torch.cat([model.get_objects[:, 0].detach(), torch.ones(60, 5)], 1)  # (N, 21)
+    package, plain = (
+        render(camera, model, override_identity=codes),
+        render(camera, model),
+    )
+    torch.testing.assert_close(package["render_object"][:16], plain["render_object"])
+    opacity = 1 - render(camera, model, override_color=torch.zeros(60, 3), bg_color=torch.ones(3))["render"]
+    torch.testing.assert_close(
+        package["render_object"][16:], opacity[:1].expand(5, -1, -1), rtol=0, atol=1e-5
+    )
+    assert torch.equal(package["render"], plain["render"])
+    weighted(package["render_object"]).backward()
+    assert model.params["obj_dc"].grad is None and model.params["xyz"].grad is not None
+
+
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_every_parameter_that_takes_part_learns(degree: int) -> None:
     model = random_model(sh_degree=degree)

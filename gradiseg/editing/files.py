@@ -23,7 +23,7 @@ RECIPE = "edit.json"
 def open_run(run: TrainedRun) -> Document:
     """A trained run as a document; relative paths of its recipe begin in its folder."""
     names = read_names(run.folder.path / NAMES)
-    model = LabelledModel.of(run.gaussians, run.classifier, names=names)
+    model = LabelledModel.of(run.gaussians, run.classifier, run.votes, names)
     views = {camera.image_name: camera for camera in (*run.train_cameras, *run.test_cameras)}
     held_out = frozenset(camera.image_name for camera in run.test_cameras)
     return Document(model, Surroundings(views, held_out, run.folder.path))

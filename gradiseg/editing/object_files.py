@@ -1,28 +1,28 @@
-"""An object alone as files: a PLY, and beside it what makes it an object again: classifier, ids, names."""
+"""An object alone as files: a PLY, and beside it what makes it an object again: classifier, votes, names."""
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
+from gradiseg.votes import save_votes
 from scene.ply import read_ply, write_ply
+from scene.run_folder import CLASSIFIER, POINT_CLOUD, VOTES
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.json_files import read_json, write_json
 
-PLY, CLASSIFIER, IDS, NAMES = "point_cloud.ply", "classifier.pth", "ids.npy", "objects.json"
+NAMES = "objects.json"
 
 
 def write_object(folder: Path, model: LabelledModel) -> None:
-    """Write a labelled model into a folder: the four files named above."""
-    write_ply(folder / PLY, model.params)
+    """Write a labelled model into a folder: PLY, classifier, votes and names."""
+    write_ply(folder / POINT_CLOUD, model.params)
     state = {"weight": model.weight[:, :, None, None].cpu(), "bias": model.bias.cpu()}
     with atomic_write(folder / CLASSIFIER) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)
-    with atomic_write(folder / IDS) as temporary:
-        np.save(temporary, model.ids.cpu().numpy().astype(np.uint16))
+    save_votes(folder / VOTES, model.votes)
     write_names(folder / NAMES, model.names)
 
 
@@ -32,7 +32,7 @@ def read_object(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: there is no such file, or it holds no Gaussians.
     """
-    params = read_ply(path / PLY if path.is_dir() else path)
+    params = read_ply(path / POINT_CLOUD if path.is_dir() else path)
     if not len(params["xyz"]):
         raise UserError(f"{path}: holds no Gaussians. Choose another file.")
     return params

@@ -5,13 +5,18 @@ from torch import Tensor, nn
 from arguments import EditParams
 from gradiseg.selection.by_id import count_ids, select_objects
 from gradiseg.selection.hull import HullRule
+from gradiseg.votes import Votes
 from scene.gaussian_model import GaussianModel
 from scene.gaussian_ops import keep
 from utils.errors import UserError
 
 
-def edit_objects(model: GaussianModel, classifier: nn.Conv2d, edit: EditParams) -> dict[str, int]:
+def edit_objects(
+    model: GaussianModel, classifier: nn.Conv2d, edit: EditParams, votes: Votes | None = None
+) -> dict[str, int]:
     """Removes the selected ids from `model` in place, or keeps them alone (`edit.mode`).
+
+    `votes` say whose each Gaussian is; without them its encoding does.
 
     Returns:
         how many Gaussians the threshold and the hulls selected, `selected` together, and how many are `left`.
@@ -24,7 +29,7 @@ def edit_objects(model: GaussianModel, classifier: nn.Conv2d, edit: EditParams) 
     _check_ids(edit.select_obj_id, identity, classifier)
     hull = HullRule(edit.hull)
     selection, counts = select_objects(
-        model.get_xyz.detach(), identity, classifier, edit.select_obj_id, edit.removal_thresh, hull
+        model.get_xyz.detach(), identity, classifier, edit.select_obj_id, edit.removal_thresh, hull, votes
     )
     kept = ~selection if edit.mode == "remove" else selection
     if not selection.any():

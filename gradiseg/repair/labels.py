@@ -60,11 +60,12 @@ class TrainingLabels:
         return self._of_mask(camera) if repaired is None else repaired
 
     @torch.no_grad()
-    def correct_outlines(self, cameras: Sequence[Camera], quiet: bool = True) -> None:
+    def correct_outlines(self, cameras: Sequence[Camera], quiet: bool = True) -> OutlineProfiles:
         """Move the masks' outlines to where the photographs change; see `gradiseg.repair.outlines`.
 
         Once, before training, and by offsets from the masks: offsets from the outlines that a model
         learned would add up from repair to repair, their errors as well.
+        Returns: what was measured.
         """
         cameras = [camera for camera in cameras if camera.is_masked]
         profiles = OutlineProfiles(self.classifier.class_ids.numel())
@@ -75,6 +76,7 @@ class TrainingLabels:
             dither = index * GOLDEN_RATIO % 1 - 0.5  # evenly spread, whatever the number of views
             labels = self._of_mask(camera)
             self._corrected[camera.uid] = move_outlines(labels, offsets * pixels_per_step(labels), dither)
+        return profiles
 
     @torch.no_grad()
     def repair(

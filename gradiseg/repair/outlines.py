@@ -6,19 +6,22 @@ b, the colour changes from that of b to that of a: from 0 to 1, if the mean colo
 both sides are called so. Single profiles err by texture, shadow and wobble; the mean over all outline pixels
 of a pair of labels, in all views, shows where their outline should be. Objects darken each other where they
 meet, so that the mean profile is not a step between two constants, and where it crosses 1/2 is not the whole
-truth: a step between two lines is fitted, too. As far as both agree, the outline moves.
+truth: a step between two lines is fitted, too.
+
+An offset is believed as far as all evidence agrees: both estimates, from all views and from either half of
+them, less `UNCERTAINTY`, since exact masks are found to be off as well where a shadow or a bevel runs along
+an outline. Where they differ in sign nothing moves. Nor does the outline of an object that is thinner than a
+profile is long: its profiles show its far side too, and come from the places where its mask is too wide.
 
 Colours are compared in linear light: of a pixel half covered by a bright and by a dark object, the sRGB value
 is far nearer to the bright one, which would make bright objects too large.
-
-Exact masks are found off by 0.2 pixels (RMS over the pairs of labels of rendered scenes), so that offsets of
-this size are shrunk towards none.
 
 Masks of large pictures err by more pixels, and the pictures' edges are wider. All lengths here hold for
 pictures of up to `LARGEST_DIAGONAL`; a larger one is measured at that size, its outlines move at its own.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,9 +39,10 @@ PLATEAU = 3  # pixels from the outline from which on a profile shows one object 
 GAMMA = 2.2  # linear light = sRGB value ** GAMMA, nearly
 NOISE = 0.001  # variance of colours that counts as none
 LARGEST_CONTRAST = 20.0  # squared contrast / variance that still adds weight to a profile
-FEWEST_PROFILES = 300  # of a pair of labels; with fewer, its outlines stay
+FEWEST_PROFILES = 150  # of a pair of labels in each half of the views; with fewer, its outlines stay
 LARGEST_OFFSET = 1.5  # pixels; what lies further away is another edge
-UNCERTAINTY = 0.2  # pixels; offsets are shrunk by offset^2 / (offset^2 + UNCERTAINTY^2)
+THINNEST = 2 * (REACH + LARGEST_OFFSET)  # pixels; outlines of thinner labels stay
+UNCERTAINTY = 0.2  # pixels by which the photographs' edge may lie beside the object's
 BLUR = 0.6  # pixels, standard deviation: of the step in a profile
 RIDGE = 1.0  # on the slopes of the lines, else a shallow ramp could pass for a step
 STEPS = torch.arange(-REACH, REACH + 1)
@@ -61,41 +65,70 @@ def pixels_per_step(labels: Tensor) -> float:
 
 
 class OutlineProfiles:
-    """Sums of profiles for all pairs of K labels; NumPy adds in one order, whatever the number of threads."""
+    """Sums of profiles for all pairs of K labels; NumPy adds in one order, whatever the number of threads.
+
+    Axis 0 of `sums`, `weights` and `profiles` is the half of the views, every second one, that they are of.
+    """
 
     def __init__(self, count: int) -> None:
-        self.count = count
-        self.sums = np.zeros((count * count, len(STEPS)))  # of profile * weight
-        self.weights, self.profiles = np.zeros(count * count), np.zeros(count * count)
+        self.count, self.views = count, 0
+        self.sums = np.zeros((2, count * count, len(STEPS)))  # of profile * weight
+        self.weights, self.profiles = np.zeros((2, count * count)), np.zeros((2, count * count))
+        self.pixels, self.points = np.zeros(count), np.zeros(count)  # of a label, of its outlines
 
     def add_view(self, labels: Tensor, photograph: Tensor) -> None:
         """The outlines of labels (H, W), negative = none, in a photograph (3, H, W), sRGB in [0, 1]."""
+        half, self.views = self.views % 2, self.views + 1
         labels, linear = _measured(labels, photograph.float().pow(GAMMA))
         outlines = _outline_points(labels)
         if not len(outlines.first):
             return
+        self.pixels += np.bincount(labels[labels >= 0].cpu().numpy(), minlength=self.count)
+        for side in (outlines.first, outlines.second):
+            self.points += np.bincount(side.cpu().numpy(), minlength=self.count)
         profile, weight = _profiles(outlines, labels, linear)
         shown = (weight > 0).nonzero()[:, 0]
         pair = (outlines.first * self.count + outlines.second)[shown].cpu().numpy()
         weighted = (profile * weight[:, None])[shown].double().cpu().numpy()
         length = self.count * self.count
         for step in range(len(STEPS)):
-            self.sums[:, step] += np.bincount(pair, weighted[:, step], minlength=length)
-        self.weights += np.bincount(pair, weight[shown].double().cpu().numpy(), minlength=length)
-        self.profiles += np.bincount(pair, minlength=length)
+            self.sums[half, :, step] += np.bincount(pair, weighted[:, step], minlength=length)
+        self.weights[half] += np.bincount(pair, weight[shown].double().cpu().numpy(), minlength=length)
+        self.profiles[half] += np.bincount(pair, minlength=length)
+
+    @property
+    def thickness(self) -> FloatArray:
+        """Mean thickness of every label, (K,) pixels of the size at which it is measured.
+
+        Twice its area over the length of its outline: the width of a rod, half of the diameter of a disc.
+        """
+        thickness: FloatArray = 2 * self.pixels / np.maximum(self.points, 1)
+        return thickness
 
     def edges(self) -> FloatArray:
         """[a, b], a < b: steps to the side of a from their outline to the edge, NaN = unknown; (K, K)."""
         edges = np.full(self.count * self.count, np.nan)
-        for pair in np.flatnonzero(self.profiles >= FEWEST_PROFILES):
-            edges[pair] = _edge(self.sums[pair] / self.weights[pair])
+        for pair in self._measurable():
+            whole = _estimates(self.sums[:, pair].sum(0) / self.weights[:, pair].sum())
+            if max(map(abs, whole)) <= LARGEST_OFFSET:
+                edges[pair] = _agreed(whole)
         return edges.reshape(self.count, self.count)
 
     def offsets(self) -> Tensor:
         """[a, b] = steps by which label a should give way to b: (K, K) float32, antisymmetric."""
-        edges = np.nan_to_num(self.edges())
-        believed = torch.from_numpy(edges * edges**2 / (edges**2 + UNCERTAINTY**2)).float()
+        offsets = np.zeros(self.count * self.count)
+        edges, thick = self.edges().ravel(), self.thickness >= THINNEST
+        for pair in self._measurable():
+            if np.isfinite(edges[pair]) and thick[pair // self.count] and thick[pair % self.count]:
+                halves = self.sums[:, pair] / self.weights[:, pair, None]
+                offset = _agreed((edges[pair], *_estimates(halves[0]), *_estimates(halves[1])))
+                offsets[pair] = math.copysign(max(abs(offset) - UNCERTAINTY, 0.0), offset)
+        believed = torch.from_numpy(offsets.reshape(self.count, self.count)).float()
         return believed - believed.T
+
+    def _measurable(self) -> list[int]:
+        """The pairs, a * K + b, with enough profiles in both halves."""
+        return np.flatnonzero((self.profiles >= FEWEST_PROFILES).all(0)).tolist()
 
 
 def move_outlines(labels: Tensor, offsets: Tensor, dither: float) -> Tensor:
@@ -212,16 +245,18 @@ def _misfits() -> FloatArray:
     return np.eye(len(STEPS)) - design @ solved
 
 
-def _edge(profile: FloatArray) -> float:
-    """The place in a profile (S,) as far as two estimates agree on it; NaN where it has none nearby."""
+def _estimates(profile: FloatArray) -> tuple[float, float]:
+    """Where in a profile (S,) a step between two lines fits best, and where it crosses 1/2 (inf: nowhere)."""
     fitted = EDGES[(_misfits() @ profile @ profile).argmin()]
     below = profile - 0.5
     at = np.flatnonzero((below[:-1] < 0) & (below[1:] >= 0))
     crossings = STEPS.numpy()[at] - below[at] / (below[at + 1] - below[at])
-    crossing = min(crossings, key=abs, default=math.inf)
-    if max(abs(fitted), abs(crossing)) > LARGEST_OFFSET:
-        return math.nan
-    return float(min(fitted, crossing, key=abs)) if fitted * crossing > 0 else 0.0
+    return float(fitted), float(min(crossings, key=abs, default=math.inf))
+
+
+def _agreed(estimates: Sequence[float]) -> float:
+    """As far as all agree: the smallest of one sign, 0 where they have both signs."""
+    return min(estimates, key=abs) if min(estimates) > 0 or max(estimates) < 0 else 0.0
 
 
 def _label_at(labels: Tensor, pixels: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 Naming contract: `identity` are the encodings (N, 1, 16), `selected` the ids of the object(s), a selection
 is a boolean tensor (N,). A Gaussian is selected where the classifier's softmax of any selected id exceeds a
-threshold (Gaussian Grouping's rule), and the convex hull of those fills the inside (`hull`).
+threshold (Gaussian Grouping's rule), and the convex hull of those fills the inside (`hull`). Where a run has
+stored the votes of its Gaussians' pixels (`gradiseg.votes`), the owner's share of them takes the place of the
+softmax, but for Gaussians without votes.
 
 Two differences from Gaussian Grouping, which takes one hull around all selected ids and everything in it:
 - each id has a hull of its own, since a common one would bridge two objects and clear the space between
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from gradiseg.classifier import UNLABELLED, Classified, classify, identify
 from gradiseg.selection.hull import HullRule, inside_hull
+from gradiseg.votes import Votes
 
 CONFIDENT = 0.5  # above it an id has the majority, whatever the number of classes
 
@@ -35,6 +38,7 @@ def select_objects(
     selected: Sequence[int],
     threshold: float,
     hull: HullRule = HullRule.SPARE,
+    votes: Votes | None = None,
 ) -> tuple[Tensor, dict[str, int]]:
     """Selects the Gaussians of the given ids.
 
@@ -47,6 +51,8 @@ def select_objects(
         (`by_threshold`, `by_hull`, and `flat` = ids whose points span no volume and have no hull).
     """
     classified = classify(identity.flatten(1), classifier, selected)
+    if votes is not None:
+        classified = _voted(classified, votes, selected)
     by_id = classified.probabilities > threshold  # (N, S)
     by_threshold = by_id.any(1)
     total, flat = by_threshold.clone(), 0
@@ -60,6 +66,17 @@ def select_objects(
         total &= by_threshold | ~_others(classified, selected)
     before = int(by_threshold.sum())
     return total, {"by_threshold": before, "by_hull": int(total.sum()) - before, "flat": flat}
+
+
+def _voted(classified: Classified, votes: Votes, selected: Sequence[int]) -> Classified:
+    """What the votes say of those that have some, what the classifier says of the others."""
+    has_votes = votes.mass > 0
+    own = votes.ids[:, None] == votes.ids.new_tensor(list(selected))  # (N, S)
+    return Classified(
+        torch.where(has_votes[:, None], own * votes.share[:, None], classified.probabilities),
+        torch.where(has_votes, votes.ids, classified.ids),
+        torch.where(has_votes, votes.share, classified.confidence),
+    )
 
 
 def _others(classified: Classified, selected: Sequence[int]) -> Tensor:

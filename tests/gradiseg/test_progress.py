@@ -64,6 +64,7 @@ def test_the_log_has_every_tenth_iteration(tmp_path: Path) -> None:
         "l_rgb": 10.0,
         "l_2d": 0.25,
         "l_3d": None,
+        "l_boundary": None,
         "num_gaussians": 110,
     }
     assert log[1]["l_3d"] == 0.5 and log[1]["loss"] == 20.75

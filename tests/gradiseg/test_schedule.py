@@ -1,6 +1,6 @@
 """The phase table at full length and compressed, and its variants."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -106,3 +106,12 @@ def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
 
 def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> None:
     assert schedule(scale=0.1, repair_from_iter=20_000).repair.repair_from_iter == 2000
+
+
+def test_boundary_steps_come_when_the_number_of_gaussians_is_settled() -> None:
+    schedule = Schedule(OptimizationParams(), GradiSegParams(), RepairParams(boundary_interval=4))
+    due = [iteration for iteration in range(1, 30_001) if schedule.boundary_is_due(iteration)]
+    assert due[0] == 15_004 and due[-1] == 30_000 and len(due) == 3750
+    plain = replace(schedule, gradiseg=GradiSegParams(igd=False))
+    assert plain.boundary_is_due(12_004) and not plain.boundary_is_due(12_000)
+    assert not any(map(replace(schedule, repair=RepairParams()).boundary_is_due, (15_004, 30_000)))

@@ -11,8 +11,10 @@ import torch
 
 from arguments import GradiSegParams, ModelParams, OptimizationParams, RepairParams
 from gradiseg import checkpoint
+from gradiseg.classifier import identify, load_conv
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
+from gradiseg.votes import load_votes
 from scene import GaussianModel, Scene
 from scene.run_folder import RunFolder
 from tests.disc_scene import CLASSES, write_scene
@@ -20,7 +22,8 @@ from tests.gaussians import rows
 from utils.errors import UserError
 from utils.general import seed_everything
 
-# 3DGS's densification after 4, a repair after 8, IGD after 10 and 12, LA-KNN from 12 on.
+# 3DGS's densification after 4, a repair after 8, IGD after 10 and 12, LA-KNN from 12 on,
+# boundary steps at 14 and 16.
 OPT = OptimizationParams(
     densify_from_iter=2,
     densify_until_iter=8,
@@ -29,7 +32,7 @@ OPT = OptimizationParams(
     reg3d_sample_size=20,
 )
 GRADISEG = GradiSegParams(igd_from_iter=8, igd_until_iter=12, igd_interval=2, la_knn_from_iter=12)
-SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8), sh_interval=5)
+SCHEDULE = Schedule(OPT, GRADISEG, RepairParams(repair_from_iter=8, boundary_interval=2), sh_interval=5)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -56,7 +59,7 @@ def bits(run: Training) -> dict[str, Any]:
     return rows(run.model) | dict(run.classifier.state_dict()) | flat | labels
 
 
-@pytest.mark.parametrize("stop", [1, 4, 8, 11, 13])
+@pytest.mark.parametrize("stop", [1, 4, 8, 11, 15])
 def test_going_on_from_a_state_gives_the_bits_of_not_stopping(
     scene_folder: Path, tmp_path: Path, stop: int
 ) -> None:
@@ -71,7 +74,7 @@ def test_going_on_from_a_state_gives_the_bits_of_not_stopping(
     for run in (other, whole):
         if run is whole:  # the generators are the process's
             whole.load_state_dict(checkpoint.load(tmp_path / "state.pth"))
-        losses = [run.step().total.item() for _ in range(stop, 16)]
+        losses = [run.step().total.item() for _ in range(stop, 17)]
         drawn = [random.random(), np.random.standard_normal(), torch.rand(1).item()]
         ends.append((run.iteration, run.camera_order, losses, drawn, bits(run)))
     assert ends[0][:4] == ends[1][:4]
@@ -119,3 +122,25 @@ def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
     assert scores["psnr"] > 0 and set(pictures) == {"view.1", "view.4"}
     without_test_views = training(scene_folder, train_split=False)
     assert without_test_views.test() == ({}, {})
+
+
+@pytest.mark.parametrize("draw", [True, False])
+def test_a_saved_model_has_its_votes_and_the_training_goes_on_as_it_was(
+    scene_folder: Path, tmp_path: Path, draw: bool
+) -> None:
+    run = training(scene_folder)
+    run.schedule = replace(SCHEDULE, repair=replace(SCHEDULE.repair, draw_encodings=draw))
+    for _ in range(6):
+        run.step()
+    before = bits(run)
+    run.save_model(folder := RunFolder(tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in bits(run).items())
+    saved = GaussianModel(3)
+    saved.load_ply(folder.ply(6))
+    votes = load_votes(folder.votes(6), saved)
+    assert votes is not None and torch.equal(votes.ids, run.votes().ids)
+    said = identify(saved.get_objects[:, 0], load_conv(folder.classifier(6)))
+    if draw:
+        assert torch.equal(said[~votes.hidden], votes.ids[~votes.hidden])
+    else:
+        assert torch.equal(saved.get_objects, run.model.get_objects.detach())

@@ -1,5 +1,6 @@
 """Selecting objects by their ids: threshold, hull rules."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from gradiseg.selection.by_id import count_ids, select_objects
 from gradiseg.selection.hull import HullRule
+from gradiseg.votes import Votes
 
 CLASSES = 4
 
@@ -38,6 +40,24 @@ def sphere(count: int, centre: tuple[float, float, float], seed: int) -> Tensor:
 def test_counts_add_up_to_all_gaussians() -> None:
     ids = torch.tensor([0, 2, 2, 3, 3, 3])
     assert count_ids(encodings(ids), one_hot_classifier()) == {0: 1, 2: 2, 3: 3}
+
+
+def test_votes_go_before_encodings_where_there_are_some() -> None:
+    identity = encodings(torch.tensor([1, 1, 1, 2]))
+    votes = Votes(
+        torch.tensor([1, 2, 1, 1]), torch.tensor([0.9, 0.9, 0.0, 0.2]), torch.tensor([9.0, 9, 0, 9])
+    )
+    select = partial(select_objects, torch.randn(4, 3), identity, one_hot_classifier(), hull=HullRule.NONE)
+    by_encoding, _ = select(selected=[1], threshold=0.3)
+    by_votes, _ = select(selected=[1], threshold=0.3, votes=votes)
+    assert by_encoding.tolist() == [True, True, True, False]
+    assert by_votes.tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]  # the third has no votes
+    assert select(selected=[1, 2], threshold=0.3, votes=votes)[0].tolist() == [True, True, True, False]
 
 
 def test_a_higher_threshold_selects_a_subset() -> None:

@@ -1,0 +1,166 @@
+"""Whose a Gaussian is: the votes of the pixels that it colours.
+
+w_i(c) is the sum over training views and pixels labelled c of alpha_i T_i, the weight with which Gaussian i
+enters the pixel (eq. 1): exact, and one pass of the rasterizer a view for up to 64 labels
+(`gaussian_renderer.contributions`).
+
+An identity encoding is fitted to the same labels by gradient descent, beside all the other Gaussians of a
+pixel; one that is seen seldom, or has moved since, may hold an encoding that none of its pixels bears out.
+Its votes cannot. The id with the most votes *owns* the Gaussian. One that no labelled pixel sees has no
+votes, and belongs to the id that its encoding says.
+
+Saved encodings are drawn to the votes, so that what reads encodings alone (Gaussian Grouping's own scripts)
+cuts out the same objects.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import MAPS_PER_PASS, contributions
+from gradiseg.classifier import IdentityClassifier
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
+from utils.files import atomic_write
+
+MARGIN = 0.5  # by which the owner's logit exceeds all others' in an encoding drawn to the votes
+ROUNDS = 50  # of drawing; of 32,000 Gaussians of the demo none needs more than 20
+HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
+
+LabelsOf = Callable[[Camera], Tensor]  # camera -> dense labels (H, W), negative = no vote
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The outcome for N Gaussians: the ids that own them, their share of the votes, all votes in pixels."""
+
+    ids: Tensor  # (N,) int64
+    share: Tensor  # (N,) float32 in [0, 1]; 0 without votes
+    mass: Tensor  # (N,) float32, pixels
+
+    @property
+    def hidden(self) -> Tensor:
+        """(N,) bool: seen by no training view."""
+        return self.mass < HIDDEN
+
+    def impurity(self, among: Tensor | None = None) -> float:
+        """Share of the votes that went to other ids than the owner's, over all Gaussians or `among` (N,)."""
+        mass = self.mass if among is None else self.mass[among]
+        share = self.share if among is None else self.share[among]
+        return float((mass * (1 - share)).sum() / mass.sum().clamp_min(1e-9))
+
+
+def count_votes(
+    model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, labels: range
+) -> Tensor:
+    """w_i(c) for the dense labels c in `labels`, at most `MAPS_PER_PASS`: (N, len(labels)) float32, pixels.
+
+    Views without a mask do not vote.
+    """
+    votes = model.get_xyz.new_zeros(model.num_gaussians, len(labels))
+    wanted = torch.arange(labels.start, labels.stop, device=votes.device)
+    for camera in cameras:
+        if not camera.is_masked:
+            continue
+        indicator = (labels_of(camera).to(votes.device) == wanted[:, None, None]).float()  # (L, H, W)
+        votes += contributions(camera, model, indicator)
+    return votes
+
+
+def elect(
+    model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, class_ids: Tensor, otherwise: Tensor
+) -> Votes:
+    """The outcome of the votes of all views for the K labels of `class_ids` (K,).
+
+    `otherwise` (N,): the ids of Gaussians without votes. At most
+    `MAPS_PER_PASS` labels' votes are in memory at once.
+    """
+    count = class_ids.numel()
+    best = model.get_xyz.new_zeros(model.num_gaussians)
+    mass, ids = torch.zeros_like(best), otherwise.long().clone()
+    for first in range(0, count, MAPS_PER_PASS):
+        labels = range(first, min(first + MAPS_PER_PASS, count))
+        votes, winner = (part := count_votes(model, cameras, labels_of, labels)).max(1)
+        mass += part.sum(1)
+        ids = torch.where(votes > best, class_ids.to(ids)[first + winner], ids)
+        best = torch.maximum(best, votes)
+    return Votes(ids, best / mass.clamp_min(1e-12), mass)
+
+
+def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: Tensor) -> Votes:
+    """The outcome where the masks on disk vote, of the views that have one; see `elect`."""
+    present = [torch.unique(camera.objects.long()) for camera in cameras if camera.objects is not None]
+    ids = torch.cat(present).unique() if present else torch.zeros(0, dtype=torch.int64)
+
+    def labels_of(camera: Camera) -> Tensor:
+        assert camera.objects is not None
+        return torch.searchsorted(ids, camera.objects.long())
+
+    return elect(model, cameras, labels_of, ids, otherwise)
+
+
+@torch.no_grad()
+def draw_encodings(encodings: Tensor, votes: Votes, classifier: IdentityClassifier) -> Tensor:
+    """Encodings (N, 1, 16) that say what the votes say, moved as far as that needs and no further.
+
+    Where another id's logit comes within `MARGIN` of the owner's, the encoding moves the shortest way out,
+    the worst rival first. Hidden Gaussians keep theirs: a handful of votes proves nothing.
+    """
+    weight, bias = classifier.weight, classifier.bias
+    rows = (~votes.hidden).nonzero()[:, 0]
+    owner = torch.searchsorted(classifier.class_ids, votes.ids[rows])
+    drawn, moving = encodings.detach().clone(), encodings.detach()[rows, 0]  # (R, 16)
+    for _ in range(ROUNDS):
+        logits = moving @ weight.T + bias  # (R, K)
+        own = logits.gather(1, owner[:, None])[:, 0]
+        best, rival = logits.scatter(1, owner[:, None], -torch.inf).max(1)
+        short = own < best + MARGIN
+        if not short.any():
+            break
+        drawn[rows, 0] = moving
+        rows, owner, rival, moving = rows[short], owner[short], rival[short], moving[short]
+        away = weight[owner] - weight[rival]  # (R, 16)
+        missing = (best - own)[short] + 1.01 * MARGIN  # not short by a rounding error again
+        moving = moving + (missing / away.square().sum(1).clamp_min(1e-12))[:, None] * away
+    drawn[rows, 0] = moving
+    return drawn
+
+
+def save_votes(path: str | os.PathLike[str], votes: Votes) -> None:
+    """Write an .npz: `ids` int32, `share` and `mass` float32, (N,) each."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            ids=votes.ids.cpu().numpy().astype(np.int32),
+            share=votes.share.cpu().numpy(),
+            mass=votes.mass.cpu().numpy(),
+        )
+
+
+def load_votes(path: str | os.PathLike[str], model: GaussianModel) -> Votes | None:
+    """The votes saved beside a model, on its device; None where there are none.
+
+    Raises: UserError where the file cannot be read or is of another model.
+    """
+    if not Path(path).is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, share, mass = (torch.from_numpy(file[name]) for name in ("ids", "share", "mass"))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). Remove it: encodings then say whose is what."
+        ) from error
+    if not ids.shape == share.shape == mass.shape == (model.num_gaussians,):
+        raise UserError(
+            f"{path}: {len(ids):,} Gaussians, but the model beside it has {model.num_gaussians:,}. "
+            "Remove it: encodings then say whose is what."
+        )
+    device = model.get_xyz.device
+    return Votes(ids.long().to(device), share.to(device), mass.to(device))

@@ -1,0 +1,72 @@
+"""Draws the paper's figures 7 and 10 on a run: a test view after each recipe, side by side.
+
+python scripts/make_edits_picture.py -m RUN --recipes config/edit/*.json --out docs/images/edits.jpg
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
+
+import utils.openmp  # noqa: F401  # isort: skip
+
+from arguments import DeviceParams, ModelParams, parse_with_run
+from gradiseg.editing.baking import picture
+from gradiseg.editing.document import Document, read_recipe
+from gradiseg.editing.files import open_run
+from gradiseg.trained import load_run
+from scene.cameras import Camera
+from utils.errors import UserError, run_command
+from utils.files import atomic_write
+
+CAPTION = 24  # pixels above a picture
+QUALITY = 88
+
+
+def panel(document: Document, views: Sequence[Camera], caption: str, height: int) -> Image.Image:
+    """Views of the document as it is, one below the other, under a caption."""
+    rows = []
+    for view in views:
+        pixels = Image.fromarray(picture(document.model, view).permute(1, 2, 0).cpu().numpy())
+        rows.append(np.asarray(pixels.resize((round(pixels.width * height / pixels.height), height))))
+    column = np.concatenate(rows)
+    canvas = Image.new("RGB", (column.shape[1], column.shape[0] + CAPTION), "white")
+    canvas.paste(Image.fromarray(column), (0, CAPTION))
+    ImageDraw.Draw(canvas).text((6, 4), caption, fill="black", font=ImageFont.load_default(14))
+    return canvas
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes one picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("-m", "--model_path", required=True, help="run")
+    parser.add_argument(
+        "--recipes", nargs="+", type=Path, required=True, help="JSON files, see docs/editing.md"
+    )
+    parser.add_argument("--views", nargs="+", type=int, default=[0, 4], help="numbers of test views")
+    parser.add_argument("--height", type=int, default=180, help="of a view, in pixels (default: 180)")
+    parser.add_argument("--out", type=Path, required=True, help="JPEG file")
+    options = parser.parse_args(argv)
+    model, device = parse_with_run((ModelParams, DeviceParams), ["-m", options.model_path])
+    run = load_run(model, device, quiet=True)
+    if max(options.views) >= len(run.test_cameras):
+        raise UserError(f"--views: the run has {len(run.test_cameras)} test views, numbered from 0.")
+    views = [run.test_cameras[number] for number in options.views]
+    panels = [panel(open_run(run), views, "the run", options.height)]
+    for path in options.recipes:
+        document = open_run(run)
+        for operation in read_recipe(path):
+            document.apply(operation)
+        panels.append(panel(document, views, path.stem, options.height))
+    sheet = Image.fromarray(np.concatenate([np.asarray(one) for one in panels], axis=1))
+    with atomic_write(options.out) as temporary:
+        sheet.save(temporary, "JPEG", quality=QUALITY)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,80 @@
+"""Boundary steps: which channel a label has, which pixels count, what moves and what does not."""
+
+import pytest
+import torch
+
+from gaussian_renderer import render
+from gradiseg.boundary import RENEWAL, WEIGHT, BoundaryLoss, share_channels, touching
+from gradiseg.votes import Votes
+from scene.ply import IDENTITY_DIM
+from tests.disc_scene import DEPTH, DISCS, disc_model
+from tests.gradiseg.test_votes import camera_of, ids_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def loss_of(ids: torch.Tensor, classes: int = 8) -> BoundaryLoss:
+    """The loss that holds the Gaussians to these ids."""
+    loss = BoundaryLoss()
+    ones = torch.ones(len(ids))
+    loss.renew(7, Votes(ids, ones, ones), torch.arange(classes), [ids_of(camera_of("view.0"))])
+    return loss
+
+
+def test_labels_touch_where_their_pixels_are_neighbours_in_some_view() -> None:
+    one = torch.tensor([[0, 0, 1], [-1, -1, -1], [2, 2, 2]])
+    two = torch.tensor([[3], [2]])
+    matrix = touching([one, two], 5)
+    assert torch.equal(matrix, matrix.T)
+    assert matrix.nonzero().tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+
+
+def test_few_labels_have_a_channel_each() -> None:
+    assert share_channels(torch.ones(16, 16, dtype=torch.bool)).tolist() == list(range(16))
+
+
+def test_many_labels_share_channels_but_not_with_neighbours() -> None:
+    count = 60
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(count, count, generator=generator) < 0.1
+    matrix[0] = True  # the table touches all
+    matrix = (matrix | matrix.T) & ~torch.eye(count, dtype=torch.bool)
+    channels = share_channels(matrix)
+    assert channels.min() >= 0 and channels.max() < IDENTITY_DIM
+    assert not (matrix & (channels[:, None] == channels)).any()
+    assert (share_channels(~torch.eye(count, dtype=torch.bool)) >= 0).all()  # none free: still one each
+
+
+def test_the_loss_is_the_mass_in_pixels_of_others_where_the_label_has_the_majority() -> None:
+    loss = loss_of(torch.tensor([0, 1]))
+    rendered = torch.zeros(IDENTITY_DIM, 1, 4)
+    rendered[0, 0], rendered[1, 0] = torch.tensor([0.7, 0.3, 0.2, 0.6]), torch.tensor([0.2, 0.6, 0.0, 0.1])
+    labels = torch.tensor([[0, 0, 0, -1]])  # counts; the majority is another's; counts; no label
+    assert loss(rendered, labels).item() == pytest.approx(WEIGHT * (0.2 + 0.0) / 4)
+
+
+def test_a_gaussian_over_another_object_draws_back_and_nothing_else_moves() -> None:
+    model, camera, blue = disc_model(), camera_of("view.0"), DISCS["blue disc"]
+    owner = model.get_objects[:, 0].argmax(1)
+    assert owner[0] == DISCS["red disc"].identity
+    with torch.no_grad():  # one of the red disc's lies before the left rim of the blue one
+        model.params["xyz"][0] = torch.tensor([blue.x - blue.radius, blue.y, DEPTH - 0.2])
+        model.params["scaling"][0], model.params["opacity"][0] = -3.0, -1.0
+    loss = loss_of(owner)
+    package = render(camera, model, override_identity=loss.codes)
+    loss(package["render_object"], ids_of(camera)).backward()
+    moved, faded = model.params["xyz"].grad, model.params["opacity"].grad
+    assert moved is not None and faded is not None
+    assert moved[0, 0] > 0 and faded[0] > 0  # a step against it: to the left, and fainter
+    assert faded[0] > 3 * faded[1:].abs().max()
+    assert model.params["obj_dc"].grad is None and model.params["f_dc"].grad is not None
+
+
+def test_owners_are_frozen_between_elections_and_survive_saving() -> None:
+    loss = loss_of(torch.tensor([3, 5, 3]))
+    assert loss.codes.argmax(1).tolist() == [3, 5, 3]
+    assert loss.is_due(8, num_gaussians=4) and not loss.is_due(8, num_gaussians=3)
+    assert not loss.is_due(7 + RENEWAL - 1, 3) and loss.is_due(7 + RENEWAL, 3)
+    other = BoundaryLoss()
+    other.load_state_dict(loss.state_dict(), torch.device("cpu"))
+    assert torch.equal(other.codes, loss.codes) and not other.is_due(8, 3)
