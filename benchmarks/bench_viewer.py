@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ def resized(model: LabelledModel, count: int) -> LabelledModel:
     points = grown.params["xyz"].clone()
     spread = grown.params["scaling"][model.count :].exp()
     points[model.count :] += torch.randn(spread.shape, generator=generator) * spread
-    return LabelledModel({**grown.params, "xyz": points}, grown.ids, grown.weight, grown.bias, grown.names)
+    return replace(grown, params={**grown.params, "xyz": points})
 
 
-def walk(views: Sequence[Camera], width: int, height: int, steps: int) -> list[dict[str, Any]]:
+def walk(views: Sequence[Camera], size: tuple[int, int], steps: int) -> list[dict[str, Any]]:
     """Cameras evenly spaced over the scene's views, at the size of a client's picture."""
+    width, height = size
     chosen = [views[index * (len(views) - 1) // max(1, steps - 1)] for index in range(steps)]
     entries = []
     for camera in chosen:
@@ -138,7 +140,8 @@ def main() -> None:
     load = [os.getloadavg()[0]]
     workspace = view.open_workspace(["-m", arguments.model_path])
     session = Session(workspace)
-    cameras = walk(list(workspace.views.values()), *arguments.size, arguments.frames)
+    width, height = arguments.size
+    cameras = walk(list(workspace.views.values()), (width, height), arguments.frames)
     original = workspace.document.model
     results = []
     for count in [original.count, *arguments.num_gaussians]:
@@ -147,7 +150,7 @@ def main() -> None:
     started = seconds_to_address(arguments.model_path, arguments.port)
     load.append(os.getloadavg()[0])
     record = {
-        "size_moving": [SMALL_WIDTH, arguments.size[1] * SMALL_WIDTH // arguments.size[0]],
+        "size_moving": [SMALL_WIDTH, height * SMALL_WIDTH // width],
         "size_at_rest": arguments.size,
         "frames": arguments.frames,
         "seconds_to_address": started,

@@ -22,9 +22,8 @@ SIZE = (96, 72)  # of a session's canvas
 def trained_run(folder: Path, model: LabelledModel | None = None) -> TrainedRun:
     """The balls as a run that was trained."""
     model = model or labelled_scene()
-    return TrainedRun(
-        RunFolder(folder), 7, model.model(), model.classifier(), list(views().values()), [], torch.zeros(3)
-    )
+    cameras, black = list(views().values()), torch.zeros(3)
+    return TrainedRun(RunFolder(folder), 7, model.model(), model.classifier(), None, cameras, [], black)
 
 
 def words_mark_the_left_half() -> object:
