@@ -12,14 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse, parse_with_run
+from arguments import (
+    OF_SAVED_MODEL,
+    DeviceParams,
+    ModelParams,
+    OptimizationParams,
+    final_iteration,
+    names_of,
+    option,
+    parse,
+    parse_with_run,
+)
 from arguments.cfg_args import CFG_ARGS
 from gradiseg.evaluation.text import TextParams, marker_of
 from gradiseg.trained import load_run
+from gradiseg.viewer.following import Follower, run_of_checkpoint
 from gradiseg.viewer.gate import LOOPBACK, Gate
 from gradiseg.viewer.runs import find_runs
 from gradiseg.viewer.server import Viewer, offer, require_viser, start_server
 from gradiseg.viewer.workspace import Workspace
+from scene.run_folder import RunFolder
 from utils.errors import UserError, run_command
 
 
@@ -41,11 +53,24 @@ WITHOUT = (*OF_SAVED_MODEL, "text", "text_masks")
 
 def open_workspace(argv: Sequence[str]) -> Workspace:
     """The run that the flags name, for the viewer."""
-    model, device, options, words = parse_with_run(
-        GROUPS, argv, prog="view.py", description=__doc__ or "", without=WITHOUT
+    groups = (*GROUPS, OptimizationParams)
+    model, device, options, words, opt = parse_with_run(
+        groups,
+        argv,
+        prog="view.py",
+        description=__doc__ or "",
+        without=(*WITHOUT, *names_of(OptimizationParams)),
     )
-    run = load_run(model, device, options.iteration, quiet=True)
-    return Workspace(run, lambda: marker_of(words, run.background.device)[0])
+    folder = RunFolder(Path(model.model_path))
+    is_training = options.iteration < 0 and not folder.finished and any(folder.path.glob("chkpnt*.pth"))
+    if is_training:
+        run = run_of_checkpoint(model, device)
+    else:
+        run = load_run(model, device, options.iteration, quiet=True)
+    workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0])
+    if is_training:
+        Follower(workspace, final_iteration(opt.iterations, opt.schedule_scale)).start()
+    return workspace
 
 
 def gate_of(options: ViewParams) -> tuple[Gate, str]:

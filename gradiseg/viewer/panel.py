@@ -284,7 +284,8 @@ class Panel:
         lines = [f"**{self.session.workspace.run.folder.path.name}**: {model.count:,} Gaussians"]
         lines.append(f"{selected:,} selected" if selected else "nothing selected")
         lines.append(f"{len(document.operations)} operations")
-        self.status.content = ", ".join(lines)
+        note = self.session.workspace.note
+        self.status.content = ", ".join(lines) + (f"\n\n{note}" if note else "")
         counts = {id: count for id, count in model.counts().items() if id}
         listed = sorted(sorted(counts, key=lambda id: -counts[id])[:LISTED])
         self.legend.content = legend(listed, counts, model.names, model.num_classes, len(counts))

@@ -15,16 +15,18 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradiseg.editing.document import operation_of
+from gradiseg.editing.document import Document, operation_of
 from gradiseg.editing.files import edits_folder, open_run, save_run
 from gradiseg.editing.object_files import read_object
 from gradiseg.editing.placement import box_of, up_of
 from gradiseg.evaluation.text import Marker
 from gradiseg.evaluation.views import fit_identity_colors
+from gradiseg.labelled import LabelledModel
 from gradiseg.trained import TrainedRun
 from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
 from scene.ply import write_ply
 from utils.errors import UserError
 from utils.files import atomic_write
@@ -54,7 +56,8 @@ class Workspace:
     """
 
     def __init__(self, run: TrainedRun, words: Callable[[], Marker]) -> None:
-        self.run, self.document = run, open_run(run)
+        self.run, self.note = run, ""  # note: what clients are told about the run
+        self.document = open_run(run)
         self.drawing = threading.Lock()  # one picture at a time: each takes all threads
         self._editing = threading.Lock()
         self._words = words
@@ -63,8 +66,7 @@ class Workspace:
         self._listeners: list[Listener] = []
         self._cancelled = threading.Event()
         self._told_at = 0.0
-        surroundings = self.document.surroundings
-        self.document.surroundings = replace(surroundings, told=self._progressed)
+        self.document.surroundings = replace(self.document.surroundings, told=self._progressed)
 
     @property
     def views(self) -> Mapping[str, Camera]:
@@ -140,6 +142,19 @@ class Workspace:
         operation = operation_of(entry, "viewer")
         with self._edit():
             self.document.apply(operation)
+
+    def follow(self, iteration: int, gaussians: GaussianModel, classifier: nn.Conv2d, note: str) -> bool:
+        """Show a newer state of the run, unless something was edited; whether it is shown."""
+        self.note = note
+        if self.document.operations or self.is_editing:
+            return False
+        with self._edit():
+            self.run = replace(
+                self.run, iteration=iteration, gaussians=gaussians, classifier=classifier, votes=None
+            )
+            model = LabelledModel.of(gaussians, classifier, None, self.document.model.names)
+            self.document = Document(model, self.document.surroundings)
+        return True
 
     def undo(self) -> None:
         """Take the last operation back."""
