@@ -13,17 +13,6 @@ from tests.disc_scene import write_scene
 from utils.json_files import read_json
 
 FLAGS = ("-r", "8", "--iterations", "8", "--checkpoint_interval", "4", "--threads", "1", "--quiet")
-    "--train_split",
-    "-r",
-    "8",
-    "--iterations",
-    "8",
-    "--checkpoint_interval",
-    "4",
-    "--threads",
-    "1",
-    "--quiet",
-)
 
 
 @pytest.fixture(scope="module")
