@@ -239,7 +239,7 @@ def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     page.page.wait_for_timeout(2500)
     page.shot("handle")
     middle = page.pixel(RED.x, RED.y)
-    page.drag((middle[0] + 60, middle[1]), (middle[0] + 160, middle[1]))
+    page.drag((middle[0] + 100, middle[1]), (middle[0] + 200, middle[1]))
     page.shot("moved")
     check_saved(page, served.run, tmp_path, 3)
     page.tab("Edit")

@@ -25,7 +25,8 @@ Canvas = NDArray[np.uint8]
 Point = tuple[float, float]
 
 HIGHLIGHT = (1.0, 0.55, 0.0)  # of what is selected; no object of a palette has it
-HIGHLIGHT_SHARE = 0.6
+TINT = 0.2  # of the highlight over the selection: its own colours stay to be seen
+RIM = 1 / 320  # width of its outline in pictures
 NEAREST, FARTHEST = 0.02, 0.98  # quantiles of depth drawn white and black: specks must not take the range
 SOLID = 0.5  # alpha from which a pixel has a depth
 
@@ -124,9 +125,16 @@ def picture(
         return np.ascontiguousarray(palette(model.num_classes)[ids.cpu().numpy()])
     if mode is Mode.SELECTION and chosen is not None and bool(chosen.any()):
         color, share = draw(camera, gaussians, background, chosen[:, None].to(background))
-        weight = HIGHLIGHT_SHARE * share  # (1, H, W)
+        weight = torch.maximum(TINT * share, rim_of(share > 0.5))  # (1, H, W)
         return _pixels((1 - weight) * color + weight * color.new_tensor(HIGHLIGHT)[:, None, None])
     return _pixels(draw(camera, gaussians, background)[0])
+
+
+def rim_of(region: Tensor) -> Tensor:
+    """1 on the outside along a region (1, H, W) bool, 0 elsewhere."""
+    reach = max(1, round(RIM * region.shape[2]))
+    wider = torch.nn.functional.max_pool2d(region.float(), 2 * reach + 1, 1, reach)
+    return wider - region.float()
 
 
 def depth_picture(alpha: Tensor, depth: Tensor) -> Tensor:

@@ -322,7 +322,7 @@ class Client:
         self._gizmo_pivot = [float(x) for x in box.centre]
         if self.gizmo is None:
             self.gizmo = self.handle.scene.add_transform_controls(
-                "/move", scale=0.6 * float(box.size.max()), line_width=4.0, depth_test=False
+                "/move", scale=float(box.size.max()), line_width=4.0, depth_test=False
             )
             self.gizmo.on_update(self._dragged)
         self.gizmo.position, self.gizmo.wxyz = self._gizmo_pivot, (1.0, 0.0, 0.0, 0.0)
