@@ -74,12 +74,12 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
                 training.save_model(folder)
             if checkpoint_is_due(training.iteration, run):
                 save_checkpoint(training, progress, folder)
-    progress.close(training.iteration)
-    if training.iteration < last:
-        path = save_checkpoint(training, progress, folder)
-        raise UserError(
-            f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
-        )
+        progress.close(training.iteration)
+        if training.iteration < last:
+            path = save_checkpoint(training, progress, folder)
+            raise UserError(
+                f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
+            )
     if not folder.ply(last).is_file():  # a checkpoint of the last iteration was taken elsewhere
         training.save_model(folder)
 
@@ -93,12 +93,14 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(pipe.threads)
     seed_everything(run.seed)
     device = select_device(pipe.device)
+    state = None
+    if run.resume:  # before the photographs, which take longer
+        state = checkpoint.load(folder.latest_checkpoint() if run.resume == NEWEST else run.resume)
     scene = Scene(args, GaussianModel(args.sh_degree, device), device=device, quiet=run.quiet)
     schedule = Schedule(opt, gradiseg, repair).scaled(opt.schedule_scale)
     training = Training(args, schedule, scene, run.quiet)
-    if run.resume:
-        path = folder.latest_checkpoint() if run.resume == NEWEST else run.resume
-        training.load_state_dict(checkpoint.load(path))
+    if state is not None:
+        training.load_state_dict(state)
     if training.iteration > schedule.opt.iterations:
         raise UserError(
             f"the checkpoint is of iteration {training.iteration}, but the run ends at "

@@ -39,7 +39,7 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: not there, so the folder holds no run. Train with train.py -m {path.parent} first."
         )
     try:
-        call = ast.parse(path.read_text(encoding="utf-8").strip(), mode="eval").body
+        call = ast.parse(path.read_text(encoding="utf-8-sig").strip(), mode="eval").body
         if not (
             isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Namespace"
         ):
@@ -47,7 +47,7 @@ def read_cfg_args(model_path: str | os.PathLike[str]) -> dict[str, Any]:
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("arguments without a name")
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (ValueError, SyntaxError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}). "
             "It must be one line Namespace(key=value, ...) of plain values."

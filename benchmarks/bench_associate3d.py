@@ -85,7 +85,7 @@ def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
         views = [view for view in views if view.image_name in given]
         census = take_census(find_masks(Path(folder), views), views, quiet=True)
         start = time.process_time()
-        objects = associate_views(scene / "sparse" / "0", views, census)
+        objects = associate_views(info, views, census)
         seconds = time.process_time() - start
         numbers, table = number_objects(census, objects, MIN_VIEWS["associate3d"])
         true = {name: read_id_map(scene / "object_mask_exact" / f"{name}.png") for name in given}

@@ -12,6 +12,7 @@ import torch
 
 from utils.errors import UserError
 from utils.files import atomic_write
+from utils.ply_file import MAGIC
 
 FORMAT = "gradiseg-checkpoint"
 VERSION = 2
@@ -30,7 +31,15 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises: UserError for a file that is missing, truncated, of another kind or of another version.
     """
     try:
+        with open(path, "rb") as file:
+            if file.read(3) == MAGIC:
+                raise UserError(
+                    f"{path}: a PLY is a model, not a checkpoint. --resume takes a chkpntN.pth, which "
+                    "train.py saves with --checkpoint_interval."
+                )
         contents = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such checkpoint. Name a chkpntN.pth that train.py wrote.") from error
     except Exception as error:  # torch reports a damaged or foreign file by half a dozen types

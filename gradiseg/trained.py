@@ -58,9 +58,16 @@ def load_run(
     device = select_device(pipeline.device)
     folder = RunFolder(Path(model.model_path))
     iteration = folder.latest_saved() if iteration < 0 else iteration
-    for path in (folder.ply(iteration), folder.classifier(iteration)):
-        if not path.is_file():
-            raise UserError(f"{path}: not there. --iteration takes an iteration at which the run was saved.")
+    folder.check_links()
+    if not folder.ply(iteration).is_file():
+        raise UserError(
+            f"{folder.ply(iteration)}: not there. --iteration takes an iteration at which the run was saved."
+        )
+    if not folder.classifier(iteration).is_file():
+        raise UserError(
+            f"{folder.classifier(iteration)}: not there, so the Gaussians of this run have no ids (a run of "
+            "3DGS?). Any viewer of 3DGS shows its point_cloud.ply; ids need a training: train.py."
+        )
     classifier = load_conv(folder.classifier(iteration), device)
     model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
     gaussians = GaussianModel(model.sh_degree, device)

@@ -22,7 +22,7 @@ from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
 from scene.ply import write_ply
 from scene.run_folder import RunFolder
-from utils.errors import UserError
+from utils.errors import UserError, some
 from utils.files import atomic_write
 from utils.general import random_state, restore_random_state
 from utils.image import psnr
@@ -155,7 +155,7 @@ class Training:
         votes, params = self.votes(), dict(self.model.params)
         if self.schedule.repair.draw_encodings:
             params["obj_dc"] = Parameter(draw_encodings(params["obj_dc"], votes, self.classifier))
-        write_ply(folder.ply(self.iteration), params)
+        write_ply(folder.ply(self.iteration), params, self.model.origin)
         save_votes(folder.votes(self.iteration), votes)
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
@@ -176,14 +176,25 @@ class Training:
             "labels": self.labels.state_dict(),
             "boundary": self.boundary.state_dict(),
             "camera_order": list(self.camera_order),
+            "views": [camera.image_name for camera in self.cameras],
             "rng": random_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave.
 
-        Raises: UserError where the classifier has other classes, before anything has changed.
+        Raises: UserError where the scene has other views or the classifier other classes, before anything has
+            changed.
         """
+        views = [camera.image_name for camera in self.cameras]
+        stored = state.get("views", views)
+        if stored != views or not set(state["camera_order"]) <= set(range(len(views))):
+            gone, new = sorted(set(stored) - set(views)), sorted(set(views) - set(stored))
+            raise UserError(
+                f"the checkpoint is of a training with {len(stored)} views, the scene has {len(views)} now "
+                f"(gone: {some(gone) or 'none'}; new: {some(new) or 'none'}). Resume with the views and the "
+                "split (--train_split, --eval) of that run, or train anew."
+            )
         if not torch.equal(state["classifier"]["class_ids"], self.classifier.class_ids.cpu()):
             raise UserError(
                 "the checkpoint's classifier knows other ids than the scene's masks. "

@@ -21,7 +21,7 @@ from scene.masks import read_id_map, resize_id_map
 from utils import html
 from utils.errors import UserError
 from utils.files import atomic_write
-from utils.image import colorize_ids
+from utils.image import colorize_ids, read_pixels
 
 TILE = (320, 320)  # a view is at most as large
 OBJECT_TILE = (150, 120)
@@ -124,8 +124,7 @@ def _edges(ids: np.ndarray) -> np.ndarray:
 def _load(patient: Patient, name: str) -> tuple[Image.Image, np.ndarray]:
     view = next(view for view in patient.info.train_cameras if view.image_name == name)
     assert view.mask_path is not None  # only such views have areas
-    with Image.open(view.image_path) as file:
-        return file.convert("RGB"), read_id_map(view.mask_path)
+    return Image.fromarray(read_pixels(view.image_path)), read_id_map(view.mask_path)
 
 
 def _crop(photo: Image.Image, inside: np.ndarray) -> Image.Image:

@@ -7,25 +7,26 @@ number > 0 that is the same in all views. The objects that stay are numbered 1, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from scene.checks import ASPECT_TOLERANCE, image_size
+from scene.checks import ViewSizes, judge_mask_shapes, settle
 from scene.masks import read_id_map, write_id_map
+from scene.names import match_masks
 from scene.views import CameraInfo
-from utils.errors import UserError
+from utils.errors import UserError, some
 from utils.files import atomic_folder, check_free_space
+from utils.image import image_size
 from utils.json_files import write_json
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
 TABLE = "ids.json"
 BYTES_PER_PIXEL = 0.25  # of a compressed id map, at most: the demo scene's have 0.05
 DEVA_FOLDER = "Annotations"  # where DEVA puts its id maps inside its output folder
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,15 @@ def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. --masks takes a folder of id maps, one PNG per image.")
     folder = folder / DEVA_FOLDER if (folder / DEVA_FOLDER).is_dir() else folder
-    files = {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))
-    }
-    if not files:
+    found, strangers = match_masks(folder, views)
+    if not found and not strangers:
         raise UserError(f"{folder}: holds no PNG. --masks takes a folder of id maps, one PNG per image.")
-    found = {view.image_name: files[view.image_name] for view in views if view.image_name in files}
-    if 2 * len(found) < len(files):
+    if len(found) < len(strangers):
+        names = [path.relative_to(folder).as_posix() for path in strangers]
         raise UserError(
-            f"{folder}: {len(files) - len(found)} of its {len(files)} masks ({_some(list(files))}) carry the "
-            f"name of no image of the scene ({_some([view.image_name for view in views])}). Are they those "
-            "of another scene?"
+            f"{folder}: {len(strangers)} of its {len(found) + len(strangers)} masks ({some(names)}) carry "
+            f"the name of no image of the scene ({some([view.image_name for view in views])}). Are they "
+            "those of another scene?"
         )
     return found
 
@@ -69,16 +68,11 @@ def take_census(
     Raises:
         UserError: a mask that cannot be read, has other proportions than its image, or holds too many ids.
     """
-    images = {view.image_name: view.image_path for view in views}
+    by_name = {view.image_name: view for view in views}
     census = {}
     for name, path in tqdm(paths.items(), desc="reading masks", disable=quiet):
-        ids = read_id_map(path)
-        width, height = image_size(images[name])
-        if abs(ids.shape[1] / width * height - ids.shape[0]) > ASPECT_TOLERANCE:
-            raise UserError(
-                f"{path}: {ids.shape[1]}x{ids.shape[0]}, but {images[name]} is {width}x{height}. Use masks "
-                "of these images: scaled is fine, cropped is not, nor are masks of distorted images."
-            )
+        ids, view = read_id_map(path), replace(by_name[name], mask_path=path)
+        settle(judge_mask_shapes([ViewSizes(view, image_size(view.image_path), ids.shape[::-1])]), ())
         present, pixels = np.unique(ids[ids != 0], return_counts=True)
         if len(present) > MAX_IDS:
             raise UserError(
@@ -149,7 +143,3 @@ def relabel(segments: Segments, numbers: np.ndarray, ids: np.ndarray) -> np.ndar
     order = np.argsort(known, kind="stable")
     replaced: np.ndarray = np.r_[0, numbers][order][np.searchsorted(known[order], ids)]
     return replaced
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -5,6 +5,7 @@
 - `sam2`: automatic masks on key frames, propagated through the views in the order of their names.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +23,14 @@ from preparation.segment_folder import Segmenter, SegmentFolder, disk_full_told,
 from preparation.video_masks import track_objects
 from pretrained.hed import EdgeSegmenter
 from pretrained.sam import load_sam, segment_everything
-from scene.colmap import read_model, read_observations, read_point_ids
+from scene.colmap import read_observations, read_point_ids
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
-from scene.views import CameraInfo
+from scene.names import without_suffix
+from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError
+
+logger = logging.getLogger("gradiseg")
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
 MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3}
@@ -63,13 +67,15 @@ def prepare_masks(params: MaskParams) -> dict[str, Any]:
     check_options(params)
     scene = Path(params.source_path)
     info = read_scene(ModelParams(params.source_path, images=params.images))
+    for note in info.notes:
+        logger.warning(note)
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
     with disk_full_told(scene):
         paths = _segments(params, views)
         census = take_census(paths, views, params.quiet)
         if params.backend == "associate3d":
             seen = [view for view in views if view.image_name in census]
-            objects = associate_views(scene / "sparse" / "0", seen, census)
+            objects = associate_views(info, seen, census)
         else:
             objects = {name: segments.ids for name, segments in census.items()}
         min_views = params.min_views or MIN_VIEWS[params.backend]
@@ -99,18 +105,20 @@ def check_options(params: MaskParams) -> None:
 
 
 def associate_views(
-    model: Path, views: Sequence[CameraInfo], census: Mapping[str, Segments]
+    info: SceneInfo, views: Sequence[CameraInfo], census: Mapping[str, Segments]
 ) -> dict[str, np.ndarray]:
     """View name -> object (K,) of each of its segments, larger objects first, by the tracks of the model.
 
     Raises:
         UserError: the model cannot be read or holds no tracks.
     """
-    if not model.is_dir():
+    model = info.model_folder
+    if model is None:
         raise UserError(
-            f"{model}: not there. --backend associate3d joins masks by the tracks of a COLMAP model."
+            "the scene has cameras of JSON. --backend associate3d joins masks by the tracks of a COLMAP "
+            "model."
         )
-    segmented = _segmented_views(model, views, census)
+    segmented = _segmented_views(info, model, views, census)
     if not any(len(view.points) for view in segmented):
         raise UserError(
             f"{model}: images.bin/.txt holds no tracks, by which --backend associate3d joins masks. Copy "
@@ -126,10 +134,10 @@ def associate_views(
 
 
 def _segmented_views(
-    model: Path, views: Sequence[CameraInfo], census: Mapping[str, Segments]
+    info: SceneInfo, model: Path, views: Sequence[CameraInfo], census: Mapping[str, Segments]
 ) -> list[SegmentedView]:
     """What association needs of every view; the id maps are read again, at most LONGEST_SIDE large."""
-    points, observations = read_model(model).points, _observations_by_stem(model)
+    points, observations = info.point_cloud.points, _observations_by_stem(model)
     point_ids = read_point_ids(model)
     order = np.argsort(point_ids)
     segmented, first = [], 0
@@ -158,7 +166,7 @@ def _segmented_views(
 
 
 def _observations_by_stem(model: Path) -> dict[str, np.ndarray]:
-    return {Path(name).with_suffix("").as_posix(): seen for name, seen in read_observations(model).items()}
+    return {without_suffix(name): seen for name, seen in read_observations(model).items()}
 
 
 def _segments(params: MaskParams, views: Sequence[CameraInfo]) -> dict[str, Path]:

@@ -11,21 +11,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from utils.errors import UserError
+from scene.names import PICTURES, visible_files, without_suffix
+from utils.errors import UserError, some
 from utils.files import atomic_folder
+from utils.image import is_deep, open_image, to_rgb
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic")
+SUFFIXES = (*PICTURES, ".heic")
 AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # formats that every reader of scenes knows; others become PNG
 MIN_PHOTOS = 3  # two give a pair, but no point that a third view confirms
 JPEG_QUALITY = 95  # no loss that training could see
 ORIENTATION = 0x0112  # EXIF: how the camera was held
 THREADS = min(8, os.cpu_count() or 1)  # PIL decodes outside Python's lock
-SHOWN = 5
 
 
 def list_photos(folder: Path) -> list[str]:
@@ -38,8 +39,8 @@ def list_photos(folder: Path) -> list[str]:
         raise UserError(f"{folder}: no such folder. --photos takes a folder of photographs or a video.")
     names = sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        for path in visible_files(folder)
+        if path.suffix.lower() in SUFFIXES
     )
     if len(names) < MIN_PHOTOS:
         raise UserError(
@@ -65,78 +66,72 @@ def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int,
         UserError: photos that cannot be read, all of them named.
     """
     with atomic_folder(target) as temporary:
-        _for_each(names, partial(_copy_photo, source, temporary, max_size), source, "Photographs", quiet)
+        _for_each(names, partial(_copy_photo, source, temporary, max_size), "Photographs", quiet)
 
 
 def check_photos(source: Path, names: Sequence[str], quiet: bool) -> None:
     """Decode every photo; raise UserError naming all that cannot be read."""
-    _for_each(names, partial(_decode, source), source, "Photographs", quiet)
+    _for_each(names, partial(_decode, source), "Photographs", quiet)
 
 
 def shrink_photos(source: Path, target: Path, factor: int, quiet: bool) -> None:
     """Make the folder `target` of the photos of `source` at 1/`factor` of their size, sides rounded."""
     names = list_photos(source)
     with atomic_folder(target) as temporary:
-        _for_each(names, partial(_shrink, source, temporary, factor), source, target.name, quiet)
+        _for_each(names, partial(_shrink, source, temporary, factor), target.name, quiet)
 
 
-def without_suffix(name: str) -> str:
-    """The name of a photo's view and mask; folders and dots in it stay."""
-    return PurePosixPath(name).with_suffix("").as_posix()
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of `names` and how many there are."""
-    return ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
-
-
-def _for_each(names: Sequence[str], work: Callable[[str], str], source: Path, what: str, quiet: bool) -> None:
-    """Call `work` on every name, in threads; it returns why a photo cannot be read, or nothing."""
+def _for_each(names: Sequence[str], work: Callable[[str], None], what: str, quiet: bool) -> None:
+    """Call `work` on every name, in threads; raise the first UserError and name all that had one."""
     with ThreadPoolExecutor(THREADS) as pool:
-        problems = list(tqdm(pool.map(work, names), what, len(names), leave=False, disable=quiet or None))
-    bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
+        tried = pool.map(partial(_problem, work), names)
+        problems = list(tqdm(tried, what, len(names), leave=False, disable=quiet or None))
+    bad = [(name, problem) for name, problem in zip(names, problems, strict=True) if problem]
     if bad:
         raise UserError(
-            f"{source}: cannot be read: {some(bad)}. Copy them again or move them out of the folder; HEIC "
-            "must be exported as JPEG."
+            f"{bad[0][1]} {len(bad)} such photographs: {some([name for name, _ in bad])}. Mend them or move "
+            "them out of the folder; HEIC must be exported as JPEG."
         )
 
 
-def _decode(source: Path, name: str) -> str:
+def _problem(work: Callable[[str], None], name: str) -> str:
     try:
-        with Image.open(source / name) as file:
-            file.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return _reason(error)
+        work(name)
+    except UserError as error:
+        return str(error)
     return ""
 
 
-def _copy_photo(source: Path, target: Path, max_size: int, name: str) -> str:
-    try:
-        with Image.open(source / name) as file:
-            size, upright = file.size, file.getexif().get(ORIENTATION, 1) == 1
-            if max_size and max(size) > max_size:
-                file.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
-            photo = ImageOps.exif_transpose(file)  # decodes
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return _reason(error)
+def _decode(source: Path, name: str) -> None:
+    with open_image(source / name) as file:
+        file.load()
+
+
+def _copy_photo(source: Path, target: Path, max_size: int, name: str) -> None:
+    with open_image(source / name) as file:
+        size, upright = file.size, file.getexif().get(ORIENTATION, 1) == 1
+        as_it_is = file.mode in ("RGB", "L") and not is_deep(file)
+        exif = file.getexif()
+        photo = file if as_it_is else to_rgb(file)
+        if max_size and max(size) > max_size:
+            photo.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
+        photo.getexif().update(exif)
+        photo = ImageOps.exif_transpose(photo)  # decodes
     path = target / _safe(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     known = path.suffix.lower() in AS_THEY_ARE
-    if known and upright and photo.size == size and photo.mode in ("RGB", "L"):
+    if known and upright and photo.size == size and as_it_is:
         _link(source / name, path)
     else:
         _save(photo.convert("RGB"), path if known else path.with_suffix(".png"))
-    return ""
 
 
-def _shrink(source: Path, target: Path, factor: int, name: str) -> str:
-    with Image.open(source / name) as file:
+def _shrink(source: Path, target: Path, factor: int, name: str) -> None:
+    with open_image(source / name) as file:
         width, height = (max(1, round(edge / factor)) for edge in file.size)
-        small = file.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        small = to_rgb(file).resize((width, height), Image.Resampling.LANCZOS)
     (target / name).parent.mkdir(parents=True, exist_ok=True)
     _save(small, target / name)
-    return ""
 
 
 def _safe(name: str) -> str:
@@ -153,7 +148,3 @@ def _link(source: Path, target: Path) -> None:
 def _save(photo: Image.Image, path: Path) -> None:
     """Write a photo with its EXIF, where the mapper finds the focal length."""
     photo.save(path, quality=JPEG_QUALITY, exif=photo.getexif())
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition(" '")[0] or type(error).__name__  # without the path, which is named already

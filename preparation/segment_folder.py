@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from scene.masks import write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
+from utils.image import read_pixels
 from utils.json_files import read_json, write_json
 
 SETTINGS = "settings.json"
@@ -64,21 +64,8 @@ def segment_views(
     segmenter = load() if missing else None
     for view in tqdm(missing, desc="segmenting", disable=quiet):
         assert segmenter is not None
-        folder.write(view, segmenter(read_photograph(view.image_path)))
+        folder.write(view, segmenter(read_pixels(view.image_path)))
     return {view.image_name: folder.path(view) for view in views}
-
-
-def read_photograph(path: Path) -> np.ndarray:
-    """A photograph (H,W,3) uint8.
-
-    Raises:
-        UserError: it is missing, truncated or no image.
-    """
-    try:
-        with Image.open(path) as file:
-            return np.array(file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
 
 
 @contextmanager

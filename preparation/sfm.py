@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from arguments import option
-from preparation.photos import JPEG_QUALITY, some
-from utils.errors import UserError
+from preparation.photos import JPEG_QUALITY
+from utils.errors import UserError, some
 from utils.files import atomic_folder, check_free_space
+from utils.image import image_size
 
 CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
 EXHAUSTIVE_UP_TO = 120  # photographs: 7,140 pairs
@@ -118,8 +118,7 @@ def extract_features(
     by_size: dict[tuple[int, int], list[str]] = {}
     for name in names:
         if name not in known:
-            with Image.open(photos / name) as file:
-                by_size.setdefault(file.size, []).append(name)
+            by_size.setdefault(image_size(photos / name), []).append(name)
     with tqdm(names, "Features", initial=len(known), leave=False, disable=quiet or None) as bar:
         for size, group in by_size.items():
             for chunk in _chunks(group, 2 * options.num_threads):
@@ -289,8 +288,7 @@ def _device(options: SfmParams) -> Any:
 def _check_photo(path: Path, model: Path, camera: Any) -> None:
     if not path.is_file():
         raise UserError(f"{path}: in the model {model} but not there. Name the folder with --photos.")
-    with Image.open(path) as file:
-        width, height = file.size
+    width, height = image_size(path)
     if (width, height) != (camera.width, camera.height):
         raise UserError(
             f"{path}: {width}x{height}, but its camera in {model} is {camera.width}x{camera.height}. Use the "

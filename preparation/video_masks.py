@@ -19,11 +19,12 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from preparation.segment_folder import SegmentFolder, read_photograph
+from preparation.segment_folder import SegmentFolder
 from pretrained.loading import load_pretrained, require_transformers
 from pretrained.sam import HUB, PromptedModel, automatic_masks, load_sam, model_input, paint
 from scene.masks import read_id_map
 from scene.views import CameraInfo
+from utils.image import read_pixels
 
 SAME = 0.5  # IoU above which an automatic mask and a propagated one are one object
 NEW = 0.5  # share of a mask that no object may cover, for it to be a new one
@@ -90,7 +91,7 @@ def _track_interval(
         for index, masks, shape in _propagate(tracker, folder, views, interval, prompts):
             if index < last:
                 folder.write(views[index], paint(list(masks.values()), list(masks), shape))
-    image = read_photograph(views[last].image_path)
+    image = read_pixels(views[last].image_path)
     matched = match(masks, automatic_masks(tracker.automatic, image), next_id=max(best, default=0) + 1)
     folder.write(views[last], paint(list(matched.values()), list(matched), image.shape))
 
@@ -116,7 +117,7 @@ def _propagate(
     )
     size = tracker.automatic.size
     for index in sorted({*prompts.values(), *range(first, last + 1)}):
-        image = read_photograph(views[index].image_path)
+        image = read_pixels(views[index].image_path)
         frame = session.add_new_frame(model_input(image, size, (size, size))[0].to(tracker.device))
         starting = [identity for identity, view in prompts.items() if view == index]
         ids = read_id_map(folder.path(views[index])) if starting else np.empty(0)

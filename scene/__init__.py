@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -54,16 +55,18 @@ class Scene:
         self.gaussians = gaussians
         self.loaded_iter = self.folder.latest_saved() if load_iteration == -1 else load_iteration
         self.info = info = read_scene(args)
-        mask_folder = Path(args.source_path, args.object_path)
-        self.notes = checks.check_files(info.train_cameras, info.test_cameras, mask_folder)
+        self.notes = checks.check_scene(info, args, trains=self.loaded_iter is None)
         args = replace(args, data_device=checks.usable_device(args.data_device))
         store = PixelStore(args.data_cache_mb)
-        self.train_cameras, ids = _load(info.train_cameras, args, device, "training views", quiet, store)
+        self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", quiet, store)
         self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", quiet, store)
+        if self.loaded_iter is None:
+            self.notes += checks.settle(checks.judge_labels(areas, args))
         self.cameras_extent: float = info.nerf_normalization["radius"]
-        self.class_ids = sorted(ids)
+        self.class_ids = sorted({label for found in areas.values() for label in found})
         if gaussians is None:
             return
+        gaussians.origin = info.origin
         if self.loaded_iter is None:
             gaussians.create_from_pcd(info.point_cloud, self.cameras_extent)
         else:
@@ -86,12 +89,12 @@ class Scene:
     def write_start(self) -> None:
         """Write what 3DGS's viewers read beside the model: every camera and the starting points."""
         views = [
-            _camera_to_json(index, view)
+            _camera_to_json(index, view, self.info.origin)
             for index, view in enumerate(self.info.test_cameras + self.info.train_cameras)
         ]
         write_text(self.folder.cameras, json.dumps(views))
         points = self.info.point_cloud
-        write_point_cloud(self.folder.input_points, points.points, points.colors)
+        write_point_cloud(self.folder.input_points, points.points, points.colors, self.info.origin)
 
 
 def _load(
@@ -101,30 +104,31 @@ def _load(
     what: str,
     quiet: bool,
     store: PixelStore,
-) -> tuple[list[Camera], set[int]]:
-    """The cameras, and the ids in their masks."""
+) -> tuple[list[Camera], dict[str, dict[int, int]]]:
+    """The cameras, and view name -> id -> pixels of their masks."""
     cameras: list[Camera] = []
-    ids: set[int] = set()
+    areas: dict[str, dict[int, int]] = {}
     pin = args.data_device == "cpu" and torch.device(device).type == "cuda"
     with ThreadPoolExecutor(READERS) as pool:
         views = pool.map(partial(load_camera, args=args, pin=pin), infos, range(len(infos)))
         bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
         for info, camera in zip(infos, bar, strict=True):
             if camera.objects is not None:
-                ids.update(torch.unique(camera.objects.cpu().int()).tolist())
+                ids, pixels = torch.unique(camera.objects.cpu().int(), return_counts=True)
+                areas[info.image_name] = dict(zip(ids.tolist(), pixels.tolist(), strict=True))
             if not store.keeps(camera.pixels):
                 camera.leave_pixels_to(store, partial(load_pixels, info, args, pin))
             cameras.append(camera.with_matrices_on(device))
-    return cameras, ids
+    return cameras, areas
 
 
-def _camera_to_json(index: int, view: CameraInfo) -> dict[str, Any]:
+def _camera_to_json(index: int, view: CameraInfo, origin: np.ndarray) -> dict[str, Any]:
     return {
         "id": index,
         "img_name": view.image_name,
         "width": view.width,
         "height": view.height,
-        "position": (-view.R @ view.T).tolist(),
+        "position": (-view.R @ view.T + origin).tolist(),
         "rotation": view.R.tolist(),  # camera to world, row by row
         "fy": view.fy,
         "fx": view.fx,

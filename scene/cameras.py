@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 from arguments import ModelParams
-from scene import checks
+from scene.checks import ids_without_class
 from scene.masks import read_id_map, resize_id_map
 from scene.pixels import Pixels, PixelStore
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.graphics import focal2fov, projection, world_view
+from utils.image import open_image, to_rgb
 
 ZNEAR, ZFAR = 0.01, 100.0  # 3DGS's; only full_proj_transform's depth depends on them
 DIVISORS = (1, 2, 4, 8)
@@ -170,7 +171,8 @@ def load_pixels(info: CameraInfo, args: ModelParams, pin: bool = False) -> Pixel
     objects = None
     if info.mask_path:
         ids = read_id_map(info.mask_path)
-        checks.check_ids(info.mask_path, ids, args.num_classes)
+        if problem := ids_without_class(info.mask_path, int(ids.max(initial=0)), args.num_classes):
+            raise UserError(problem)
         objects = torch.from_numpy(_smallest(resize_id_map(ids, width, height)))
     # NumPy's copy: torch's would start a second set of OpenMP threads in the thread that reads ahead
     pixels = Pixels(torch.from_numpy(np.ascontiguousarray(image)), objects).to(args.data_device)
@@ -189,15 +191,12 @@ def resize_image(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def _read_photograph(path: str | os.PathLike[str], white_background: bool) -> Image.Image:
     """RGB image of a file; transparency lets the background through."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            if "A" not in file.getbands() and "transparency" not in file.info:
-                return file.convert("RGB")
-            background = Image.new("RGBA", file.size, "white" if white_background else "black")
-            return Image.alpha_composite(background, file.convert("RGBA")).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}). Copy the file again.") from error
+    with open_image(path) as file:
+        file.load()
+        if ("A" not in file.getbands() and "transparency" not in file.info) or file.mode.startswith("I"):
+            return to_rgb(file)
+        background = Image.new("RGBA", file.size, "white" if white_background else "black")
+        return Image.alpha_composite(background, file.convert("RGBA")).convert("RGB")
 
 
 def _smallest(ids: np.ndarray) -> np.ndarray:

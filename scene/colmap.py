@@ -1,26 +1,58 @@
 """COLMAP sparse models, binary and text: cameras, images and points3D, after COLMAP's documented file format.
 
 Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are
-known, because Gaussians are drawn with straight rays. Keypoints are read by `read_observations` alone, tracks
-not at all, and both are empty on writing.
+known, because Gaussians are drawn with straight rays; a camera whose distortion is 0 is one. Keypoints are
+read by `read_observations` alone, tracks not at all, and both are empty on writing.
+
+Why not pycolmap, which `convert.py` uses: it is 135 MB that training does not need; of a hand-written
+`images.txt` without keypoint lines it drops every second image without a word; a forged count makes it ask
+for that much memory; and its errors name its source lines, not the file's. Here every field of a text file is
+checked, a count is held against the file's size before anything is allocated, and memory stays below sixteen
+times the file's size.
 """
 
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_write, read_lines
 
-PINHOLE_MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4)}  # COLMAP's number: name, number of parameters
 PARTS = ("cameras", "images", "points3D")
+SUFFIXES = (".bin", ".txt")
 KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])  # point: id in points3D, -1 = none
+
+
+class CameraModel(NamedTuple):
+    """One of COLMAP's camera models: focal lengths first, then the principal point, then distortion."""
+
+    name: str
+    focal_lengths: int
+    parameters: int
+    is_pinhole: bool  # with a distortion of 0
+
+
+MODELS = {  # by COLMAP's number
+    0: CameraModel("SIMPLE_PINHOLE", 1, 3, True),
+    1: CameraModel("PINHOLE", 2, 4, True),
+    2: CameraModel("SIMPLE_RADIAL", 1, 4, True),
+    3: CameraModel("RADIAL", 1, 5, True),
+    4: CameraModel("OPENCV", 2, 8, True),
+    5: CameraModel("OPENCV_FISHEYE", 2, 8, False),
+    6: CameraModel("FULL_OPENCV", 2, 12, True),
+    7: CameraModel("FOV", 2, 5, False),
+    8: CameraModel("SIMPLE_RADIAL_FISHEYE", 1, 4, False),
+    9: CameraModel("RADIAL_FISHEYE", 1, 5, False),
+    10: CameraModel("THIN_PRISM_FISHEYE", 2, 12, False),
+}
+POSE_FIELDS = ("IMAGE_ID", "QW", "QX", "QY", "QZ", "TX", "TY", "TZ", "CAMERA_ID")  # then NAME
+POINT_FIELDS = ("POINT3D_ID", "X", "Y", "Z", "R", "G", "B")  # then ERROR and the track
 
 
 @dataclass(frozen=True)
@@ -55,22 +87,59 @@ class ColmapModel:
     colors: np.ndarray  # (N, 3) uint8
 
 
+class Malformed(ValueError):
+    """What is wrong with a file and where, but for its name; `remedy` where it is not the usual one."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
+
 def read_model(folder: str | os.PathLike[str]) -> ColmapModel:
     """Read `cameras`, `images` and `points3D` (.bin, else .txt) of `folder`.
 
     Raises:
-        UserError: a file is missing, truncated or malformed, or a camera is no pinhole.
+        UserError: a file is missing, truncated or malformed, a camera is no pinhole, two images share a name
+            or a name leads out of the image folder.
     """
     cameras = _read_part(Path(folder), "cameras")
     images = _read_part(Path(folder), "images")
     points, colors = _read_part(Path(folder), "points3D")
+    names: set[str] = set()
     for image in images.values():
         if image.camera_id not in cameras:
             raise UserError(
                 f"{folder}: image {image.name} uses camera {image.camera_id}, which cameras.bin/.txt does "
                 "not hold. Export the three files from one model."
             )
+        if leads_outside(image.name):
+            raise UserError(f"{folder}: image name {image.name!r} leads out of the image folder. Mend it.")
+        if image.name in names:
+            raise UserError(f"{folder}: two images are named {image.name}. Leave one of them out.")
+        names.add(image.name)
     return ColmapModel(cameras, images, points, colors)
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a path of another's file, on any system, is absolute, holds `..` or is no name at all."""
+    path, windows = PurePosixPath(name), PureWindowsPath(name)
+    is_absolute = path.is_absolute() or bool(windows.anchor)
+    return is_absolute or not path.name or "\0" in name or ".." in (*path.parts, *windows.parts)
+
+
+def count_images(folder: Path) -> int:
+    """Images in the model `folder`, by its header where it is binary; 0 where it is incomplete or broken."""
+    try:
+        if any(part_path(folder, part) is None for part in PARTS):
+            return 0
+        path = part_path(folder, "images")
+        assert path is not None
+        if path.suffix == ".txt":
+            return len(_read_part(folder, "images"))
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    except (OSError, UserError):
+        return 0
 
 
 def read_observations(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -101,7 +170,7 @@ def write_model(folder: str | os.PathLike[str], model: ColmapModel, text: bool =
 
 def part_path(folder: Path, part: str) -> Path | None:
     """The binary file of `part`, else the text file, else None."""
-    return next((path for suffix in (".bin", ".txt") if (path := folder / (part + suffix)).is_file()), None)
+    return next((path for suffix in SUFFIXES if (path := folder / (part + suffix)).is_file()), None)
 
 
 def _read_part(folder: Path, part: str, readers: Mapping[str, Callable[[Path], Any]] | None = None) -> Any:
@@ -112,55 +181,103 @@ def _read_part(folder: Path, part: str, readers: Mapping[str, Callable[[Path], A
         )
     try:
         return (readers or _READERS[part])[path.suffix](path)
-    except UserError:
-        raise
-    except (struct.error, ValueError, IndexError) as error:
-        raise UserError(
-            f"{path}: truncated or malformed ({error}). Export the model from COLMAP again."
-        ) from error
+    except Malformed as error:
+        remedy = "Mend that line." if path.suffix == ".txt" else "Export the model from COLMAP again."
+        raise UserError(f"{path}: {error}. {error.remedy or remedy}") from error
 
 
-def _camera(
-    path: Path, camera_id: int, model: str, width: int, height: int, params: list[float]
-) -> ColmapCamera:
-    counts = dict(PINHOLE_MODELS.values())
-    if model not in counts:
-        raise UserError(
-            f"{path}: camera {camera_id} has the model {model}, but only PINHOLE and SIMPLE_PINHOLE can be "
-            "used. Undistort the images first: convert.py --model, or colmap image_undistorter."
+def _camera(camera_id: int, model: CameraModel, width: int, height: int, params: list[float]) -> ColmapCamera:
+    focal, rest = params[: model.focal_lengths], params[model.focal_lengths :]
+    if not model.is_pinhole or any(rest[2:]):
+        raise Malformed(
+            f"camera {camera_id} has the model {model.name} with distortion, but Gaussians are drawn through "
+            "pinholes",
+            "Undistort the images first: convert.py --model, or colmap image_undistorter.",
         )
-    if len(params) != counts[model]:
-        raise ValueError(f"camera {camera_id} has {len(params)} parameters, {model} has {counts[model]}")
-    fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)
-    return ColmapCamera(width, height, fx, fy, cx, cy)
+    return ColmapCamera(width, height, focal[0], focal[-1], rest[0], rest[1])
+
+
+# Binary.
+
+
+class _Bytes:
+    """A binary file and the place up to which it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.data, self.at = path.read_bytes(), 0
+
+    def take(self, form: struct.Struct) -> tuple[Any, ...]:
+        """The next values."""
+        start = self._advance(form.size)
+        return form.unpack_from(self.data, start)
+
+    def name(self) -> str:
+        """The next text, which ends with a zero byte."""
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise Malformed("a name does not end: the file is truncated")
+        start = self._advance(end + 1 - self.at)
+        try:
+            return self.data[start:end].decode()
+        except UnicodeDecodeError as error:
+            raise Malformed("an image's name is no UTF-8 text") from error
+
+    def count(self, smallest: int, what: str) -> int:
+        """The next count, of things of `smallest` bytes or more each, all of which the file can hold."""
+        (count,) = self.take(_COUNT)
+        if count * smallest > len(self.data) - self.at:
+            raise Malformed(f"truncated: its size does not allow for {count:,} {what}")
+        return int(count)
+
+    def table(self, dtype: np.dtype[Any], what: str) -> np.ndarray:
+        """A count and as many records."""
+        count = self.count(dtype.itemsize, what)
+        start = self._advance(count * dtype.itemsize)
+        return np.frombuffer(self.data, dtype, count, start) if count else np.empty(0, dtype)
+
+    def end(self, what: str) -> None:
+        """Raise unless everything has been read."""
+        if self.at != len(self.data):
+            raise Malformed(f"{len(self.data) - self.at:,} bytes follow the last of its {what}")
+
+    def _advance(self, size: int) -> int:
+        start, self.at = self.at, self.at + size
+        if self.at > len(self.data):
+            raise Malformed("truncated")
+        return start
+
+
+_COUNT = struct.Struct("<Q")
+_CAMERA = struct.Struct("<iiQQ")
+_POSE = struct.Struct("<i7di")
+_POINT = struct.Struct("<Q3d3Bd")
+_TRACK = np.dtype("<i8")  # an image's id and a keypoint's index, of four bytes each
 
 
 def _read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
-    data, cameras, at = path.read_bytes(), {}, 8
-    for _ in range(struct.unpack_from("<Q", data)[0]):
-        camera_id, number, width, height = struct.unpack_from("<iiQQ", data, at)
-        model, count = PINHOLE_MODELS.get(number, (f"number {number} (COLMAP's numbering)", 0))
-        params = list(struct.unpack_from(f"<{count}d", data, at + 24))
-        cameras[camera_id] = _camera(path, camera_id, model, width, height, params)
-        at += 24 + 8 * count
+    file, cameras = _Bytes(path), {}
+    for _ in range(file.count(_CAMERA.size, "cameras")):
+        camera_id, number, width, height = file.take(_CAMERA)
+        if number not in MODELS:
+            raise Malformed(f"camera {camera_id} has the unknown model number {number}")
+        params = list(file.take(struct.Struct(f"<{MODELS[number].parameters}d")))
+        cameras[camera_id] = _camera(camera_id, MODELS[number], width, height, params)
+    file.end("cameras")
     return cameras
 
 
 def _image_records(path: Path) -> Iterator[tuple[int, ColmapImage, np.ndarray]]:
     """Number, pose and keypoints of every image of a binary file."""
-    data, at = path.read_bytes(), 8
-    for _ in range(struct.unpack_from("<Q", data)[0]):
-        image_id, *pose, camera_id = struct.unpack_from("<i7di", data, at)
-        end = data.index(b"\0", at + 64)
-        name = data[at + 64 : end].decode()
-        (count,) = struct.unpack_from("<Q", data, end + 1)
-        keypoints = np.frombuffer(data, KEYPOINT, count, end + 9) if count else np.empty(0, KEYPOINT)
-        at = end + 9 + keypoints.nbytes
-        yield image_id, ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, name), keypoints
+    file = _Bytes(path)
+    for _ in range(file.count(_POSE.size + 9, "images")):
+        image_id, *pose, camera_id = file.take(_POSE)
+        image = ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, file.name())
+        yield image_id, image, file.table(KEYPOINT, f"keypoints of {image.name}")
+    file.end("images")
 
 
 def _read_images_binary(path: Path) -> dict[int, ColmapImage]:
-    return {image_id: image for image_id, image, _ in _image_records(path)}
+    return _by_number((image_id, image) for image_id, image, _ in _image_records(path))
 
 
 def _read_keypoints_binary(path: Path) -> dict[str, np.ndarray]:
@@ -168,73 +285,160 @@ def _read_keypoints_binary(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    data, at = path.read_bytes(), 8
-    (count,) = struct.unpack_from("<Q", data)
-    points, colors = [], []
-    for _ in range(count):
-        _, x, y, z, red, green, blue, _, track = struct.unpack_from("<Q3d3BdQ", data, at)
-        points.append((x, y, z))
-        colors.append((red, green, blue))
-        at += 51 + 8 * track  # each image id, keypoint index
-    return np.array(points, dtype=np.float64).reshape(-1, 3), np.array(colors, dtype=np.uint8).reshape(-1, 3)
+    file = _Bytes(path)
+    count = file.count(_POINT.size + _COUNT.size, "points")
+    points, colors = np.empty((count, 3)), np.empty((count, 3), np.uint8)
+    for index in range(count):
+        _, *points[index], red, green, blue, _ = file.take(_POINT)
+        colors[index] = red, green, blue
+        file.table(_TRACK, "images in a track")
+    file.end("points")
+    return points, colors
 
 
 def _read_point_ids_binary(path: Path) -> np.ndarray:
-    data, at, ids = path.read_bytes(), 8, []
-    for _ in range(struct.unpack_from("<Q", data)[0]):
-        ids.append(struct.unpack_from("<Q", data, at)[0])
-        at += 51 + 8 * struct.unpack_from("<Q", data, at + 43)[0]
-    return np.array(ids, dtype=np.int64)
+    file = _Bytes(path)
+    ids = np.empty(file.count(_POINT.size + _COUNT.size, "points"), np.uint64)
+    for index in range(len(ids)):
+        ids[index] = file.take(_POINT)[0]
+        file.table(_TRACK, "images in a track")
+    return ids.astype(np.int64)
 
 
-def _lines(path: Path) -> list[str]:
-    return [
-        line.strip() for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
-    ]
+# Text.
+
+
+def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The place and the fields of every line that is neither empty nor a comment."""
+    for number, line in read_lines(path):
+        if line and not line.startswith("#"):
+            yield f"line {number}", line.split()
+
+
+def _number(kind: type[Any], text: str, where: str, field: str) -> Any:
+    try:
+        value = kind(text)
+        if kind is int and abs(value) >= 2**63:
+            raise ValueError("too large")
+        return value
+    except ValueError as error:
+        wanted = "an integer" if kind is int else "a number"
+        raise Malformed(f"{where}: {field} must be {wanted}, not {text[:40]!r}") from error
 
 
 def _read_cameras_text(path: Path) -> dict[int, ColmapCamera]:
-    cameras = {}
-    for line in filter(None, _lines(path)):
-        camera_id, model, width, height, *params = line.split()
-        numbers = [float(value) for value in params]
-        cameras[int(camera_id)] = _camera(path, int(camera_id), model, int(width), int(height), numbers)
-    return cameras
+    by_name, cameras = {model.name: model for model in MODELS.values()}, []
+    for where, fields in _records(path):
+        if len(fields) < 4:
+            raise Malformed(f"{where}: needs CAMERA_ID, MODEL, WIDTH, HEIGHT and parameters")
+        camera_id, width, height = (
+            _number(int, fields[at], where, name)
+            for at, name in ((0, "CAMERA_ID"), (2, "WIDTH"), (3, "HEIGHT"))
+        )
+        model = by_name.get(fields[1])
+        if model is None:
+            raise Malformed(f"{where}: unknown camera model {fields[1]!r}")
+        if len(fields) - 4 != model.parameters:
+            raise Malformed(
+                f"{where}: {len(fields) - 4} camera parameters, {model.name} has {model.parameters}"
+            )
+        params = [_number(float, text, where, "a camera parameter") for text in fields[4:]]
+        cameras.append((camera_id, _camera(camera_id, model, width, height, params)))
+    return _by_number(cameras)
 
 
-def _image_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of lines: a pose and the keypoints, which may be an empty line."""
-    lines = _lines(path)
-    while lines and not lines[0]:
-        lines.pop(0)
-    yield from ((pose, points) for pose, points in zip_longest(lines[::2], lines[1::2], fillvalue="") if pose)
+def _image_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, pose and keypoints of every image.
+
+    By the format every image has two lines, of which the second may be empty. Files written by hand leave
+    empty second lines out, or put more empty lines between images; what a line is can be told from it.
+    """
+    pose, place = "", ""
+    for number, line in read_lines(path):
+        if line.startswith("#") or not line:
+            continue
+        if pose and _is_keypoints(line):
+            yield place, pose, line
+            pose = ""
+            continue
+        if pose:
+            yield place, pose, ""
+        pose, place = line, f"line {number}"
+    if pose:
+        yield place, pose, ""
+
+
+def _is_keypoints(line: str) -> bool:
+    """Whether a line is triples of X, Y and an integer POINT3D_ID, not a pose with a name behind it."""
+    fields = line.split()
+    return len(fields) % 3 == 0 and fields[2].lstrip("-").isdecimal() and fields[-1].lstrip("-").isdecimal()
+
+
+def _pose(where: str, line: str) -> tuple[int, ColmapImage]:
+    *fields, name = line.split(maxsplit=len(POSE_FIELDS))  # the name may hold spaces
+    if len(fields) != len(POSE_FIELDS):
+        raise Malformed(
+            f"{where}: is neither an image ({' '.join(POSE_FIELDS)} NAME) nor the keypoints of the image "
+            "before it (X Y POINT3D_ID, ...). Every image has two lines, the second may be empty"
+        )
+    kinds = (int, *[float] * 7, int)
+    image_id, *pose, camera_id = (
+        _number(kind, text, where, field)
+        for kind, text, field in zip(kinds, fields, POSE_FIELDS, strict=True)
+    )
+    return image_id, ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera_id, name)
 
 
 def _read_images_text(path: Path) -> dict[int, ColmapImage]:
-    images = {}
-    for line, _ in _image_lines(path):
-        image_id, *numbers, camera_id, name = line.split(maxsplit=9)  # the name may hold spaces
-        pose = np.array([float(value) for value in numbers])
-        images[int(image_id)] = ColmapImage(pose[:4], pose[4:], int(camera_id), name)
-    return images
+    return _by_number(_pose(where, pose) for where, pose, _ in _image_lines(path))
 
 
 def _read_keypoints_text(path: Path) -> dict[str, np.ndarray]:
     keypoints = {}
-    for line, points in _image_lines(path):
-        table = np.array(points.split(), dtype=np.float64).reshape(-1, 3)
-        keypoints[line.split(maxsplit=9)[9]] = np.array([tuple(row) for row in table], dtype=KEYPOINT)
+    for where, pose, line in _image_lines(path):
+        fields = line.split()
+        values = [
+            _number(int if at % 3 == 2 else float, text, where, "a keypoint")
+            for at, text in enumerate(fields)
+        ]
+        triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+        keypoints[_pose(where, pose)[1].name] = np.array(list(triples), dtype=KEYPOINT)
     return keypoints
 
 
+def _point_records(path: Path) -> Iterator[tuple[int, list[float], list[int]]]:
+    """Id, place and colour of every point."""
+    for where, fields in _records(path):
+        if len(fields) < len(POINT_FIELDS):
+            raise Malformed(f"{where}: {len(fields)} fields, a point has {' '.join(POINT_FIELDS)} ERROR")
+        point_id = _number(int, fields[0], where, "POINT3D_ID")
+        place = [_number(float, text, where, "XYZ"[at]) for at, text in enumerate(fields[1:4])]
+        color = [_number(int, text, where, "RGB"[at]) for at, text in enumerate(fields[4:7])]
+        if not 0 <= min(color) <= max(color) <= 255:
+            raise Malformed(f"{where}: R, G and B must be 0 to 255, not {' '.join(fields[4:7])}")
+        yield point_id, place, color
+
+
 def _read_points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    rows = [line.split()[1:7] for line in filter(None, _lines(path))]
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return table[:, :3].copy(), table[:, 3:].astype(np.uint8)
+    points, colors = array("d"), bytearray()
+    for _, place, color in _point_records(path):
+        points.extend(place)
+        colors.extend(color)
+    return np.array(points).reshape(-1, 3), np.array(colors).reshape(-1, 3)
 
 
 def _read_point_ids_text(path: Path) -> np.ndarray:
-    return np.array([line.split(maxsplit=1)[0] for line in filter(None, _lines(path))], dtype=np.int64)
+    return np.array([point_id for point_id, _, _ in _point_records(path)], dtype=np.int64)
+
+
+def _by_number(records: Any) -> dict[int, Any]:
+    """The records by their ids, each of which occurs once."""
+    found: dict[int, Any] = {}
+    for number, record in records:
+        if number in found:
+            raise Malformed(f"the id {number} occurs twice")
+        found[number] = record
+    return found
 
 
 _READERS: dict[str, dict[str, Callable[[Path], Any]]] = {

@@ -1,9 +1,13 @@
-"""Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), Blender (`transforms_train.json`).
+"""Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), or cameras as JSON.
 
-What they give, and its conventions, stands in `scene.views`.
+What they give, and its conventions, stands in `scene.views`. Where files leave a choice (two models, a
+picture under another suffix, coordinates that float32 cannot hold), it is made here and told in
+`SceneInfo.notes`.
 """
 
-import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +15,22 @@ import numpy as np
 
 from arguments import ModelParams
 from scene import checks, colmap
+from scene.names import Pictures, match_masks, visible_files, without_suffix
 from scene.ply import read_point_cloud
+from scene.transforms import read_transforms
 from scene.views import BasicPointCloud, CameraInfo, SceneInfo
-from utils.errors import UserError
-from utils.graphics import fov2focal, quaternion_to_matrix
+from utils.errors import UserError, some
+from utils.graphics import quaternion_to_matrix
 
 TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
-BLENDER_POINTS = 100_000
-BLENDER_EXTENT = 1.3  # the synthetic NeRF scenes fit in [-1.3, 1.3]^3
+RANDOM_POINTS = 100_000
+RANDOM_EXTENT = 1.3  # the synthetic NeRF scenes fit in [-1.3, 1.3]^3
 EXTENT_MARGIN = 1.1  # 3DGS's margin on the radius of the cameras
+# Radii of the scene between it and the origin. Float32 then has steps of 1.2e-5 radii, a few hundredths of a
+# pixel and seven times the last learning rate of positions; farther off, renders get worse.
+FAR = 100.0
+MODEL_ROOTS = ("sparse", "colmap/sparse")  # COLMAP's, nerfstudio's
+CLOUDS = ("points3d", "sparse_pc", "sparse_points", "pointcloud", "point_cloud", "points", "pcd")
 
 
 def read_scene(args: ModelParams) -> SceneInfo:
@@ -29,73 +40,180 @@ def read_scene(args: ModelParams) -> SceneInfo:
         UserError: it is not there or not complete; the message names file and remedy.
     """
     source = Path(args.source_path)
-    checks.check_source(source)
-    return read_colmap_scene(args) if (source / "sparse").is_dir() else read_blender_scene(args)
-
-
-def read_colmap_scene(args: ModelParams) -> SceneInfo:
-    """Scene of `sparse/0`, `images/` (`-i`) and `object_mask/` (`--object_path`)."""
-    source = Path(args.source_path)
-    model = colmap.read_model(source / "sparse" / "0")
-    infos = []
-    for image in sorted(model.images.values(), key=lambda image: image.name):
-        camera = model.cameras[image.camera_id]
-        infos.append(
-            CameraInfo(
-                image_name=_without_suffix(image.name),
-                image_path=source / args.images / image.name,
-                mask_path=_mask_path(source / args.object_path, _without_suffix(image.name)),
-                R=quaternion_to_matrix(image.qvec).T,
-                T=image.tvec,
-                **vars(camera),
-            )
+    if not source.name or not source.is_dir():
+        raise UserError(f"{source}: no such folder. -s (--source_path) takes the folder of a scene.")
+    models = _models(source)
+    if models:
+        return read_colmap_scene(args, models)
+    jsons = [source / name for name in ("transforms_train.json", "transforms.json")]
+    path = next((path for path in jsons if path.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{source}: no COLMAP model in sparse/0 (cameras, images and points3D, .bin or .txt), nor "
+            "transforms_train.json. convert.py makes a scene of photographs."
         )
-    train, test = _split(infos, args)
-    return _scene_info(train, test, BasicPointCloud(model.points, model.colors / 255.0))
+    return read_json_scene(args, path)
 
 
-def read_blender_scene(args: ModelParams) -> SceneInfo:
-    """Scene of `transforms_train.json` and `transforms_test.json`, which trains too without `--eval`."""
-    source = Path(args.source_path)
-    train = _read_transforms(source / "transforms_train.json", source / args.object_path)
-    test = []
-    if (source / "transforms_test.json").is_file():
-        taken = {info.image_name for info in train}
-        # Names repeat between the two files (train/r_0, test/r_0): the masks are the training views'.
-        test = [
-            info if info.image_name not in taken else _without_mask(info)
-            for info in _read_transforms(source / "transforms_test.json", source / args.object_path)
-        ]
-    if not args.eval:
-        train, test = train + test, []
-    return _scene_info(train, test, _blender_points(source))
+def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
+    """Scene of the largest of `models`, `images/` (`-i`) and `object_mask/` (`--object_path`)."""
+    source, pictures = Path(args.source_path), Pictures()
+    folder, notes = _largest_model(models)
+    model = colmap.read_model(folder)
+    infos = [
+        CameraInfo(
+            image_name=without_suffix(image.name),
+            image_path=pictures.find(source / args.images / image.name.replace("\\", "/")),
+            mask_path=None,
+            R=quaternion_to_matrix(image.qvec).T,
+            T=image.tvec,
+            **vars(model.cameras[image.camera_id]),
+        )
+        for image in sorted(model.images.values(), key=lambda image: image.name)
+    ]
+    train, test = _with_masks(args, *_split(infos, args, notes))
+    points = BasicPointCloud(model.points, model.colors / 255.0)
+    notes += _told(pictures)
+    if (source / "transforms_train.json").is_file():
+        notes.append(f"{source / 'transforms_train.json'} is not read, because {folder} is there.")
+    return _scene_info(train, test, points, str(folder / "points3D"), folder, notes)
 
 
-def _split(infos: list[CameraInfo], args: ModelParams) -> tuple[list[CameraInfo], list[CameraInfo]]:
+def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
+    """Scene of `transforms_train.json` and `transforms_test.json`, or of `transforms.json` alone.
+
+    The views of `transforms_test.json` train, too, without `--eval`.
+    """
+    source, pictures, notes = path.parent, Pictures(), list[str]()
+    train, content = read_transforms(path, pictures)
+    test: list[CameraInfo] = []
+    test_path = source / "transforms_test.json"
+    if path.name == "transforms.json" or args.train_split:
+        train, test = _with_masks(args, *_split(train, args, notes))
+    else:
+        if test_path.is_file():
+            test = read_transforms(test_path, pictures)[0]
+        train, test = _with_masks(args, train, test)
+        if not args.eval:
+            train, test = train + test, []
+    points, cloud = _cloud(source, content, notes)
+    notes += _told(pictures)
+    return _scene_info(train, test, points, cloud, None, notes)
+
+
+def _models(source: Path) -> list[Path]:
+    """Folders of COLMAP's models, 0 first; where one is made of several parts, COLMAP numbers them."""
+    for root in (source / name for name in MODEL_ROOTS):
+        folders = sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
+        folders.sort(key=lambda path: int(path.name) if path.name.isdecimal() else len(folders))
+        found = [path for path in (*folders, root) if any(colmap.part_path(path, p) for p in colmap.PARTS)]
+        if found:
+            return found
+    return []
+
+
+def _largest_model(models: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The model with the most images, of several the first, and what to say about the choice."""
+    counts = [colmap.count_images(model) for model in models] if len(models) > 1 else [0]
+    best = models[counts.index(max(counts))]
+    missing = [part for part in colmap.PARTS if colmap.part_path(best, part) is None]
+    if missing:
+        raise UserError(
+            f"{best}: {' and '.join(missing)} (.bin or .txt) missing. Copy COLMAP's undistorted sparse "
+            "model into it."
+        )
+    notes = []
+    if len(models) > 1:
+        sizes = ", ".join(f"{model.name} has {count}" for model, count in zip(models, counts, strict=True))
+        notes.append(
+            f"{best.parent}: several models, which do not join ({sizes} images): {best} is used. Leave only "
+            "the one that you want, as sparse/0."
+        )
+    if all((best / f"{part}{suffix}").is_file() for part in colmap.PARTS for suffix in colmap.SUFFIXES):
+        notes.append(f"{best}: its .bin files are read, the .txt files beside them are not.")
+    return best, notes
+
+
+def _split(
+    infos: list[CameraInfo], args: ModelParams, notes: list[str]
+) -> tuple[list[CameraInfo], list[CameraInfo]]:
     if args.train_split:
         folder = Path(args.source_path, "images_train")
         if not folder.is_dir():
             raise UserError(
                 f"{folder}: not there, but --train_split trains on its names. Make it or drop --train_split."
             )
-        names = {
-            _without_suffix(str(path.relative_to(folder))) for path in folder.rglob("*") if path.is_file()
-        }
+        names = {without_suffix(path.relative_to(folder).as_posix()) for path in visible_files(folder)}
         in_training = [info.image_name in names for info in infos]
+        unknown = sorted(names - {info.image_name for info in infos})
+        if unknown and any(in_training):
+            notes.append(f"{folder}: names without a pose, which are not used: {some(unknown)}.")
     else:
         in_training = [not args.eval or index % TEST_EVERY != 0 for index in range(len(infos))]
     train = [info for info, trains in zip(infos, in_training, strict=True) if trains]
     return train, [info for info, trains in zip(infos, in_training, strict=True) if not trains]
 
 
-def _scene_info(train: list[CameraInfo], test: list[CameraInfo], points: BasicPointCloud) -> SceneInfo:
+def _scene_info(
+    train: list[CameraInfo],
+    test: list[CameraInfo],
+    points: BasicPointCloud,
+    cloud: str,
+    model_folder: Path | None,
+    notes: list[str],
+) -> SceneInfo:
+    """Checks, and the scene's own frame; `cloud` is what the points are called in messages."""
     checks.check_views(train, test)
-    checks.check_points(points.points)
-    return SceneInfo(train, test, points, _normalization(train, points.points))
+    checks.check_points(points.points, cloud)
+    origin = _origin([*train, *test], points.points, notes)
+    if origin.any():
+        train, test = (
+            [replace(view, T=view.T + view.R.T @ origin) for view in views] for views in (train, test)
+        )
+        points = BasicPointCloud(points.points - origin, points.colors)
+    size = _normalization(train, points.points)
+    return SceneInfo(train, test, points, size, origin, model_folder, notes)
+
+
+def _with_masks(
+    args: ModelParams, train: list[CameraInfo], test: list[CameraInfo]
+) -> tuple[list[CameraInfo], list[CameraInfo]]:
+    """The views with their masks.
+
+    Where both splits have a view of one name (train/r_0, test/r_0 of Blender), the mask is the training
+    one's.
+    """
+    masks, _ = match_masks(Path(args.source_path, args.object_path), [*train, *test])
+    trained = {view.image_name for view in train}
+    return (
+        [replace(view, mask_path=masks.get(view.image_name)) for view in train],
+        [
+            replace(view, mask_path=None if view.image_name in trained else masks.get(view.image_name))
+            for view in test
+        ],
+    )
+
+
+def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Where the scene's own frame begins: 0, or near its cameras where float32 could not tell them apart."""
+    size = _normalization(views, points)
+    center = -size["translate"]
+    distance = float(np.linalg.norm(center))
+    if distance <= FAR * size["radius"]:
+        return np.zeros(3)
+    step = 10.0 ** (math.floor(math.log10(max(1.0, 10 * size["radius"]))))  # a round number, not far off
+    origin = np.rint(center / step) * step
+    place = ", ".join(f"{value:,.0f}" for value in origin)
+    notes.append(
+        f"coordinates around ({place}) in a scene of radius {size['radius']:.3g}, where float32 has steps of "
+        f"{np.spacing(np.float32(distance)):.2g}: it is trained around its middle. What is written keeps "
+        "your coordinates, x y z of the PLY as double."
+    )
+    return origin
 
 
 def _normalization(views: list[CameraInfo], points: np.ndarray) -> dict[str, Any]:
-    """Centre and radius of the training cameras, the length scale of rates and densification (3DGS)."""
+    """Centre and radius of the cameras, the length scale of rates and densification (3DGS)."""
     centers = np.stack([-view.R @ view.T for view in views])  # (V, 3)
     center = centers.mean(axis=0)
     radius = EXTENT_MARGIN * np.linalg.norm(centers - center, axis=1).max()
@@ -104,70 +222,36 @@ def _normalization(views: list[CameraInfo], points: np.ndarray) -> dict[str, Any
     return {"translate": -center, "radius": float(radius)}
 
 
-def _without_suffix(name: str) -> str:
-    return Path(name).with_suffix("").as_posix()
+def _told(pictures: Pictures) -> list[str]:
+    if not pictures.found:
+        return []
+    named, found = pictures.found[0]
+    return [f"{len(pictures.found)} pictures are there under another suffix: {found} for {named.name}."]
 
 
-def _mask_path(folder: Path, image_name: str) -> Path | None:
-    path = folder / f"{image_name}.png"
-    return path if path.is_file() else None
+def _cloud(source: Path, content: dict[str, Any], notes: list[str]) -> tuple[BasicPointCloud, str]:
+    """The point cloud of a scene of JSON and its name, else always the same random points.
 
-
-def _without_mask(info: CameraInfo) -> CameraInfo:
-    return CameraInfo(**{**vars(info), "mask_path": None})
-
-
-def _read_transforms(path: Path, mask_folder: Path) -> list[CameraInfo]:
-    """Views of a Blender JSON: camera-to-world matrices with OpenGL axes, one horizontal field of view."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        fov = float(content["camera_angle_x"])
-        frames = [
-            (str(f["file_path"]), np.array(f["transform_matrix"], dtype=np.float64))
-            for f in content["frames"]
-        ]
-    except (ValueError, TypeError, KeyError) as error:
+    It is what `ply_file_path` says, else a PLY under one of the usual names, else the only one there is.
+    """
+    named = content.get("ply_file_path")
+    if named is not None and (not isinstance(named, str) or not (source / named).is_file()):
         raise UserError(
-            f"{path}: malformed ({type(error).__name__}: {error}). It must hold camera_angle_x and frames of "
-            "file_path and transform_matrix."
-        ) from error
-    return [
-        _blender_view(path, mask_folder, name, matrix, fov)
-        for name, matrix in sorted(frames, key=lambda f: f[0])
+            f"{source}: ply_file_path of the JSON is {named!r}, which is not there. Copy it there."
+        )
+    files = [
+        path for path in sorted(source.glob("*")) if path.suffix.lower() == ".ply" and path.name[0] != "."
     ]
-
-
-def _blender_view(
-    path: Path, mask_folder: Path, name: str, camera_to_world: np.ndarray, fov: float
-) -> CameraInfo:
-    if camera_to_world.shape != (4, 4):
-        raise UserError(f"{path}: transform_matrix of {name} must be 4x4, not {camera_to_world.shape}.")
-    image_path = path.parent / name
-    if image_path.suffix.lower() not in (".png", ".jpg", ".jpeg"):  # the synthetic scenes leave .png out
-        image_path = image_path.with_name(image_path.name + ".png")
-    width, height = checks.image_size(image_path)
-    R = camera_to_world[:3, :3] * np.array([1.0, -1.0, -1.0])  # OpenGL's y and z axes point the other way
-    focal = fov2focal(fov, width)
-    return CameraInfo(
-        image_name=image_path.stem,
-        image_path=image_path,
-        mask_path=_mask_path(mask_folder, image_path.stem),
-        R=R,
-        T=-R.T @ camera_to_world[:3, 3],
-        width=width,
-        height=height,
-        fx=focal,
-        fy=focal,
-        cx=width / 2,
-        cy=height / 2,
+    usual = sorted(
+        (path for path in files if path.stem.lower() in CLOUDS), key=lambda p: CLOUDS.index(p.stem.lower())
     )
-
-
-def _blender_points(source: Path) -> BasicPointCloud:
-    """Points of `points3d.ply`, else always the same random ones in the cube that holds synthetic scenes."""
-    path = source / "points3d.ply"
-    if path.is_file():
-        return BasicPointCloud(*read_point_cloud(path))
+    path = source / named if named else next(iter(usual or (files if len(files) == 1 else [])), None)
+    if path is not None:
+        return BasicPointCloud(*read_point_cloud(path)), str(path)
+    notes.append(
+        f"{source}: no points3d.ply, so training starts from {RANDOM_POINTS:,} random points within "
+        f"{RANDOM_EXTENT} of the origin, which suits synthetic scenes."
+    )
     generator = np.random.default_rng(0)
-    points = generator.uniform(-BLENDER_EXTENT, BLENDER_EXTENT, (BLENDER_POINTS, 3))
-    return BasicPointCloud(points, generator.uniform(0.0, 1.0, (BLENDER_POINTS, 3)))
+    points = generator.uniform(-RANDOM_EXTENT, RANDOM_EXTENT, (RANDOM_POINTS, 3))
+    return BasicPointCloud(points, generator.uniform(0.0, 1.0, (RANDOM_POINTS, 3))), "random points"

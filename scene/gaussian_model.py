@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from arguments import OptimizationParams
-from scene.ply import IDENTITY_DIM, read_ply, write_ply
+from scene.ply import IDENTITY_DIM, NO_ORIGIN, read_ply, write_ply
 from scene.views import BasicPointCloud
 from utils.general import Sigmoid, get_expon_lr_func, inverse_sigmoid
 from utils.sh import RGB2SH
@@ -55,6 +55,7 @@ class GaussianModel:
         self.max_sh_degree = sh_degree
         self.active_sh_degree = 0
         self.spatial_lr_scale = 1.0
+        self.origin = NO_ORIGIN  # of the scene's own frame: files hold xyz + origin, see `scene.ply`
         self.device = torch.device(device)
         self.optimizer: torch.optim.Optimizer | None = None
         self.params: dict[str, nn.Parameter] = {}
@@ -154,12 +155,12 @@ class GaussianModel:
         self.spatial_lr_scale = spatial_lr_scale
 
     def save_ply(self, path: str | Path) -> None:
-        """Write every parameter to `path` in Gaussian Grouping's columns."""
-        write_ply(path, self.params)
+        """Write every parameter to `path` in Gaussian Grouping's columns, in the user's frame."""
+        write_ply(path, self.params, self.origin)
 
     def load_ply(self, path: str | Path) -> None:
         """Become the model that we, 3DGS or Gaussian Grouping saved, with the file's SH degree active."""
-        tensors = read_ply(path)
+        tensors = read_ply(path, self.origin)
         self.max_sh_degree = math.isqrt(tensors["f_rest"].shape[1] + 1) - 1
         self.active_sh_degree = self.max_sh_degree
         self.set_params(tensors)

@@ -10,9 +10,9 @@ import os
 import numpy as np
 from PIL import Image
 
-from utils.errors import UserError
-from utils.image import write_png
+from utils.image import is_deep, open_image, write_png
 
+LOSSY = ("JPEG", "MPO")
 TIE = 1e-6  # shares this close to one half are ties
 BAYER = (
     np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5
@@ -26,15 +26,16 @@ def read_id_map(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         UserError: the file is missing, truncated, no image or of another pixel format.
     """
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("RGB", "RGBA", "L", "LA", "P", "1") and not file.mode.startswith("I"):
-                raise ValueError(f"pixel format {file.mode}")
-            has_palette, pixels = file.mode == "P", np.array(file)
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on broken PNG chunks
-        raise UserError(
-            f"{path}: cannot be read as a mask ({error}). Write it again as an 8- or 16-bit PNG."
-        ) from error
+    with open_image(path, "a mask", "Write it again as an 8- or 16-bit PNG of one channel.") as file:
+        if file.mode not in ("RGB", "RGBA", "L", "LA", "P", "1") and not file.mode.startswith("I"):
+            raise ValueError(f"pixel format {file.mode}")
+        if file.format in LOSSY:
+            raise ValueError(f"{file.format} changes ids")
+        if is_deep(file) and len(file.getbands()) > 1:
+            raise ValueError("16 bits per channel in colour, of which only 8 can be read")
+        has_palette, pixels = file.mode == "P", np.array(file)
+        if file.mode == "I" and pixels.min() < 0:
+            raise ValueError("negative ids")
     if pixels.ndim == 2 or has_palette:
         return pixels.astype(np.int32)
     channels = pixels.astype(np.int32)

@@ -8,6 +8,8 @@
     {train,test}/ours_N_text/test_mask/<k>/<prompt>.png       render.py --text, eval_lerf_mask.py
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
     results.json  eval_{lerf_mask,text,extracted}.{json,md}  scores.json
+    edits/<name>/  eval_edits.{json,md}                       edit.py, scripts/eval_edits.py
+    run.json  run.log  run.lock                               experiments/: record, output, owner
     point_cloud_object_removal/iteration_N/  {train,test}/ours_object_removal/iteration_N/renders
 
 Names are Gaussian Grouping's where it has one. Other files may lie beside them; no command touches those.
@@ -17,6 +19,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from arguments.cfg_args import CFG_ARGS
@@ -41,12 +44,15 @@ _OWN = (
     "eval_text.md",
     "eval_extracted.json",
     "eval_extracted.md",
+    "eval_edits.json",
+    "eval_edits.md",
     "scores.json",
     "chkpnt*.pth",
     "events.out.tfevents*",
     *(f"{split}/ours_*" for split in SPLITS),
     "point_cloud",
     "point_cloud_object_removal",
+    "edits",
     "cameras.json",
     "input.ply",
     CFG_ARGS,
@@ -85,8 +91,22 @@ class RunFolder:
                 f"{folder.path}: holds another run ({', '.join(held[:NAMES_SHOWN])}{more}). Choose another "
                 "-m, replace the run with --overwrite or go on with --resume."
             )
+        folder.check_links()
         check_free_space(folder.path, MIN_FREE_BYTES, "-m (--model_path)")
         return folder
+
+    def check_links(self) -> None:
+        """Raise UserError where a link in the folder leads out of it, where commands would then write."""
+        root, own = self.path.resolve(), {Path(pattern).parts[0] for pattern in _OWN}
+        for top in self.path.iterdir() if self.path.is_dir() else ():
+            if not any(fnmatch(top.name, pattern) for pattern in own):
+                continue
+            for path in (top, *top.rglob("*")):
+                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                    raise UserError(
+                        f"{path}: a link that leads out of the run's folder, to {path.resolve()}. Put the "
+                        "file or folder itself there."
+                    )
 
     # Training.
 
@@ -222,6 +242,25 @@ class RunFolder:
     def edited_renders(self, split: str, iteration: int) -> Path:
         """Its pictures."""
         return self.path / split / "ours_object_removal" / f"iteration_{iteration}" / "renders"
+
+    def edit(self, name: str) -> "RunFolder":
+        """An edit (edit.py): a run of its own, with the recipe that made it."""
+        return RunFolder(self.path / "edits" / name)
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe of an edit; other runs have none."""
+        return self.path / "edit.json"
+
+    def edits(self) -> dict[str, "RunFolder"]:
+        """The edits by their names."""
+        names = sorted(path.parent.name for path in self.path.glob("edits/*/edit.json"))
+        return {name: self.edit(name) for name in names}
+
+    @property
+    def true_edits(self) -> Path:
+        """Scores of edits against what the scene looks like after them (scripts/eval_edits.py)."""
+        return self.path / "eval_edits.json"
 
     # What belongs to a run.
 

@@ -39,9 +39,16 @@ class BasicPointCloud:
 
 @dataclass(frozen=True)
 class SceneInfo:
-    """A scene, views sorted by name."""
+    """A scene, views sorted by name.
+
+    Far from the origin (survey coordinates) poses and points are relative to `origin`, which is 0 otherwise:
+    user's coordinates = these + origin.
+    """
 
     train_cameras: list[CameraInfo]
     test_cameras: list[CameraInfo]
     point_cloud: BasicPointCloud
     nerf_normalization: dict[str, Any]  # "translate" (3,), "radius" float
+    origin: np.ndarray  # (3,) float64, whole numbers
+    model_folder: Path | None  # COLMAP's files; None: the cameras come from JSON
+    notes: list[str]  # what was decided while reading, for the user to know

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for edit in edits:
         after = edit.operation.apply(before, document.surroundings)
         scores[edit.folder.name] = score_edit(edit, scene, before, after, run.test_cameras, run.background)
-    path = Path(options.json) if options.json else run.folder.path / "eval_edits.json"
+    path = Path(options.json) if options.json else run.folder.true_edits
     mean = asdict(mean_score(list(scores.values())))
     write_json(path, {"edits": {name: asdict(score) for name, score in scores.items()}, "mean": mean})
     text = f"# Edits of {scene.name}\n\n{markdown(scores)}"

@@ -96,14 +96,9 @@ sanitize() { # one tool of compute-sanitizer over the kernels' tests
 train() { # train NAME SCENE FLAGS...: trains, renders, scores and keeps some pictures
   local run=$out/$1/run source=$2 picture
   shift 2
-  "$python" train.py -s "$source" -m "$run" --device "$device" --overwrite --quiet \
-    --config_file config/gradiseg/train.json "$@" || return
-  "$python" render.py -m "$run" --device "$device" --skip_train --quiet || return
-  "$python" metrics.py -m "$run" --device "$device" --json "$run/../metrics.json" || return
-  if [[ -d $source/test_mask ]]; then
-    "$python" scripts/eval_lerf_mask.py -m "$run" --device "$device" --json "$run/../masks.json" --quiet || return
-  fi
-  cp "$run/training_summary.json" "$run/.." || return
+  "$python" -m experiments scene "$source" "$run" gradiseg --device "$device" --anew "$@" || return
+  cp "$run/"{training_summary,results,run}.json "$run/.." || return
+  [[ ! -d $source/test_mask ]] || cp "$run/eval_lerf_mask.json" "$run/.." || return
   for picture in $(find "$run/test" -path '*/concat/*' | sort | head -n 3); do cp "$picture" "$run/.."; done
 }
 

@@ -5,6 +5,10 @@ Images are (3,H,W), float32 in [0,1] or uint8; feature maps are (D,H,W); id maps
 
 import colorsys
 import os
+import re
+import struct
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +21,11 @@ from utils.errors import UserError
 from utils.files import atomic_write
 
 PCA_SAMPLES = 100_000  # pixels per feature map that enter the fit: enough for three directions
+DEEPEST = 65535  # largest value of 16 bits
+BEST_COMPRESSION = 1032  # of deflate (PNG); JPEG stays below it
+# What PIL raises for broken files beside OSError; SyntaxError is its word for a broken PNG chunk.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # half of what is refused
 GOLDEN_RATIO = 0.6180339887498949  # hues stepped by it stay apart for any number of ids
 
 
@@ -49,19 +58,25 @@ def open_image(
     """A picture file, open in the block, where its pixels are decoded; outside of it only copies are left.
 
     The only place that knows what PIL raises: everything that reads a picture goes through it. `kind` and
-    `remedy` make the message say what was expected.
+    `remedy` make the message say what was expected. A picture has at most 179 megapixels, and no more than
+    its file can hold, so that a forged header fills no memory.
 
     Raises:
-        UserError: the file is missing, truncated or no picture, as opening or the block finds out; a
-            ValueError of the block says that the picture is not of the kind it needs.
+        UserError: the file is missing, truncated, too large or no picture, as opening or the block finds out;
+            a ValueError of the block says that the picture is not of the kind it needs.
     """
     try:
         with Image.open(path) as file:
+            _check_size(path, file)
             yield file
     except UserError:
         raise
-    # PIL raises SyntaxError on broken PNG chunks.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels ({error}). Shrink "
+            "it."
+        ) from error
+    except BROKEN as error:
         raise UserError(f"{path}: cannot be read as {kind} ({error}). {remedy}") from error
 
 
@@ -75,6 +90,28 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return file.size
 
 
+def is_deep(file: Image.Image) -> bool:
+    """Whether an open picture (not loaded yet) has 16 bits per channel; PIL keeps 8 of colours."""
+    return file.mode.startswith("I") or ";16" in str(getattr(file, "tile", ""))
+
+
+def to_rgb(file: Image.Image) -> Image.Image:
+    """The 8-bit RGB picture of an open file: 16-bit greys are scaled, not clipped; transparency is left out.
+
+    Raises:
+        ValueError: values that have no range of their own (32-bit floats or integers).
+    """
+    if file.mode == "F":
+        raise ValueError("32-bit floats; save it with 8 or 16 bits")
+    if not file.mode.startswith("I"):
+        return file.convert("RGB")
+    values = np.asarray(file).astype(np.int64)
+    if values.min() < 0 or values.max() > DEEPEST:
+        raise ValueError("32-bit integers; save it with 8 or 16 bits")
+    eight = (values * 255 + DEEPEST // 2) // DEEPEST
+    return Image.fromarray(eight.astype(np.uint8)).convert("RGB")
+
+
 def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     """Image file as (H,W,3) uint8, red, green, blue.
 
@@ -82,7 +119,20 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
         UserError: the file is missing, truncated or no image.
     """
     with open_image(path) as file:
-        return np.array(file.convert("RGB"))
+        return np.array(to_rgb(file))
+
+
+def _check_size(path: str | os.PathLike[str], file: Image.Image) -> None:
+    """Raise UserError where a PNG or JPEG promises more pixels than fit into its size when compressed."""
+    if file.format not in ("PNG", "JPEG"):
+        return
+    raw = re.search(r";(\d+)", str(getattr(file, "tile", "")))  # of fewer or more bits than 8: L;4, RGB;16B
+    bits = 1 if file.mode == "1" else len(file.getbands()) * (int(raw[1]) if raw else 8)
+    least = file.width * file.height * bits / 8 / BEST_COMPRESSION
+    if os.path.getsize(path) < least:
+        raise UserError(
+            f"{path}: truncated, its size does not allow for {file.width}x{file.height}. Copy the file again."
+        )
 
 
 def read_image(path: str | os.PathLike[str]) -> torch.Tensor:

@@ -16,8 +16,8 @@ def read_json(path: str | os.PathLike[str], remedy: str = "") -> Any:
         UserError: it cannot be read or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}). {remedy}".rstrip()) from error
 
 

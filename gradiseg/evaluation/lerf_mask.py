@@ -29,6 +29,7 @@ from gradiseg.evaluation.masks import (
 )
 from gradiseg.evaluation.text import TextChoice
 from gradiseg.trained import TrainedRun
+from utils.errors import UserError, some
 
 EXACT_FOLDER = "object_mask_exact"
 ORACLE = "oracle"
@@ -51,6 +52,12 @@ def evaluate_run(
     truth = list_truth(source / "test_mask", [camera.image_name for camera in run.test_cameras])
     assignment, ids_source = choose_ids(run, source, object_path, ids, truth)
     check_ids(assignment, run.classifier)
+    prompts = sorted({mask.prompt for mask in truth})
+    if not set(assignment) & set(prompts):
+        raise UserError(
+            f"{ids_source}: none of its prompts ({some(list(assignment)) or 'none'}) is one of "
+            f"{source}/test_mask ({some(prompts)}). Name them alike."
+        )
     predictions = predict_masks(run.test_cameras, truth, run.render_identity, run.classifier, assignment)
     write_predictions(run.folder.text_masks("test", run.iteration), predictions[DEFAULT_RULE])
     records = {
@@ -85,7 +92,14 @@ def choose_ids(
 def evaluate_folder(predictions: Path, source: Path) -> dict[str, Any]:
     """Scores the PNGs of any method, `<k>/<prompt>.png`, against a scene's `test_mask/`."""
     truth = list_truth(source / "test_mask")
-    return score_masks(truth, lambda mask: read_prediction(predictions, mask))
+    record = score_masks(truth, lambda mask: read_prediction(predictions, mask))
+    if len(record["missing"]) == len(truth):
+        there = sorted(path.relative_to(predictions).as_posix() for path in predictions.rglob("*.png"))
+        raise UserError(
+            f"{predictions}: none of its pictures ({some(there) or 'there are none'}) belongs to a true "
+            f"mask. Wanted are {some([f'{mask.name}.png' for mask in truth])}."
+        )
+    return record
 
 
 def markdown(record: Mapping[str, Any], title: str) -> str:

@@ -61,7 +61,9 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
         UserError: no masks, or a folder that stands for no test view.
     """
     folders = (
-        sorted(entry.name for entry in test_mask.iterdir() if entry.is_dir()) if test_mask.is_dir() else []
+        sorted(entry.name for entry in test_mask.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        if test_mask.is_dir()
+        else []
     )
     names = sorted(view_names) if view_names is not None else folders
     by_name = set(folders) <= set(names) and (view_names is not None or not all(map(str.isdecimal, folders)))
@@ -84,7 +86,7 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
 
 def is_mask(path: Path) -> bool:
     """Whether a file can be a true mask, by its name; Gaussian Grouping reads JPEGs too."""
-    return path.suffix.lower() in MASK_SUFFIXES
+    return path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith(".")
 
 
 def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bool, bounded: bool) -> int:
@@ -99,13 +101,30 @@ def _view_number(test_mask: Path, folder: str, names: Sequence[str], by_name: bo
 
 
 def read_mask(path: Path) -> BoolArray:
-    """Reads a 0/255 picture as a mask (H, W).
+    """Reads a picture of one object as a mask (H, W).
 
+    Usual are 0 and 255. A picture of 0 and one darker value (1, say) means the same, and one of a single
+    colour has its shape in its transparency.
     Raises:
-        UserError: the file is no readable picture.
+        UserError: the file is no readable picture, or has several values but none above the threshold.
     """
     with open_image(path, "a mask") as file:
-        return np.asarray(file.convert("L")) > MASK_THRESHOLD
+        if "A" in file.getbands() or "transparency" in file.info:
+            pixels = np.asarray(file.convert("RGBA"))
+            opaque: BoolArray = pixels[..., 3] > MASK_THRESHOLD
+            if not opaque.all() and len(np.unique(pixels[opaque][:, :3], axis=0)) <= 1:
+                return opaque
+        grey = np.asarray(file if file.mode.startswith("I") else file.convert("L"))
+    if (grey > MASK_THRESHOLD).any():
+        bright: BoolArray = grey > MASK_THRESHOLD
+        return bright
+    if len(np.unique(grey[grey != 0])) > 1:
+        raise UserError(
+            f"{path}: values from {grey.min()} to {grey.max()}, none of which counts as the object (above "
+            f"{MASK_THRESHOLD}). Write the object as 255 and the rest as 0."
+        )
+    dark: BoolArray = grey > 0
+    return dark
 
 
 def write_mask(path: Path, mask: BoolArray) -> None:
@@ -218,9 +237,10 @@ def read_prediction(folder: Path, mask: TruthMask) -> BoolArray | None:
     It is looked for under the ground truth's own folder name, then under k and under k with five digits.
     """
     for name in (mask.folder, str(mask.view), f"{mask.view:05d}"):
-        path = folder / name / f"{mask.prompt}.png"
-        if path.is_file():
-            return read_mask(path)
+        for prompt in (mask.prompt, mask.prompt.replace(" ", "_"), mask.prompt.replace("_", " ")):
+            path = folder / name / f"{prompt}.png"
+            if path.is_file():
+                return read_mask(path)
     return None
 
 

@@ -75,7 +75,7 @@ def test_ids_of_each_view_for_itself_do_not_agree(demo: Path) -> None:
 def test_masks_of_another_scene_by_name(demo: Path) -> None:
     for path in list((demo / "object_mask").iterdir()):
         path.rename(path.with_name(f"other_{path.name}"))
-    assert "no masks" in texts(demo, "warning") and "other images" in texts(demo, "warning")
+    assert "no masks" in texts(demo, "error") and "other images" in texts(demo, "error")
 
 
 def test_everything_broken_is_named_at_once(demo: Path) -> None:
@@ -88,13 +88,13 @@ def test_everything_broken_is_named_at_once(demo: Path) -> None:
     write_ids(demo, "frame_00006", np.zeros((120, 160)))
     write_ids(demo, "stranger", np.ones((120, 160)))
     errors, warnings = texts(demo, "error"), texts(demo, "warning")
-    for name in ("frame_00001", "frame_00002", "frame_00003 (120x160", "frame_00004.png"):
+    for name in ("frame_00001", "frame_00002", "frame_00003.jpg: 120x160", "frame_00004.png"):
         assert name in errors
     for name in ("frame_00005", "frame_00006", "stranger.png"):
         assert name in warnings
 
 
-@pytest.mark.parametrize(("largest", "remedy"), [(300, "--num_classes 301"), (69_999, "numbers ids anew")])
+@pytest.mark.parametrize(("largest", "remedy"), [(300, "--num_classes 301"), (69_999, "numbered anew")])
 def test_ids_without_a_class(demo: Path, largest: int, remedy: str) -> None:
     ids = np.full((120, 160), largest)
     rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)

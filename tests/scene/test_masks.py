@@ -145,3 +145,12 @@ def test_masks_stay_aligned_with_images_resized_alike(size: tuple[int, int]) -> 
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.02
     assert np.abs(shifts).max() < 0.15  # a shift of half a source pixel would be 0.25 and more
     assert abs(np.mean(areas)) < 2e-3
+
+
+def test_what_would_change_ids_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 7).save(tmp_path / "lossy.png", format="JPEG")
+    with pytest.raises(UserError, match=r"lossy\.png.*JPEG changes ids"):
+        read_id_map(tmp_path / "lossy.png")
+    Image.fromarray(np.array([[-1, 3]], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif.*negative ids"):
+        read_id_map(tmp_path / "a.tif")

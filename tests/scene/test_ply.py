@@ -96,3 +96,94 @@ def test_points_come_back_with_their_colours(tmp_path: Path) -> None:
     read_points, read_colors = read_point_cloud(tmp_path / "input.ply")
     np.testing.assert_array_equal(read_points, points)
     np.testing.assert_allclose(read_colors, colors, atol=1e-6)
+
+
+def cloud_file(path: Path, dtype: str, colors: np.ndarray, names: tuple[str, ...]) -> None:
+    """A point cloud of another program."""
+    table = np.zeros(len(colors), dtype=[(axis, "f8") for axis in "xyz"] + [(name, dtype) for name in names])
+    for index, name in enumerate(names):
+        table[name] = colors[:, index]
+    plyfile.PlyData([plyfile.PlyElement.describe(table, "vertex")]).write(str(path))
+
+
+RGB = ("red", "green", "blue")
+SHARES = np.array([[0.0, 0.2, 1.0], [0.6, 0.4, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "names"),
+    [
+        ("u1", 255, RGB),
+        ("u2", 65535, RGB),
+        ("f4", 1, RGB),
+        ("f8", 1, RGB),
+        ("f4", 255, RGB),
+        ("i4", 255, RGB),
+        ("u2", 255, RGB),
+        ("u1", 255, ("r", "g", "b")),
+        ("u1", 255, ("diffuse_red", "diffuse_green", "diffuse_blue")),
+    ],
+)
+@pytest.mark.parametrize("text", [False, True])
+def test_colours_of_every_usual_range_and_name(
+    tmp_path: Path, dtype: str, largest: int, names: tuple[str, ...], text: bool
+) -> None:
+    path = tmp_path / "points3d.ply"
+    cloud_file(path, dtype, SHARES * largest, names)
+    if text:
+        data = plyfile.PlyData.read(str(path), mmap=False)
+        plyfile.PlyData(list(data), text=True).write(str(path))
+    np.testing.assert_allclose(read_point_cloud(path)[1], SHARES, atol=1e-6)
+
+
+def test_a_model_of_gaussians_is_a_point_cloud_too(tmp_path: Path) -> None:
+    params = model() | {"f_dc": torch.full((7, 1, 3), (0.7 - 0.5) / 0.28209479177387814)}
+    write_ply(tmp_path / "a.ply", params)
+    np.testing.assert_allclose(read_point_cloud(tmp_path / "a.ply")[1], 0.7, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("f4", -0.5), ("f4", np.nan), ("f8", 1e6), ("i4", 70_000)])
+def test_colours_outside_every_range_are_named(tmp_path: Path, dtype: str, value: float) -> None:
+    cloud_file(tmp_path / "points3d.ply", dtype, np.full((2, 3), value), RGB)
+    with pytest.raises(UserError, match=r"points3d\.ply: red green blue from"):
+        read_point_cloud(tmp_path / "points3d.ply")
+
+
+def test_points_without_colours_are_grey_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud_file(tmp_path / "points3d.ply", "u1", np.zeros((2, 1)), ("intensity",))
+    assert (read_point_cloud(tmp_path / "points3d.ply")[1] == 0.5).all()
+    assert "no colours" in caplog.text
+
+
+def test_gaussians_that_hold_nan_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = model()
+    broken = {name: value.clone() for name, value in whole.items()}
+    broken["xyz"][:2, 0] = torch.nan
+    broken["scaling"][1:3, 2] = torch.inf
+    broken["obj_dc"][6, 0, 5] = torch.nan
+    write_ply(tmp_path / "a.ply", broken)
+    assert_same(read_ply(tmp_path / "a.ply"), {name: value[3:6] for name, value in whole.items()})
+    assert "4 of 7 Gaussians" in caplog.text
+    assert all(part in caplog.text for part in ("x (2)", "scale_2 (2)", "obj_dc_5 (1)"))
+    write_ply(tmp_path / "a.ply", broken | {"opacity": torch.full((7, 1), torch.nan)})
+    with pytest.raises(UserError, match=r"a\.ply: every Gaussian"):
+        read_ply(tmp_path / "a.ply")
+
+
+def test_far_from_the_origin_files_keep_the_users_frame(tmp_path: Path) -> None:
+    origin, params = np.array([500_000.0, 4_500_000.0, 100.0]), model()
+    write_ply(tmp_path / "a.ply", params, origin)
+    vertices = plyfile.PlyData.read(str(tmp_path / "a.ply"))["vertex"]
+    assert vertices.data.dtype["x"] == np.dtype("f8") and vertices.data.dtype["opacity"] == np.dtype("f4")
+    np.testing.assert_allclose(
+        vertices["y"], params["xyz"][:, 1].double().numpy() + 4_500_000.0, rtol=0, atol=1e-9
+    )
+    back = read_ply(tmp_path / "a.ply", origin)
+    torch.testing.assert_close(back["xyz"], params["xyz"], rtol=0, atol=1e-8)
+    points = params["xyz"].double().numpy()
+    write_point_cloud(tmp_path / "b.ply", points, np.zeros((7, 3)), origin)
+    np.testing.assert_allclose(read_point_cloud(tmp_path / "b.ply")[0], points + origin, rtol=0, atol=1e-9)

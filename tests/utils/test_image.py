@@ -1,9 +1,13 @@
 """Images: files, PSNR, the colours of identity maps and of ids."""
 
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from utils.errors import UserError
 from utils.image import (
@@ -11,6 +15,7 @@ from utils.image import (
     fit_pca,
     id_palette,
     image_size,
+    is_deep,
     open_image,
     pca_colors,
     psnr,
@@ -110,3 +115,57 @@ def test_ids_have_distinct_colours_and_zero_is_black() -> None:
 def test_colorized_ids_are_the_palette_at_each_pixel() -> None:
     ids = torch.tensor([[0, 3], [200, 3]], dtype=torch.int16)
     assert torch.equal(colorize_ids(ids), id_palette(201)[ids.long()].permute(2, 0, 1))
+
+
+GREYS = np.array([[0, 257 * 10, 65535]], dtype=np.uint16)
+
+
+def test_16_bit_pictures_are_scaled_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(GREYS).save(tmp_path / "grey.png")
+    Image.fromarray(GREYS).save(tmp_path / "grey.tif")
+    Image.fromarray(GREYS.astype(np.int32)).save(tmp_path / "int.tif")
+    for name in ("grey.png", "grey.tif", "int.tif"):
+        assert read_pixels(tmp_path / name)[0, :, 1].tolist() == [0, 10, 255]
+        with open_image(tmp_path / name) as file:
+            assert is_deep(file)
+    deep_rgb(tmp_path / "rgb.png", GREYS)
+    assert read_pixels(tmp_path / "rgb.png")[0, :, 1].tolist() == [0, 10, 255]
+    with open_image(tmp_path / "rgb.png") as file:
+        assert is_deep(file)
+
+
+def deep_rgb(path: Path, greys: np.ndarray) -> None:
+    """A PNG of 16 bits per channel, which PIL cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    height, width = greys.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in greys)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize("values", [np.array([[0.5, 1.5]], np.float32), np.array([[0, 70_000]], np.int32)])
+def test_values_without_a_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: .*32-bit .* 8 or 16 bits"):
+        read_pixels(tmp_path / "a.tif")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    Image.new("1", (16_000, 12_000)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: more than 179 megapixels .*Shrink it"):
+        image_size(tmp_path / "a.png")
+
+
+def test_a_forged_size_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", noise(3, 4, 4))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", 12_000, 12_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.png: truncated, its size does not allow for 12000x12000"):
+        image_size(tmp_path / "a.png")

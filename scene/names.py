@@ -1,0 +1,101 @@
+"""Which file belongs to which view: pictures and masks, by their names.
+
+A view's name is that of its picture below the image folder, with `/` and without suffix; it may hold dots and
+folders. Files that a system leaves beside the data (`._x`, `.DS_Store`, `__MACOSX/`) are never looked at.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from scene.views import CameraInfo
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")  # the first that is there is taken
+MASK = ".png"
+MASK_ENDINGS = (".mask", "_mask")  # image.jpg.mask.png
+SYSTEM_FOLDER = "__MACOSX"
+
+
+def without_suffix(name: str) -> str:
+    """The name of a picture's view and mask; folders and dots in it stay."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.with_suffix("").as_posix()
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files below `folder` in the order of their names, but hidden ones and those of hidden folders."""
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == SYSTEM_FOLDER for part in parts):
+            yield path
+
+
+class Pictures:
+    """Finds the pictures that a scene names: `found` lists those that are there under another suffix."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Path, Path]] = []  # as named, as found
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, named: Path) -> Path:
+        """The picture itself, or one of its name under another suffix; `named` if there is none."""
+        if named.is_file():
+            return named
+        known = named.suffix.lower() in PICTURES
+        there = self._by_stem(named.parent).get((named.stem if known else named.name).lower(), [])
+        if not there:
+            return named
+        best = min(there, key=lambda path: (PICTURES.index(path.suffix.lower()), path.name))
+        if known:
+            self.found.append((named, best))
+        return best
+
+    def _by_stem(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._folders:
+            stems = self._folders[folder] = {}
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.suffix.lower() in PICTURES and not path.name.startswith("."):
+                    stems.setdefault(path.stem.lower(), []).append(path)
+        return self._folders[folder]
+
+
+def match_masks(folder: Path, views: Sequence[CameraInfo]) -> tuple[dict[str, Path], list[Path]]:
+    """View name -> its mask in `folder`, and the PNG files there that belong to no view.
+
+    A mask is `<view>.png`, or `<picture>.png` with the picture's suffix (`x.jpg.png`), or either with `.mask`
+    before `.png`. Where none fits by its path below the folder, the file's name alone decides, if it is that
+    of one view and of one file.
+    """
+    files = [path for path in visible_files(folder) if path.suffix.lower() == MASK] if folder.is_dir() else []
+    by_key: dict[str, Path] = {}
+    for path in files:
+        by_key.setdefault(_key(path.relative_to(folder).as_posix()), path)
+    masks = {view.image_name: by_key[key] for view in views for key in _keys(view) if key in by_key}
+    if not masks:
+        masks = _by_name_alone(files, views)
+    taken = set(masks.values())
+    return masks, [path for path in files if path not in taken]
+
+
+def _keys(view: CameraInfo) -> tuple[str, str]:
+    """Names of a view's mask, the one that counts most last."""
+    return view.image_name + view.image_path.suffix, view.image_name
+
+
+def _key(name: str) -> str:
+    stem = name[: -len(MASK)]
+    return next((stem.removesuffix(end) for end in MASK_ENDINGS if stem.endswith(end)), stem)
+
+
+def _by_name_alone(files: Sequence[Path], views: Sequence[CameraInfo]) -> dict[str, Path]:
+    wanted: dict[str, list[str]] = {}
+    for view in views:
+        for key in set(_keys(view)):
+            wanted.setdefault(PurePosixPath(key).name, []).append(view.image_name)
+    there: dict[str, list[Path]] = {}
+    for path in files:
+        there.setdefault(_key(path.name), []).append(path)
+    return {
+        names[0]: there[key][0]
+        for key, names in wanted.items()
+        if len(names) == 1 and len(there.get(key, ())) == 1
+    }
