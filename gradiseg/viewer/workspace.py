@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradiseg.editing.document import Document, operation_of
-from gradiseg.editing.files import edits_folder, open_run, save_run
+from gradiseg.editing.files import open_run, save_run
 from gradiseg.editing.object_files import read_object
 from gradiseg.editing.placement import box_of, up_of
 from gradiseg.evaluation.text import Marker
@@ -173,11 +173,9 @@ class Workspace:
         """
         if not SAVED_NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot name an edit. Use letters, digits, dots and dashes.")
-        if (edits_folder(self.run, name).parent / name).resolve() == (
-            self.run.folder.path / IMPORTED
-        ).resolve():
+        out = self.run.folder.edit(name).path
+        if out == self.run.folder.path / IMPORTED:
             raise UserError(f"{name!r} is where imported objects lie. Choose another name.")
-        out = edits_folder(self.run, name)
         with self._edit():
             save_run(self.document, self.run, out, overwrite)
         return out
