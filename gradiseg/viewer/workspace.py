@@ -196,7 +196,7 @@ class Workspace:
 
         It is kept below the run under its hash, so that the recipe can be replayed.
 
-        Raises: UserError where it is no PLY file of Gaussians, or its numbers are not finite.
+        Raises: UserError where it is no PLY file of Gaussians.
         """
         if len(content) > LARGEST_UPLOAD:
             raise UserError(f"{len(content) / 2**20:.0f} MB are too many. Insert it with edit.py insert.")
@@ -220,11 +220,8 @@ class Workspace:
 
 
 def check_object(path: Path) -> None:
-    """Raise a UserError unless a file holds Gaussians whose numbers are finite; it names no path."""
+    """Raise a UserError, which names no path, unless a file holds Gaussians that can be drawn."""
     try:
-        params = read_object(path)
+        read_object(path)
     except UserError as error:
         raise UserError(f"The file is no PLY of Gaussians ({str(error).replace(str(path), 'it')})") from error
-    broken = [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise UserError(f"The file has NaN or Inf in {', '.join(broken)}. Write it again.")
