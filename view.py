@@ -7,6 +7,7 @@ python view.py -m output              the runs in it, to choose from
 import utils.openmp  # noqa: F401  # isort: skip
 
 import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def gate_of(options: ViewParams) -> tuple[Gate, str]:
     if options.host in LOOPBACK:
         return Gate(), f"http://localhost:{options.port}"
     token = options.token or secrets.token_urlsafe(16)
-    return Gate(token), f"http://{options.host}:{options.port}/?token={token}"
+    name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
+    return Gate(token), f"http://{name}:{options.port}/?token={token}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -5,8 +5,8 @@
 Medians over cameras on the way between the scene's views, each drawn and encoded as the viewer does it: a
 small picture while the camera moves, a full one at rest, the first of every kind left out. `clicks` are from
 the click to the id. `seconds_to_address` is from the command to the line with its address, a start of Python
-and torch included; a picture's time comes on top. `load` is the system's load average before and after: the
-figures are those of an idle machine only where it is about 0.
+and torch included; a picture's time comes on top. `load` is the system's load average before and after: where
+it is above 0, others took part of the processor, and `cpu_ms` (CPU time, summed over threads) says more.
 """
 
 import argparse
@@ -67,15 +67,16 @@ def walk(views: Sequence[Camera], size: tuple[int, int], steps: int) -> list[dic
     return entries
 
 
-def median_ms(calls: Sequence[Callable[[], Any]]) -> float:
-    """Median milliseconds of calls, after the first once more."""
+def median_ms(calls: Sequence[Callable[[], Any]]) -> tuple[float, float]:
+    """Median milliseconds of calls, on the clock and of CPU time of all threads; one call goes before."""
     calls[0]()
     times = []
     for call in calls:
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         call()
-        times.append(time.perf_counter() - start)
-    return round(1e3 * statistics.median(times), 1)
+        times.append((time.perf_counter() - start, time.process_time() - start_cpu))
+    clock, cpu = (round(1e3 * statistics.median(column), 1) for column in zip(*times, strict=True))
+    return clock, cpu
 
 
 def measure(session: Session, cameras: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -99,14 +100,12 @@ def measure(session: Session, cameras: Sequence[dict[str, Any]]) -> dict[str, An
     session.select(max(session.model.counts(), key=lambda id: session.model.counts()[id]))
     for mode in Mode:
         session.show(mode=mode)
-        moving = median_ms([picture(camera, small=True) for camera in cameras])
-        at_rest = median_ms([picture(camera, small=False) for camera in cameras])
-        results[mode.value] = {
-            "ms_moving": moving,
-            "frames_per_second": round(1e3 / moving, 1),
-            "ms_at_rest": at_rest,
-        }
-    results["ms_click"] = median_ms([click(camera) for camera in cameras])
+        figures = {}
+        for name, small in (("moving", True), ("at_rest", False)):
+            clock, cpu = median_ms([picture(camera, small) for camera in cameras])
+            figures |= {f"ms_{name}": clock, f"cpu_ms_{name}": cpu}
+        results[mode.value] = figures | {"frames_per_second": round(1e3 / figures["ms_moving"], 1)}
+    results["ms_click"], results["cpu_ms_click"] = median_ms([click(camera) for camera in cameras])
     results["peak_mb"] = round(peak_memory_mb(), 1)
     return results
 

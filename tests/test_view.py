@@ -8,8 +8,10 @@ import pytest
 
 import edit
 import view
+from benchmarks import bench_viewer
 from gradiseg.selection.free_view import entry_of
 from gradiseg.viewer import server
+from gradiseg.viewer.drawing import Mode
 from gradiseg.viewer.runs import find_runs
 from gradiseg.viewer.session import Session
 from tests.disc_scene import DISCS, ITERATION, projected_centre, write_run, write_scene
@@ -70,6 +72,16 @@ def test_runs_below_a_folder_are_found_with_pictures_and_scores(tmp_path: Path) 
     ]
     with pytest.raises(UserError, match="holds no run"):
         find_runs(tmp_path / "unfinished")
+
+
+def test_the_benchmark_of_pictures(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_viewer, "seconds_to_address", lambda run, port: None)
+    flags = ["-m", str(run), "--size", "64", "48", "--frames", "2", "--num_gaussians", "100", "4000"]
+    monkeypatch.setattr("sys.argv", ["bench_viewer.py", *flags, "--json", str(tmp_path / "out.json")])
+    bench_viewer.main()
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [result["num_gaussians"] for result in results[1:]] == [100, 4000]
+    assert all(result[mode.value]["ms_moving"] > 0 for result in results for mode in Mode)
 
 
 def test_the_port_is_taken() -> None:

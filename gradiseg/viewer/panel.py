@@ -25,7 +25,7 @@ class Browser(Protocol):
     handle: Any
     session: Session
 
-    def do(self, action: Callable[[], None]) -> bool:
+    def do(self, action: Callable[[], None]) -> None:
         """An action, whose errors are said to the client."""
 
     def say(self, text: str, is_error: bool = True) -> None:

@@ -157,7 +157,6 @@ class Viewer:
     def __init__(self, server: Any, workspace: Workspace) -> None:
         self.server, self.workspace = server, workspace
         self.clients: dict[int, Client] = {}
-        self.first_picture = threading.Event()
         server.scene.world_axes.visible = False
         server.scene.set_up_direction(tuple(workspace.up.tolist()))
         self._stand_at_first_view()
@@ -179,12 +178,6 @@ class Viewer:
         client = self.clients.pop(handle.client_id, None)
         if client is not None:
             client.close()
-
-    def close(self) -> None:
-        """End every client; the server goes on."""
-        for client in list(self.clients.values()):
-            client.close()
-        self.clients.clear()
 
 
 class Client:
@@ -219,7 +212,6 @@ class Client:
         quality = SMALL_QUALITY if small else JPEG_QUALITY
         self.handle.scene.set_background_image(canvas, format="jpeg", jpeg_quality=quality)
         self.handle.flush()
-        self.viewer.first_picture.set()
 
     def _failed(self, error: Exception) -> None:
         logger.error("viewer: a picture failed", exc_info=error)
@@ -230,15 +222,17 @@ class Client:
         title, color = ("That did not work", "red") if is_error else ("Done", "green")
         self.handle.add_notification(title, text, auto_close_seconds=8.0, color=color)
 
-    def do(self, action: Callable[[], None]) -> bool:
-        """An action of the client: what it raises for people is said to it. Whether it went well."""
+    def do(self, action: Callable[[], None]) -> None:
+        """An action of the client: what it raises for people is said to it."""
         try:
             action()
         except UserError as error:
             self.say(str(error))
-            return False
-        self.changed()
-        return True
+        except Exception as error:  # a fault of ours: the client must not wait for what never comes
+            logger.exception("viewer: an action failed")
+            self.say(f"{type(error).__name__}: {error}. The server's output has more.")
+        else:
+            self.changed()
 
     def changed(self) -> None:
         """The selection or what is shown has changed."""

@@ -32,6 +32,7 @@ from gradiseg.viewer.drawing import (
 from gradiseg.viewer.workspace import Workspace
 from scene.cameras import Camera
 from utils.errors import UserError
+from utils.image import to_uint8
 
 SMALL_WIDTH = 480  # pixels, while the camera moves and for clicks
 LASSO_CLOSES = 0.02  # of the canvas' width: a corner so near to the first one closes the lasso
@@ -247,9 +248,10 @@ class Session:
             color, encodings = draw(
                 camera, model.model(), self.workspace.run.background, model.params["obj_dc"][:, 0]
             )
-        pixels = (color.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+        pixels = to_uint8(color).permute(1, 2, 0).cpu().numpy()
         mark = marker(pixels, [text.strip()])[text.strip()]
-        ids = select_ids(identify(map_encodings(encodings), model.classifier()).cpu().numpy(), mark)
+        shown = identify(map_encodings(encodings), model.classifier()).cpu().numpy()
+        ids = [id for id in select_ids(shown, mark) if id in model.counts()]
         if not ids:
             raise UserError(f"{text.strip()!r} was not found in this picture. Look from elsewhere.")
         self.select(ids)
