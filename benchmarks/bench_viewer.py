@@ -100,7 +100,7 @@ def measure(session: Session, cameras: Sequence[dict[str, Any]]) -> dict[str, An
     session.select(max(session.model.counts(), key=lambda id: session.model.counts()[id]))
     for mode in Mode:
         session.show(mode=mode)
-        figures = {}
+        figures: dict[str, float] = {}
         for name, small in (("moving", True), ("at_rest", False)):
             clock, cpu = median_ms([picture(camera, small) for camera in cameras])
             figures |= {f"ms_{name}": clock, f"cpu_ms_{name}": cpu}
