@@ -20,7 +20,7 @@ NAMES = "objects.json"
 
 def write_object(folder: Path, model: LabelledModel) -> None:
     """Write a labelled model into a folder: PLY, classifier, votes and names."""
-    write_ply(folder / POINT_CLOUD, model.params)
+    write_ply(folder / POINT_CLOUD, model.params, model.origin)
     state = {"weight": model.weight[:, :, None, None].cpu(), "bias": model.bias.cpu()}
     with atomic_write(folder / CLASSIFIER) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)
@@ -28,9 +28,9 @@ def write_object(folder: Path, model: LabelledModel) -> None:
     write_names(folder / NAMES, model.names)
 
 
-def read_object(path: Path) -> dict[str, Tensor]:
+def read_object(path: Path, origin: np.ndarray) -> dict[str, Tensor]:
     """The Gaussians of a file, or of the folder that `write_object` filled; see `read_gaussians`."""
-    return read_gaussians(path / POINT_CLOUD if path.is_dir() else path)
+    return read_gaussians(path / POINT_CLOUD if path.is_dir() else path, origin)
 
 
 def ids_beside(path: Path) -> Path:

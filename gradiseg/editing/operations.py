@@ -224,7 +224,7 @@ class Insert(Transform):
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         if not self.source:
             raise UserError("insert: source is missing: the file of an object, or the folder of one.")
-        params = read_object(scene.folder / self.source)
+        params = read_object(scene.folder / self.source, model.origin)
         model, params = with_equal_degrees(model, params)
         return added(model, move(params, self.motion(params["xyz"])), self.id, self.name, "insert")
 
@@ -252,7 +252,7 @@ class Import(Operation):
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         path = scene.folder / self.source
-        params = read_object(path)
+        params = read_object(path, model.origin)
         labels = ids_beside(path) if self.labels is None else scene.folder / self.labels
         ids = None if self.labels is None and not labels.is_file() else read_ids(labels)
         if ids is not None and len(ids) != len(params["xyz"]):

@@ -34,11 +34,11 @@ def export(path: Path, model: LabelledModel, format: str, up: Sequence[float]) -
     Raises:
         UserError: Gaussians that the format cannot hold, such as those whose size is no float32.
     """
-    write_gaussians(path, model.params, format, up)
+    write_gaussians(path, model.params, format, up, model.origin)
     write_ids(ids_beside(path), model.ids)
     write_names(names_beside(path), {id: model.names[id] for id in model.counts() if id in model.names})
     with _silence():  # what the reader would warn of, the losses say
-        back = read_gaussians(path)
+        back = read_gaussians(path, model.origin)
     if len(back["xyz"]) != model.count:
         raise UserError(
             f"{path}: {model.count - len(back['xyz']):,} Gaussians are too large for {format}. Remove them "

@@ -108,11 +108,13 @@ def test_the_model_and_its_classifier_are_saved_where_the_folder_says(
 ) -> None:
     run, folder = training(scene_folder), RunFolder(tmp_path)
     run.step()
+    run.model.origin = np.array([4_500_000.0, 0.0, -7.0])  # of a scene in survey coordinates
     run.save_model(folder)
     assert folder.latest_saved() == 1
     state = torch.load(folder.classifier(1), weights_only=True)
     torch.nn.Conv2d(16, CLASSES, 1).load_state_dict(state)
     loaded = GaussianModel(3)
+    loaded.origin = run.model.origin
     loaded.load_ply(folder.ply(1))
     assert torch.equal(loaded.get_xyz, run.model.get_xyz)
 

@@ -1,13 +1,15 @@
 """Identities of Gaussians that come back: by labels, by encodings, by place."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plyfile
 import pytest
 import torch
 
-from gradiseg.editing.object_files import ids_beside
+from gradiseg.editing.object_files import ids_beside, write_object
 from gradiseg.editing.operations import Import, Surroundings
 from gradiseg.export.exported import export
 from gradiseg.labelled import LabelledModel
@@ -53,6 +55,21 @@ def test_encodings_of_the_file_tell_without_labels(tmp_path: Path) -> None:
     moved = {**model.params, "xyz": model.params["xyz"].flip(0)}
     write_gaussians(path, moved, "gradiseg")
     assert torch.equal(imported(model, path).ids, model.ids)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_scene_far_away_comes_back_to_the_bit(tmp_path: Path, name: str) -> None:
+    model = replace(labelled_scene(), origin=np.array([4_500_000.0, -300_000.0, 120.0]))
+    path = tmp_path / f"scene{FORMATS[name].suffix}"
+    written = export(path, model, name, (0.0, 0.0, 1.0))
+    assert written.losses.centre == 0
+    assert torch.equal(imported(model, path).params["xyz"], model.params["xyz"])
+    if FORMATS[name].suffix == ".ply":  # in the user's frame
+        x = plyfile.PlyData.read(path)["vertex"]["x"]
+        np.testing.assert_allclose(x, model.params["xyz"][:, 0].double() + 4_500_000, rtol=0, atol=1e-6)
+    write_object(tmp_path / "all", model)
+    again = Import(source=str(tmp_path / "all")).apply(model, SCENE)
+    assert torch.equal(again.params["xyz"], model.params["xyz"])
 
 
 def test_labels_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
