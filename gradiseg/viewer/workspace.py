@@ -33,7 +33,7 @@ from utils.files import atomic_write
 from utils.image import PcaColors
 
 IMPORTED = Path("edits", "imported")  # below the run: what was uploaded, by its hash
-PATHS = ("source", "weights", "style")  # fields of operations that can name a file
+PATHS = ("source", "labels", "weights", "style")  # fields of operations that can name a file
 TOLD_EVERY = 0.2  # seconds between two reports of a slow operation
 LARGEST_UPLOAD = 2**30  # bytes; a million Gaussians are 250 MB
 SAVED_NAME = re.compile(r"\w[\w .-]{0,62}\w|\w")  # of an edit; a folder below the run, never a path
@@ -188,7 +188,7 @@ class Workspace:
         """A selection (N,) bool as a PLY file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "selection.ply")
-            write_ply(path, self.document.model.rows(chosen).params)
+            write_ply(path, self.document.model.rows(chosen).params, self.document.model.origin)
             return path.read_bytes()
 
     def insert(self, content: bytes, name: str = "") -> None:
@@ -203,7 +203,7 @@ class Workspace:
         kept = IMPORTED / f"{hashlib.sha256(content).hexdigest()[:16]}.ply"
         with atomic_write(self.run.folder.path / kept) as temporary:
             temporary.write_bytes(content)
-            check_object(temporary)
+            check_object(temporary, self.document.model.origin)
         self._apply({"operation": "insert", "source": kept.as_posix(), **({"name": name} if name else {})})
 
     def identity_colors(self) -> PcaColors:
@@ -219,9 +219,9 @@ class Workspace:
         return self._marker
 
 
-def check_object(path: Path) -> None:
+def check_object(path: Path, origin: NDArray[np.float64]) -> None:
     """Raise a UserError, which names no path, unless a file holds Gaussians that can be drawn."""
     try:
-        read_object(path)
+        read_object(path, origin)
     except UserError as error:
         raise UserError(f"The file is no PLY of Gaussians ({str(error).replace(str(path), 'it')})") from error

@@ -304,6 +304,7 @@ def test_slow_operations_tell_how_far_they_are_and_can_be_cancelled(
     "entry",
     [
         {"operation": "insert", "source": "x.ply"},
+        {"operation": "import", "source": "x.ply", "labels": "x.npy"},
         {"operation": "fill", "select": 1, "weights": "x.pt"},
         {"operation": "style", "select": 1, "style": "x.png"},
     ],
