@@ -114,9 +114,8 @@ class Chooser:
         if "camera" in expression:
             if "view" in expression:
                 raise UserError(f"{self.where}: view and camera exclude each other. Leave one out.")
-            return free_view.camera_of(expression["camera"], self.where).with_matrices_on(
-                self.model.ids.device
-            )
+            camera = free_view.camera_of(expression["camera"], self.where, self.model.origin)
+            return camera.with_matrices_on(self.model.ids.device)
         name = expression.get("view")
         if not isinstance(name, str) or name not in self.views:
             some = ", ".join(list(self.views)[:5])

@@ -2,7 +2,8 @@
 
 The keys are those of an entry of a run's `cameras.json`: `position` [x, y, z], `rotation` (camera to world,
 three rows; the camera looks along +z, y points down), `width`, `height`, `fx`, `fy`, and `cx`, `cy` (default:
-the middle), in pixels.
+the middle), in pixels. `position` is in the frame of files, xyz + origin (`scene.ply`), cameras are in the
+model's.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scene.cameras import Camera
+from scene.ply import NO_ORIGIN
 from utils.errors import UserError
 
 NAME = "free view"
@@ -20,19 +22,19 @@ LARGEST_SIDE = 16_384  # pixels; more is a mistake, and would fill the memory
 ORTHONORMAL = 1e-3  # how far R R^T may be from the identity
 
 
-def entry_of(camera: Camera) -> dict[str, Any]:
-    """A camera as an entry."""
+def entry_of(camera: Camera, origin: np.ndarray = NO_ORIGIN) -> dict[str, Any]:
+    """A camera as an entry; `origin` (3,) is the model's."""
     intrinsics = {name: float(getattr(camera, name)) for name in ("fx", "fy", "cx", "cy")}
     size = {"width": int(camera.image_width), "height": int(camera.image_height)}
     return {
-        "position": (-camera.R @ camera.T).tolist(),
+        "position": (-camera.R @ camera.T + origin).tolist(),
         "rotation": camera.R.tolist(),
         **size,
         **intrinsics,
     }
 
 
-def camera_of(entry: Any, where: str) -> Camera:
+def camera_of(entry: Any, where: str, origin: np.ndarray = NO_ORIGIN) -> Camera:
     """The camera of an entry; equal entries give equal bits.
 
     Raises:
@@ -49,7 +51,7 @@ def camera_of(entry: Any, where: str) -> Camera:
         _numbers(entry.get(key, default), (), f"{where}: camera: {key}").item()
         for key, default in (("cx", width / 2), ("cy", height / 2))
     )
-    position = _numbers(entry.get("position"), (3,), f"{where}: camera: position")
+    position = _numbers(entry.get("position"), (3,), f"{where}: camera: position") - origin
     rotation = _numbers(entry.get("rotation"), (3, 3), f"{where}: camera: rotation")
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > ORTHONORMAL or np.linalg.det(rotation) < 0:
         raise UserError(

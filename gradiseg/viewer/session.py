@@ -189,7 +189,10 @@ class Session:
         if pane is None:
             raise UserError("Begin within a picture.")
         inside = [[x - pane.left, y - pane.top] for x, y in corners]
-        expression: dict[str, Any] = {"lasso": inside, "camera": free_view.entry_of(pane.camera)}
+        expression: dict[str, Any] = {
+            "lasso": inside,
+            "camera": free_view.entry_of(pane.camera, self.model.origin),
+        }
         if self.shown.through:
             expression["through"] = True
         if self.shown.hidden:

@@ -1,6 +1,7 @@
 """Free views: an entry and its camera are each other's inverse, and every wrong entry is named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def test_equal_entries_give_equal_bits() -> None:
 
 def test_a_region_in_a_free_view_is_that_of_the_view() -> None:
     assert torch.equal(CHOOSE({"box": BOX, "camera": entry()}), CHOOSE({"box": BOX, "view": "view_0"}))
+
+
+def test_positions_are_in_the_frame_of_files() -> None:
+    origin = np.array([4e5, 5e6, 100.0])
+    model = replace(labelled_scene(), origin=origin)
+    far = {"box": BOX, "camera": free_view.entry_of(camera(), origin)}
+    assert torch.equal(Chooser(model, {})(far), CHOOSE({"box": BOX, "view": "view_0"}))
 
 
 def test_hidden_objects_are_as_if_they_were_not_there() -> None:
