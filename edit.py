@@ -9,10 +9,11 @@ The fields of an operation are those of its entry in a recipe, their values JSON
 
 import utils.openmp  # noqa: F401  # isort: skip
 
+import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +22,12 @@ from typing import Any
 from tqdm import tqdm
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
+from arguments.flags import make_parser
 from gradiseg.editing.document import Document, operation_of, read_recipe
-from gradiseg.editing.files import edits_folder, open_run, save_run
+from gradiseg.editing.files import open_run, save_run
 from gradiseg.editing.operations import OPERATIONS, Operation
 from gradiseg.editing.placement import box_of
+from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.trained import load_run
 from utils.errors import UserError, run_command
 
@@ -42,18 +45,27 @@ class EditParams:
     quiet: bool = option(False, "print nothing but errors")
 
 
+GROUPS = (ModelParams, DeviceParams, EditParams, TextParams)
+WITHOUT = (*OF_SAVED_MODEL, "text")
+
+
+def own_parser() -> argparse.ArgumentParser:
+    """The parser of the command's own flags."""
+    return make_parser(GROUPS, "edit.py", help_text(), WITHOUT)
+
+
 def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
     """The command's own flags, and the operations that follow: `NAME --field value ...`, one after the other.
 
-    The name of an operation that follows a flag is that flag's value.
+    The name of an operation that follows a flag with a value is that value.
     """
-    starts = [
-        place
-        for place, word in enumerate(argv)
-        if word in OPERATIONS
-        and not (place and argv[place - 1].startswith("--") and "=" not in argv[place - 1])
-    ]
-    ends = [*starts, len(argv)]
+    alone = {name for action in own_parser()._actions if action.nargs == 0 for name in action.option_strings}
+    places, value = [], False
+    for place, word in enumerate(argv):
+        if word in OPERATIONS and not value:
+            places.append(place)
+        value = word.startswith("-") and "=" not in word and word not in alone
+    ends = [*places, len(argv)]
     parts = [argv[start:end] for start, end in pairwise(ends)]
     return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]
 
@@ -116,15 +128,21 @@ def list_ids(document: Document) -> str:
     return "\n".join(lines)
 
 
+def apply_all(
+    document: Document, operations: Sequence[Operation], find: Callable[[str], Sequence[int]], quiet: bool
+) -> None:
+    """Do the operations in their order, each with its bar."""
+    for operation in operations:
+        with Bar(type(operation).__name__.lower(), quiet) as bar:
+            document.surroundings = replace(document.surroundings, told=bar, find=find)
+            document.apply(operation)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Edits the run; the run itself stays as it is."""
     own, operations = split_operations(sys.argv[1:] if argv is None else argv)
-    model, device, options = parse_with_run(
-        (ModelParams, DeviceParams, EditParams),
-        own,
-        prog="edit.py",
-        description=help_text(),
-        without=OF_SAVED_MODEL,
+    model, device, options, words = parse_with_run(
+        GROUPS, own, prog="edit.py", description=help_text(), without=WITHOUT
     )
     if options.recipe:
         operations = [*read_recipe(Path(options.recipe)), *operations]
@@ -133,12 +151,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not operations:
         print(list_ids(document))
         return
-    for operation in operations:
-        with Bar(type(operation).__name__.lower(), options.quiet) as bar:
-            document.surroundings = replace(document.surroundings, told=bar)
-            document.apply(operation)
+
+    def find(text: str) -> Sequence[int]:
+        return choose_by_text(run, Path(model.source_path), replace(words, text=text), quiet=True).ids[text]
+
+    apply_all(document, operations, find, options.quiet)
     name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
-    out = Path(options.out) if options.out else edits_folder(run, name)
+    out = Path(options.out) if options.out else run.folder.edit(name).path
     save_run(document, run, out, options.overwrite)
     if not options.quiet:
         print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")

@@ -74,12 +74,12 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
                 training.save_model(folder)
             if checkpoint_is_due(training.iteration, run):
                 save_checkpoint(training, progress, folder)
-    progress.close(training.iteration)
-    if training.iteration < last:
-        path = save_checkpoint(training, progress, folder)
-        raise UserError(
-            f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
-        )
+        progress.close(training.iteration)
+        if training.iteration < last:
+            path = save_checkpoint(training, progress, folder)
+            raise UserError(
+                f"stopped at iteration {training.iteration} of {last}. Add --resume to go on from {path}."
+            )
     if not folder.ply(last).is_file():  # a checkpoint of the last iteration was taken elsewhere
         training.save_model(folder)
 

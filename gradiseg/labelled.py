@@ -5,15 +5,17 @@ so that the states of an undo stack share what they have in common.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradiseg.classifier import ABSENT_BIAS, identify
 from gradiseg.votes import Votes
 from scene.gaussian_model import GaussianModel
+from scene.ply import NO_ORIGIN
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class LabelledModel:
     - weight, bias: rows (C, 16) and (C,) of the classifier, which tells objects apart in rendered maps
     - names: what ids are called
     - support: share and mass (N, 2) of the votes for `ids` (`gradiseg.votes`); 0 for Gaussians of an edit
+    - origin: (3,) of the frame of `params`: files hold xyz + origin, see `scene.ply`
     """
 
     params: Mapping[str, Tensor]
@@ -32,9 +35,8 @@ class LabelledModel:
     weight: Tensor
     bias: Tensor
     names: Mapping[int, str]
-    support: (
-        Tensor  # (N, 2): share and mass of the votes for `ids`, see `gradiseg.votes`; 0 where an edit made it
-    )
+    support: Tensor
+    origin: np.ndarray = field(default_factory=lambda: NO_ORIGIN)
 
     @classmethod
     def of(
@@ -54,7 +56,7 @@ class LabelledModel:
         bias = classifier.bias
         assert bias is not None  # as load_conv makes it
         weight = classifier.weight.detach().flatten(1)
-        return cls(params, ids, weight, bias.detach(), dict(names or {}), support)
+        return cls(params, ids, weight, bias.detach(), dict(names or {}), support, model.origin)
 
     @property
     def count(self) -> int:
@@ -76,6 +78,7 @@ class LabelledModel:
         rest = self.params["f_rest"].shape[1]
         model = GaussianModel(round((rest + 1) ** 0.5) - 1, self.ids.device)
         model.set_params(self.params)
+        model.origin = self.origin
         model.active_sh_degree = model.max_sh_degree
         return model
 

@@ -1,10 +1,9 @@
 """What a run tells while it goes on: the bar, TensorBoard, and the records that reports are made of."""
 
-import resource
-import sys
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -12,15 +11,15 @@ from tqdm import tqdm
 from gradiseg.objective import Losses
 from scene.run_folder import RunFolder
 from utils.json_files import read_json, write_json
+from utils.memory import peak_memory_mb
 
 LOG_INTERVAL = 10  # iterations between entries of training_log.json and between updates of the bar
 SMOOTHING = 0.6  # weight of the past in the loss that the bar shows; the log has the raw values
 
 
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+def gpu_peak_memory_mb() -> float | None:
+    """Most memory that tensors have had on the GPU, MiB; None without one."""
+    return round(torch.cuda.max_memory_allocated() / 2**20, 1) if torch.cuda.is_initialized() else None
 
 
 def _value(loss: Tensor | None) -> float | None:
@@ -108,6 +107,7 @@ class Progress:
             "seconds_per_iteration": self.seconds / max(self.last - self.first, 1),
             "num_gaussians": num_gaussians,
             "peak_memory_mb": round(peak_memory_mb(), 1),
+            "gpu_peak_memory_mb": gpu_peak_memory_mb(),
             "config": config,
         }
         write_json(self.folder.training_summary, summary)

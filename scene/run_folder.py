@@ -8,6 +8,8 @@
     {train,test}/ours_N_text/test_mask/<k>/<prompt>.png       render.py --text, eval_lerf_mask.py
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
     results.json  eval_{lerf_mask,text,extracted}.{json,md}  scores.json
+    edits/<name>/  eval_edits.{json,md}                       edit.py, scripts/eval_edits.py
+    run.json  run.log  run.lock                               experiments/: record, output, owner
     point_cloud_object_removal/iteration_N/  {train,test}/ours_object_removal/iteration_N/renders
 
 Names are Gaussian Grouping's where it has one. Other files may lie beside them; no command touches those.
@@ -42,12 +44,15 @@ _OWN = (
     "eval_text.md",
     "eval_extracted.json",
     "eval_extracted.md",
+    "eval_edits.json",
+    "eval_edits.md",
     "scores.json",
     "chkpnt*.pth",
     "events.out.tfevents*",
     *(f"{split}/ours_*" for split in SPLITS),
     "point_cloud",
     "point_cloud_object_removal",
+    "edits",
     "cameras.json",
     "input.ply",
     CFG_ARGS,
@@ -237,6 +242,25 @@ class RunFolder:
     def edited_renders(self, split: str, iteration: int) -> Path:
         """Its pictures."""
         return self.path / split / "ours_object_removal" / f"iteration_{iteration}" / "renders"
+
+    def edit(self, name: str) -> "RunFolder":
+        """An edit (edit.py): a run of its own, with the recipe that made it."""
+        return RunFolder(self.path / "edits" / name)
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe of an edit; other runs have none."""
+        return self.path / "edit.json"
+
+    def edits(self) -> dict[str, "RunFolder"]:
+        """The edits by their names."""
+        names = sorted(path.parent.name for path in self.path.glob("edits/*/edit.json"))
+        return {name: self.edit(name) for name in names}
+
+    @property
+    def true_edits(self) -> Path:
+        """Scores of edits against what the scene looks like after them (scripts/eval_edits.py)."""
+        return self.path / "eval_edits.json"
 
     # What belongs to a run.
 

@@ -11,11 +11,13 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from gradiseg.editing.files import open_run
+from gradiseg.editing.operations import Fill, Remove
 from gradiseg.evaluation.edits import list_edits, markdown, mean_score, score_edit
 from gradiseg.trained import load_run
 from utils.errors import run_command
 from utils.files import write_text
 from utils.json_files import write_json
+from utils.machine import environment
 
 
 @dataclass
@@ -23,6 +25,7 @@ class EvaluationParams:
     """What is scored, and where the scores go."""
 
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+    inpainter: str = option("", "removals are filled, by this method (docs/editing.md)")
     json: str = option("", "where the scores go (default: eval_edits.json in the run), a .md file beside it")
     quiet: bool = option(False, "print nothing but errors")
 
@@ -40,11 +43,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = document.model
     scores = {}
     for edit in edits:
-        after = edit.operation.apply(before, document.surroundings)
+        step = edit.operation
+        if options.inpainter and isinstance(step, Remove):
+            step = Fill(step.select, options.inpainter)
+        after = step.apply(before, document.surroundings)
         scores[edit.folder.name] = score_edit(edit, scene, before, after, run.test_cameras, run.background)
-    path = Path(options.json) if options.json else run.folder.path / "eval_edits.json"
+    path = Path(options.json) if options.json else run.folder.true_edits
     mean = asdict(mean_score(list(scores.values())))
-    write_json(path, {"edits": {name: asdict(score) for name, score in scores.items()}, "mean": mean})
+    record = {"scene": scene.name, "inpainter": options.inpainter or None, "environment": environment()}
+    write_json(
+        path, record | {"edits": {name: asdict(score) for name, score in scores.items()}, "mean": mean}
+    )
     text = f"# Edits of {scene.name}\n\n{markdown(scores)}"
     write_text(path.with_suffix(".md"), text)
     if not options.quiet:

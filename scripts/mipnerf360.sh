@@ -2,7 +2,7 @@
 # Table 3 of the paper: trains, renders and scores the scenes of Mip-NeRF 360, into OUT/<factor>/<config>/<scene>/, and
 # writes OUT/tables.md. Started again, it goes on where it was.
 #
-#   bash scripts/mipnerf360.sh DATA OUT [flags of train.py]
+#   bash scripts/mipnerf360.sh DATA OUT [--jobs N] [--threads N] [--address RAY] [flags of train.py]
 #
 # DATA holds a folder for each scene with images_2, images_4, images_8, sparse/0 and, from prepare_masks.py,
 # object_mask/. In the environment, with their defaults:
@@ -15,27 +15,11 @@
 set -euo pipefail
 
 if (($# < 2)); then
-  echo "usage: bash scripts/mipnerf360.sh DATA OUT [flags of train.py]" >&2
+  echo "usage: bash scripts/mipnerf360.sh DATA OUT [flags]" >&2
   exit 2
 fi
 data=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-images_of() { # images_of FACTOR SCENE
-  case $1/$2 in
-    published/room | published/counter | published/kitchen | published/bonsai) echo images_2 ;;
-    published/*) echo images_4 ;;
-    *) echo "images_$1" ;;
-  esac
-}
-
-for factor in ${FACTORS:-8 published}; do
-  for scene in ${SCENES:-bicycle flowers garden stump treehill room counter kitchen bonsai}; do
-    for config in ${CONFIGS:-baseline gradiseg}; do
-      METRICS=--lpips_from_zero bash scripts/run_scene.sh "$data/$scene" "$out/$factor/$config/$scene" "$config" \
-        -i "$(images_of "$factor" "$scene")" --eval "$@"
-    done
-  done
-done
-${PYTHON:-.venv/bin/python} scripts/make_tables.py --mipnerf360 "$out" --out "$out"
+exec ${PYTHON:-.venv/bin/python} -m experiments mipnerf360 "$data" "$out" ${SCENES:+--scenes $SCENES} \
+  ${CONFIGS:+--configs $CONFIGS} ${FACTORS:+--factors $FACTORS} "$@"

@@ -35,15 +35,7 @@ classes=$($python check_scene.py -s "$scene" --eval --num_classes 65536 --json "
   --sheet "$run/ids.html" ${CHECK:-} >&2 &&
   $python -c 'import json, sys; print(max(256, 1 + max(map(int, json.load(open(sys.argv[1]))["ids"]), default=0)))' \
     "$run/check.json")
-step training
-if [[ ! -f $run/training_summary.json ]]; then
-  resume=--overwrite
-  compgen -G "$run/chkpnt*.pth" >/dev/null && resume=--resume
-  $python train.py -s "$scene" -m "$run" --config_file config/gradiseg/train.json --eval --num_classes "$classes" \
-    $flags $resume $quiet
-fi
-step pictures
-$python render.py -m "$run" --skip_train $quiet
-$python metrics.py -m "$run"
+step "training and pictures"
+$python -m experiments scene "$scene" "$run" gradiseg --eval --num_classes "$classes" $flags
 $python scripts/make_report.py --gradiseg "$run" --out "$run"
 step done

@@ -23,23 +23,20 @@ case "${1:-}" in
     ;;
 esac
 
-quiet=
-[[ -t 2 ]] || quiet=--quiet # progress bars are for terminals
-
 bash scripts/setup_env.sh
 python=.venv/bin/python
 
 train_and_score() { # train_and_score NAME CONFIG
-  local run=$out/$1
   echo "== $1"
-  $python train.py -s $scene -m "$run" --config_file "config/gradiseg/$2.json" $flags --overwrite $quiet
-  $python render.py -m "$run" $quiet
-  $python metrics.py -m "$run"
-  $python scripts/eval_lerf_mask.py -m "$run"
+  $python -m experiments scene $scene "$out/$1" "$2" $flags --anew --render=
 }
 
 train_and_score baseline baseline
-train_and_score gradiseg train
-$python edit_object_removal.py -m "$out/gradiseg" --config_file config/object_removal/demo.json $quiet
+train_and_score gradiseg gradiseg
+$python edit_object_removal.py -m "$out/gradiseg" --config_file config/object_removal/demo.json --quiet
+for recipe in remove recolour swap; do
+  $python edit.py -m "$out/gradiseg" --recipe config/edit/$recipe.json --overwrite --quiet
+  $python render.py -m "$out/gradiseg/edits/$recipe" --skip_train --quiet
+done
 $python scripts/make_report.py --gradiseg "$out/gradiseg" --baseline "$out/baseline" --out "$out"
 echo "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s."

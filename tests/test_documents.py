@@ -46,8 +46,9 @@ HISTORICAL = re.compile(r"# at commit [0-9a-f]{7,40}\n")
 COMMAND = re.compile(r"^ *(?:\.venv/bin/)?(?:python|bash|pip|hf) ", re.M)
 INLINE_COMMAND = re.compile(r"`(python [^`]+|bash [^`]+)`")
 PLACE = re.compile(r"`([\w/.-]+\.(?:py|sh)): (\w+)`")
-# Scripts that hand further arguments to train.py, by the number of those before them.
-TRAINS = {"run_scene.sh": 3, "photos_to_report.sh": 3, "lerf_mask.sh": 2, "mipnerf360.sh": 2}
+# Scripts that are a command of `python -m experiments`.
+EXPERIMENTS = {"run_scene.sh": "scene", "lerf_mask.sh": "lerf_mask", "mipnerf360.sh": "mipnerf360"}
+TRAINS = {"photos_to_report.sh": 3}  # hands further arguments to train.py, those behind so many
 
 
 def name_of(page: Path) -> str:
@@ -186,7 +187,9 @@ def check_bash(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`bash SCRIPT ARGUMENTS`: the script is there and knows the flags, or train.py does."""
     script, arguments = ROOT / words[0], list(words[1:])
     assert script.is_file(), f"no {words[0]}"
-    if script.name in TRAINS:
+    if script.name in EXPERIMENTS:
+        check_python(["-m", "experiments", EXPERIMENTS[script.name], *arguments], monkeypatch)
+    elif script.name in TRAINS:
         accepts(ROOT / "train.py", arguments[TRAINS[script.name] :], monkeypatch)
     elif script.name != "test.sh":  # which takes pytest's
         text = script.read_text(encoding="utf-8")

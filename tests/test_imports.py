@@ -32,7 +32,7 @@ ROOMS = (
     {"checkpoint", "progress", "trained", "training"},
     {"selection"},
     {"editing"},
-    {"evaluation"},
+    {"evaluation", "export"},
     {"report", "viewer"},
 )
 SUBMODULES = {

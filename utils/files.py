@@ -1,9 +1,10 @@
-"""Files that are either whole or absent, and room on the disk."""
+"""Files that are either whole or absent, room on the disk, the end of a log."""
 
 import errno
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from utils.errors import UserError
 # Names of what is being written or replaced; a process that was killed leaves them.
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
 FULL = 2**20  # bytes free, below which a failed write is put down to a full disk
+
+FULL = 2**20  # bytes free, below which what failed is said to have failed for the disk
+TAIL = 4096  # bytes at the end of a log that are looked at
 
 
 @contextmanager
@@ -104,3 +108,36 @@ def check_free_space(folder: Path, needed: int, flag: str) -> None:
             f"{existing}: {free // 2**20} MB free, at least {-(-needed // 2**20)} MB needed. Free some, or "
             f"choose another {flag}."
         )
+
+
+def disk_problem(folder: Path, error: OSError | None = None) -> str:
+    """One sentence where a disk is full, else nothing."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free >= FULL and not (error and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return ""
+    return (
+        f"{existing}: no space left on {socket.gethostname()}'s disk. Free some, then start the same "
+        "command again."
+    )
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Raise UserError where the block fails for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if problem := disk_problem(folder, error):
+            raise UserError(problem) from error
+        raise
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty; a progress bar's lines end with a carriage return."""
+    if not log.is_file():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        text = file.read().decode(errors="replace")
+    return next((line.strip() for line in reversed(text.replace("\r", "\n").split("\n")) if line.strip()), "")

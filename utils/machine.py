@@ -1,23 +1,30 @@
 """What measured figures depend on: versions, processor, threads, commit."""
 
+import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
 
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """The facts by their names in records; `commit` is None where it cannot be told.
 
-def environment() -> dict[str, Any]:
-    """The facts by their names in records; `commit` is None where it cannot be told."""
+    threads: CPU threads of the work; None = those of torch here, whose import takes seconds.
+    """
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": importlib.metadata.version("torch"),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "commit": commit(),
     }
 
@@ -46,3 +53,15 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
+
+
+def gpu_names() -> list[str]:
+    """Of the GPUs that this process may use, as far as the driver's own tool tells."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "" or not shutil.which("nvidia-smi"):
+        return []
+    chosen = ["-i", visible] if visible else []
+    answer = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *chosen], capture_output=True, text=True
+    )
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []

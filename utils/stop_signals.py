@@ -8,7 +8,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends be
 
 
 class StopSignals:
-    """While it is entered, SIGINT and SIGTERM only set `received`; a second one ends the process at once."""
+    """While it is entered, SIGINT and SIGTERM only set `received`; a second SIGINT ends the process at once.
+
+    A second SIGTERM does not: a cluster sends it to every process, and who started this one passes his on.
+    """
 
     def __init__(self) -> None:
         self.received = False
@@ -23,7 +26,8 @@ class StopSignals:
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.received = True
-        self._restore()
+        if signum == signal.SIGINT:
+            signal.signal(signum, self._previous[signal.SIGINT])
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -17,8 +17,6 @@ from utils.errors import UserError
 from utils.files import atomic_write
 from utils.json_files import write_json
 
-RECIPE = "edit.json"
-
 
 def open_run(run: TrainedRun) -> Document:
     """A trained run as a document; relative paths of its recipe begin in its folder."""
@@ -29,23 +27,18 @@ def open_run(run: TrainedRun) -> Document:
     return Document(model, Surroundings(views, held_out, run.folder.path))
 
 
-def edits_folder(run: TrainedRun, name: str) -> Path:
-    """Where an edit is saved unless told otherwise."""
-    return run.folder.path / "edits" / name
-
-
 def save_run(document: Document, run: TrainedRun, out: Path, overwrite: bool = False) -> None:
     """Write the document's model as a run in `out`: it may exist if it holds an edit, and `overwrite` is set.
 
     Raises:
         UserError: `out` holds something else, or an edit that may not be replaced.
     """
+    folder = RunFolder(out)
     if out.exists() and any(out.iterdir()):
-        if not (out / RECIPE).is_file():
+        if not folder.recipe.is_file():
             raise UserError(f"{out}: holds something else than an edit. Choose another --out.")
         if not overwrite:
             raise UserError(f"{out}: holds an edit. Replace it with --overwrite, or choose another --out.")
-    folder = RunFolder(out)
     for source, target in (
         (run.folder.cfg_args, folder.cfg_args),
         (run.folder.cameras, folder.cameras),
@@ -56,4 +49,4 @@ def save_run(document: Document, run: TrainedRun, out: Path, overwrite: bool = F
                 shutil.copyfile(source, temporary)
     write_names(out / NAMES, dict(document.model.names))
     write_object(folder.saved(run.iteration), document.model)
-    write_json(out / RECIPE, {"of": str(run.folder.path), "iteration": run.iteration, **document.recipe()})
+    write_json(folder.recipe, {"of": str(run.folder.path), "iteration": run.iteration, **document.recipe()})

@@ -6,6 +6,7 @@
 | `recolour`, `transform` | unchanged: the object keeps its id |
 | `duplicate`, `insert` | a new id with an encoding and a classifier row of its own |
 | `swap` | unchanged: both objects keep their ids, in each other's places |
+| `import` | rows of a file take ids from labels beside it, from its encodings, or from the nearest row |
 | `merge` | the selection takes over the encoding of the id that it joins |
 | `split` | a new id, as with `duplicate` |
 | `rename` | unchanged |
@@ -14,7 +15,7 @@
 """
 
 # ruff: noqa: RUF009 - `field` returns a dataclass field
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -29,7 +30,8 @@ from gradiseg.editing.fill import filled
 from gradiseg.editing.identity import new_identity, relabel
 from gradiseg.editing.inpainting import inpainter
 from gradiseg.editing.motion import Motion, move
-from gradiseg.editing.object_files import read_object
+from gradiseg.editing.object_files import ids_beside, names_beside, read_ids, read_names, read_object
+from gradiseg.editing.origin import identities
 from gradiseg.editing.placement import box_of, foot_of, up_of
 from gradiseg.editing.style import restyled, stylizer
 from gradiseg.labelled import LabelledModel
@@ -42,14 +44,18 @@ from utils.errors import UserError
 class Surroundings:
     """What an operation may need beside the model.
 
-    views: cameras of the scene by name. held_out: names of those that only test. folder: where relative paths
-    of files begin. told: hears the share of a slow operation that is done, and may raise to stop it.
+    - views: cameras of the scene by name
+    - held_out: names of those that only test
+    - folder: where relative paths of files begin
+    - told: hears the share of a slow operation that is done, and may raise to stop it
+    - find: the ids of an object given in words
     """
 
     views: Mapping[str, Camera]
     held_out: frozenset[str] = frozenset()
     folder: Path = Path()
     told: Callable[[float], None] = lambda share: None
+    find: Callable[[str], Sequence[int]] | None = None
 
     @property
     def training_views(self) -> list[Camera]:
@@ -72,7 +78,7 @@ class Operation:
 
 def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
     """The Gaussians (N,) bool of a selection; UserError where there is none."""
-    chosen = Chooser(model, scene.views, where)(select)
+    chosen = Chooser(model, scene.views, where, scene.find)(select)
     if not bool(chosen.any()):
         raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
     return chosen
@@ -211,14 +217,14 @@ class Insert(Transform):
     """An object of a file, with a new id, placed as the file has it and moved."""
 
     select: Expression = field("selection", "not used", {"all": True})
-    source: str = field("text", "PLY file, or the folder of one", "")
+    source: str = field("text", "file (.ply, .splat, .glb), or the folder of an extracted object", "")
     id: int | None = field("id", "of the object; default: the smallest that is free", None)
     name: str | None = field("text", "of the object", None)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         if not self.source:
-            raise UserError("insert: source is missing: the PLY file of an object, or the folder of one.")
-        params = read_object(scene.folder / self.source)
+            raise UserError("insert: source is missing: the file of an object, or the folder of one.")
+        params = read_object(scene.folder / self.source, model.origin)
         model, params = with_equal_degrees(model, params)
         return added(model, move(params, self.motion(params["xyz"])), self.id, self.name, "insert")
 
@@ -235,6 +241,30 @@ def with_equal_degrees(
         return {**tensors, "f_rest": torch.cat([rest, zeros], 1)}
 
     return changed(model, params=padded(model.params)), padded(params)
+
+
+@dataclass(frozen=True)
+class Import(Operation):
+    """The Gaussians of a file in place of all: the scene as another program changed it after an export."""
+
+    source: str = field("text", "file: .ply, .splat or .glb")
+    labels: str | None = field("text", "ids of its rows (.npy); default: those beside it", None)
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        path = scene.folder / self.source
+        params = read_object(path, model.origin)
+        labels = ids_beside(path) if self.labels is None else scene.folder / self.labels
+        ids = None if self.labels is None and not labels.is_file() else read_ids(labels)
+        if ids is not None and len(ids) != len(params["xyz"]):
+            raise UserError(
+                f"{labels}: {len(ids):,} ids, but {path} has {len(params['xyz']):,} Gaussians. Its rows were "
+                "changed: move the ids away, and each takes the id of the nearest Gaussian of the run."
+            )
+        params["obj_dc"], ids = identities(model, params, ids)
+        params = {name: tensor.to(model.ids.device) for name, tensor in params.items()}
+        names = {**model.names, **read_names(names_beside(path))}
+        support = model.support.new_zeros(len(ids), 2)
+        return changed(model, params=params, ids=ids.to(model.ids.device), names=names, support=support)
 
 
 @dataclass(frozen=True)
@@ -329,6 +359,7 @@ class Style(Operation):
 OPERATIONS: dict[str, type[Operation]] = {
     operation.__name__.lower(): operation
     for operation in (
-        *(Remove, Keep, Fill, Recolour, Style, Transform, Duplicate, Swap, Insert, Merge, Split, Rename),
+        *(Remove, Keep, Fill, Recolour, Style, Transform, Duplicate, Swap),
+        *(Insert, Import, Merge, Split, Rename),
     )
 }

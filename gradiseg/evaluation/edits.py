@@ -118,13 +118,14 @@ def _score_view(
 ) -> dict[str, Any]:
     name = f"{camera.image_name}.png"
     ids_before, ids_after = read_id_map(scene / BEFORE / name), read_id_map(edit.folder / IDS / name)
+    camera = camera.at_resolution(ids_after.shape[1], ids_after.shape[0])  # the truth's own size
     old, old_ids = draw(before, camera, background)
     new, new_ids = draw(after, camera, background)
     truth = _picture(edit.folder / IMAGES, camera.image_name)
     changed = binary_dilation(
         ids_before != ids_after, np.ones((3, 3), bool), boundary_dilation(*ids_after.shape)
     )
-    photograph = camera.original_image.cpu()
+    photograph = _picture(scene / IMAGES, camera.image_name)
     scores: dict[str, Any] = {
         **score_ids(new_ids, ids_after),
         **{f"{key}_before": value for key, value in score_ids(old_ids, ids_before).items()},

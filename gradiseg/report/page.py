@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradiseg.report.charts import CHART_STYLE
-from gradiseg.report.pictures import picture_section
+from gradiseg.report.pictures import edit_section, picture_section
 from gradiseg.report.records import Run, read_run
 from gradiseg.report.sections import curve_section, prompt_table, rule_table, score_table
 from utils import html
@@ -52,6 +52,7 @@ def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
         score_table(runs),
         "<h2>Pictures</h2>",
         picture_section(runs),
+        edit_section(runs),
         "<h2>Training</h2>",
         curve_section(runs),
         *(["<h2>Masks in detail</h2>", rule_table(runs), prompt_table(runs)] if runs[0].masks else []),
@@ -76,6 +77,7 @@ th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px sol
   white-space: nowrap }
 thead th { color: var(--soft); font-weight: 500 } tbody th, thead th:first-child { text-align: left }
 .views { display: grid; grid-template-columns: 5.5rem repeat(4, 1fr); gap: .6rem; align-items: start }
+.edits { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .6rem }
 .label { font-weight: 600 } figure { margin: 0 } img { width: 100%; display: block; border-radius: 3px }
 figcaption { color: var(--soft); font-size: .8rem }
 .key-list { list-style: none; margin: 0; padding: 0; font-size: .85rem }

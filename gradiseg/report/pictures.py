@@ -69,6 +69,23 @@ def view_block(
     return f"<h3>View {int(name)}</h3><div class=views>{''.join(cells)}</div>"
 
 
+def edit_section(runs: Sequence[Run]) -> str:
+    """The first view of every run before its edits and after each, as far as they were rendered."""
+    rows = []
+    for run in runs:
+        before = min((run.renders / "renders").glob("*.png"))
+        split, iteration = run.images["split"], run.images["iteration"]
+        after = {
+            name: edit.renders(split, iteration) / "renders" / before.name
+            for name, edit in run.folder.edits().items()
+        }
+        cells = [picture(path, name) for name, path in after.items() if path.is_file()]
+        if cells:
+            label = f"<div class=label>{escape(run.title)}</div>"
+            rows.append(f"{label}<div class=edits>{picture(before, 'before')}{''.join(cells)}</div>")
+    return "\n".join(["<h2>Edits</h2>", *rows]) if rows else ""
+
+
 def painted(masks: Mapping[str, np.ndarray[Any, Any]], colors: Mapping[str, Color], caption: str) -> str:
     """Masks (H, W) of several prompts in one picture, small ones on top."""
     if not masks:

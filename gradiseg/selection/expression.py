@@ -3,6 +3,7 @@
 - `4`, `"red mug"`, `{"id": 4}`: of an id, or of an id by its name
 - `[4, "red mug"]`, `{"union": [...]}`: of any of them; `{"intersection": [...]}`,
   `{"difference": [from, what, ...]}`, `{"not": ...}`, `{"all": true}`
+- `{"words": "red mug"}`: of the ids that words find in the first test view, where the command can look
 - `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
 - `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
   a region of a view; with `"through": true` whatever lies behind it, too
@@ -39,6 +40,7 @@ class Chooser:
     model: LabelledModel
     views: Mapping[str, Camera]
     where: str = "select"
+    find: Callable[[str], Sequence[int]] | None = None  # ids of an object given in words
 
     def __call__(self, expression: Expression) -> Tensor:
         """The selection (N,) bool.
@@ -82,6 +84,7 @@ class Chooser:
         readers: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Tensor]]] = {
             "id": (set(), lambda e: self._of_id(_number(e["id"], f"{self.where}: id", int))),
             "name": (set(), lambda e: self._of_id(self.id_of(str(e["name"])))),
+            "words": (set(), self._words),
             "all": (set(), lambda e: torch.ones_like(self.model.ids, dtype=torch.bool)),
             "union": (set(), lambda e: self._joined(e["union"], torch.logical_or)),
             "intersection": (set(), lambda e: self._joined(e["intersection"], torch.logical_and)),
@@ -111,6 +114,15 @@ class Chooser:
             some = ", ".join(list(self.views)[:5])
             raise UserError(f"{self.where}: view {name!r} is none of the scene's ({some}, ...).")
         return self.views[name]
+
+    def _words(self, expression: Mapping[str, Any]) -> Tensor:
+        words = expression["words"]
+        if self.find is None or not isinstance(words, str):
+            raise UserError(f"{self.where}: words {words!r} cannot be looked for here. Give an id or a name.")
+        ids = self.find(words)
+        if not ids:
+            raise UserError(f"{self.where}: nothing in the picture is {words!r}. Give an id or other words.")
+        return self._joined(list(ids), torch.logical_or)
 
     def _click(self, expression: Mapping[str, Any]) -> Tensor:
         camera = self._view(expression)

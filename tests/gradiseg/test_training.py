@@ -108,11 +108,13 @@ def test_the_model_and_its_classifier_are_saved_where_the_folder_says(
 ) -> None:
     run, folder = training(scene_folder), RunFolder(tmp_path)
     run.step()
+    run.model.origin = np.array([4_500_000.0, 0.0, -7.0])  # of a scene in survey coordinates
     run.save_model(folder)
     assert folder.latest_saved() == 1
     state = torch.load(folder.classifier(1), weights_only=True)
     torch.nn.Conv2d(16, CLASSES, 1).load_state_dict(state)
     loaded = GaussianModel(3)
+    loaded.origin = run.model.origin
     loaded.load_ply(folder.ply(1))
     assert torch.equal(loaded.get_xyz, run.model.get_xyz)
 
@@ -122,6 +124,19 @@ def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
     assert scores["psnr"] > 0 and set(pictures) == {"view.1", "view.4"}
     without_test_views = training(scene_folder, train_split=False)
     assert without_test_views.test() == ({}, {})
+
+
+def test_early_iterations_train_at_lower_resolution(scene_folder: Path) -> None:
+    run = training(scene_folder)
+    opt = replace(OPT, quarter_resolution_until_iter=1, half_resolution_until_iter=2)
+    run.schedule = replace(SCHEDULE, opt=opt)
+    width, height = run.cameras[0].image_width, run.cameras[0].image_height
+    for divisor in (4, 2, 1):
+        run.step()
+        camera, labels = run.next_view()
+        assert (camera.image_width, camera.image_height) == (width // divisor, height // divisor)
+        assert labels is not None and tuple(labels.shape) == (height // divisor, width // divisor)
+        assert run.model.get_xyz.isfinite().all()
 
 
 @pytest.mark.parametrize("draw", [True, False])

@@ -14,15 +14,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in (ROOT / "submodules").glob("*/pyproject.toml"))
-PYTHON_PACKAGES = (
-    "arguments",
-    "gaussian_renderer",
-    "gradiseg",
-    "preparation",
-    "pretrained",
-    "scene",
-    "utils",
-)
+PYTHON_PACKAGES = sorted(path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
 
 
 def project(folder: Path) -> dict:
@@ -63,7 +55,12 @@ def test_conda_brings_the_cmake_that_the_packages_need() -> None:
 
 def test_every_package_says_that_it_has_types() -> None:
     assert all(list(folder.glob("src/*/py.typed")) for folder in PACKAGES)
-    assert all((ROOT / name / "py.typed").is_file() for name in PYTHON_PACKAGES)
+    assert all((folder / "py.typed").is_file() for folder in PYTHON_PACKAGES)
+
+
+def test_every_package_of_the_program_is_installed() -> None:
+    included = project(ROOT)["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert included == [f"{folder.name}*" for folder in PYTHON_PACKAGES]
 
 
 def test_the_container_is_made_by_the_scripts_that_make_it_everywhere() -> None:

@@ -144,6 +144,17 @@ def test_the_page_is_self_contained_and_closes_its_tags(runs: dict[str, Path], t
     assert "without duck, id 9" in text
 
 
+def test_edits_stand_beside_the_run_as_far_as_they_were_rendered(runs: dict[str, Path]) -> None:
+    folder = runs["gradiseg"]
+    assert "<h2>Edits</h2>" not in page([read_run("GradiSeg", folder)], {})
+    for name in ("swap", "not rendered"):
+        (folder / "edits" / name).mkdir(parents=True)
+        (folder / "edits" / name / "edit.json").write_text("{}")
+    save_png(folder / "edits/swap/test/ours_300/renders/00000.png", torch.zeros(3, 8, 8))
+    text = page([read_run("GradiSeg", folder)], {})
+    assert "<h2>Edits</h2>" in text and "<figcaption>swap</figcaption>" in text and "not rendered" not in text
+
+
 def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, Path]) -> None:
     folder = runs["gradiseg"]
     (folder / "test").rename(folder / "train")

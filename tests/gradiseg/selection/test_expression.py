@@ -70,6 +70,16 @@ def test_a_lasso_round_the_whole_picture_selects_everything_that_shows() -> None
     assert bool(chosen.all())
 
 
+def test_words_select_the_ids_that_they_find() -> None:
+    found = {"red things": [1, 3], "dragon": []}
+    choose = Chooser(labelled_scene(), views(), find=found.__getitem__)
+    assert torch.equal(choose({"words": "red things"}), choose([1, 3]))
+    with pytest.raises(UserError, match="nothing in the picture is 'dragon'"):
+        choose({"words": "dragon"})
+    with pytest.raises(UserError, match="cannot be looked for here"):
+        chooser()({"words": "red things"})
+
+
 def test_growing_and_shrinking_are_bounded_by_the_radius() -> None:
     model = labelled_scene()
     points, chosen = model.params["xyz"], model.ids == 1

@@ -1,0 +1,74 @@
+"""An ablation: scenes x configurations x seeds, and the table of their means and deviations over seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from experiments.run import Run, training
+
+RULES = ("softmax>0.2", "softmax>0.5", "argmax")  # all three, so that a gain is not a threshold's
+COLUMNS = {  # heading -> key of a record or of its mask scores, decimals
+    "mIoU": ("miou", 3),
+    "mBIoU": ("mbiou", 3),
+    "strict mBIoU": ("mbiou_strict", 3),
+    "error within 3 px": ("mband_error", 3),
+    "PSNR": ("psnr", 2),
+    "SSIM": ("ssim", 3),
+    "Gaussians": ("num_gaussians", 0),
+    "seconds": ("seconds", 0),
+}
+
+
+def cells(
+    scenes: Sequence[Path], configs: Sequence[str], seeds: Sequence[int], out: Path, flags: Sequence[str]
+) -> list[Run]:
+    """Runs in `out/SCENE/CONFIG/SEED`, seed by seed, so that a stopped ablation has whole tables of fewer."""
+    return [
+        training(
+            scene,
+            out / scene.name / Path(config).stem / str(seed),
+            config,
+            ("--train_split", *flags),
+            seed=seed,
+            metrics=("--lpips", "none"),
+        )
+        for seed in seeds
+        for scene in scenes
+        for config in configs
+    ]
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """Markdown: for each mask rule the configurations of every scene, then their means over the scenes."""
+    scenes = list(dict.fromkeys(record["scene"] for record in records))
+    configs = list(dict.fromkeys(record["config"] for record in records))
+    lines: list[str] = []
+    for rule in RULES:
+        lines += [f"Masks by {rule}", "", "| scene | configuration | seeds | " + " | ".join(COLUMNS) + " |"]
+        lines.append("|---" * (3 + len(COLUMNS)) + "|")
+        for scene in scenes + ["mean"] * (len(scenes) > 1):
+            for config in configs:
+                cell = [r for r in records if r["config"] == config and scene in (r["scene"], "mean")]
+                if cell and (scene != "mean" or {r["scene"] for r in cell} == set(scenes)):
+                    lines.append(f"| {scene} | {config} | " + " | ".join(_columns(cell, rule)) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _columns(records: Sequence[dict[str, Any]], rule: str) -> list[str]:
+    """Number of seeds, then mean ± deviation over the seeds of the scores' means over the scenes."""
+    seeds = sorted({record["seed"] for record in records})
+    columns = [str(len(seeds))]
+    for key, digits in COLUMNS.values():
+        by_seed = [
+            fmean(
+                r["rules"][rule][key] if key in r["rules"][rule] else r[key]
+                for r in records
+                if r["seed"] == seed
+            )
+            for seed in seeds
+        ]
+        spread = f" ± {stdev(by_seed):.{digits}f}" if len(seeds) > 1 else ""
+        columns.append(f"{fmean(by_seed):,.{digits}f}{spread}")
+    return columns

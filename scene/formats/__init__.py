@@ -1,0 +1,1 @@
+"""Files in which Gaussians go to other programs and come back."""

@@ -1,0 +1,90 @@
+"""edit.py: operations on the command line, recipes, and what is saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import edit
+from gradiseg.editing.operations import Recolour, Remove, Transform
+from scene.ply import read_ply
+from tests.disc_scene import ITERATION, write_run, write_scene
+from utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two discs, ids 3 and 5."""
+    root = tmp_path_factory.mktemp("edit")
+    write_scene(root / "scene")
+    write_run(root / "run", root / "scene")
+    return root / "run"
+
+
+def test_flags_are_fields_of_a_recipe() -> None:
+    own, operations = edit.split_operations(
+        ["-m", "run", "transform", "--select", "4", "--translation", "[0, 1, 0]", "remove", "--select=keep"]
+    )
+    assert own == ["-m", "run"]
+    assert operations == [Transform(select=4, translation=[0, 1, 0]), Remove(select="keep")]
+    assert edit.split_operations(["-m", "keep", "--recipe", "remove"]) == (
+        ["-m", "keep", "--recipe", "remove"],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["remove", "--select"], "--field value expected"),
+        (["remove", "4"], "--field value expected"),
+        (["remove", "--colour", "4"], "no field 'colour'"),
+    ],
+)
+def test_wrong_flags_are_named(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        edit.split_operations(words)
+
+
+def test_the_result_is_a_run_with_its_recipe(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "red alone"
+    steps = ["remove", "--select", "5", "recolour", "--select", "3", "--hue", "90"]
+    edit.main(["-m", str(run), "--out", str(out), "--quiet", *steps])
+    before = read_ply(run / "point_cloud" / f"iteration_{ITERATION}" / "point_cloud.ply")
+    after = read_ply(out / "point_cloud" / f"iteration_{ITERATION}" / "point_cloud.ply")
+    assert 0 < len(after["xyz"]) < len(before["xyz"])
+    record = json.loads((out / "edit.json").read_text())
+    assert [entry["operation"] for entry in record["operations"]] == ["remove", "recolour"]
+    again = tmp_path / "again"
+    edit.main(["-m", str(run), "--recipe", str(out / "edit.json"), "--out", str(again), "--quiet"])
+    for name in ("point_cloud.ply", "classifier.pth"):
+        path = Path("point_cloud") / f"iteration_{ITERATION}" / name
+        assert (again / path).read_bytes() == (out / path).read_bytes()
+    edit.main(["-m", str(out), "--quiet"])  # opens as a run
+
+
+def test_an_edit_is_not_replaced_unasked(run: Path, tmp_path: Path) -> None:
+    flags = ["-m", str(run), "--out", str(tmp_path / "out"), "--quiet", "remove", "--select", "5"]
+    edit.main(flags)
+    with pytest.raises(UserError, match="--overwrite"):
+        edit.main(flags)
+    edit.main([*flags[:5], "--overwrite", *flags[5:]])
+    with pytest.raises(UserError, match="something else than an edit"):
+        edit.main(["-m", str(run), "--out", str(run), "--quiet", "remove", "--select", "5"])
+
+
+def test_without_an_operation_the_ids_are_listed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit.main(["-m", str(run), "--quiet"])
+    printed = capsys.readouterr().out
+    assert "Gaussians" in printed and {line.split()[0] for line in printed.splitlines()[1:]} == {"3", "5"}
+
+
+def test_every_example_is_a_recipe() -> None:
+    examples = sorted((Path(edit.__file__).parent / "config" / "edit").glob("*.json"))
+    assert len(examples) >= 4
+    operations = [edit.read_recipe(path) for path in examples]
+    assert any(isinstance(step, Recolour) for steps in operations for step in steps)
+    assert torch.is_grad_enabled()
