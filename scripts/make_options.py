@@ -30,6 +30,7 @@ COMMANDS = (
     "segment_splat",
     "render",
     "edit_object_removal",
+    "view",
     "scripts.eval_lerf_mask",
     "scripts.eval_extracted",
     "scripts.diagnose_igd",

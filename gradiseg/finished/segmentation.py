@@ -20,7 +20,7 @@ from gaussian_renderer import render
 from gradiseg.boundary import BoundaryLoss
 from gradiseg.finished.codes import codes_of, matching_classifier
 from gradiseg.repair.labels import TrainingLabels
-from gradiseg.votes import Votes, elect, save_votes
+from gradiseg.votes import Votes, lead, save_votes
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.run_folder import CLASSIFIER, POINT_CLOUD, VOTES
@@ -78,8 +78,7 @@ class Segmentation:
     def vote(self) -> Votes:
         """The owners by the labels as they are now; encodings become their codes, id 0 owns the unseen."""
         ids = self.classifier.class_ids
-        nobody = ids.new_zeros(self.model.num_gaussians)
-        votes = elect(self.model, self.cameras, self.labels, ids, nobody, WEIGHT_OF_UNLABELLED)
+        votes = lead(self.model, self.cameras, self.labels, ids, WEIGHT_OF_UNLABELLED)
         codes = self.codes[torch.searchsorted(ids, votes.ids)]
         self.model.params["obj_dc"] = nn.Parameter(codes[:, None].contiguous())
         self.votes = votes
