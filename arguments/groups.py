@@ -125,6 +125,15 @@ class OptimizationParams:
         low=0,
     )
     min_opacity: float = option(0.005, "Gaussians below this opacity are pruned", why="3DGS", low=0, high=1)
+    quarter_resolution_until_iter: int = option(
+        0,
+        "train on pictures and masks of a quarter of their width and height until this iteration; 0 = never",
+        why="ours; saves time, see docs/performance.md",
+        low=0,
+    )
+    half_resolution_until_iter: int = option(
+        0, "... of half their width and height; 0 = never", why="ours", low=0
+    )
     max_gaussians: int = option(
         0, "densification stops at this number of Gaussians; 0 = no cap", why="ours", first=True, low=0
     )

@@ -3,10 +3,12 @@
     python benchmarks/bench_cuda.py --json out.json
     python benchmarks/bench_cuda.py --num_gaussians 1000000 --size 1297x840 --original FOLDER
 
-Milliseconds are medians over the repeats, by device events, after a warm-up. Peers that are installed run on
-the same tensors: gsplat; the original rasterizer from `--original` (the folder that holds its
-`diff_gaussian_rasterization`); PyTorch's own losses and fused Adam. `--device cpu` runs the same code without
-a GPU.
+Milliseconds of a call are medians over the repeats, each between two device events with many calls between
+them, after a warm-up: what a loop sees, the host's part included where it is the slower one. `kernels` says
+what the device alone takes: milliseconds of every kernel of a call, as PyTorch's profiler reads them from the
+device. Peers that are installed run on the same tensors: gsplat; the original rasterizer from `--original`
+(the folder that holds its `diff_gaussian_rasterization`); PyTorch's own losses and fused Adam. `--json` is
+written anew after every entry, so that what is done is kept. `--device cpu` runs the same code without a GPU.
 """
 
 import argparse
@@ -45,7 +47,11 @@ SIGMA_PIXELS, SIGMA_SPREAD = (
 )  # median and log-deviation of the footprints, of a trained scene's order
 MAX_ERROR = 2e-3  # of the norm, GPU against CPU: single pixels fall on either side of alpha = 1/255
 COMPARED = 20_000  # Gaussians in that comparison
-WARM_UP, REPEATS = 5, 20
+WARM_UP, REPEATS = 3, 7
+SPAN = (
+    20.0  # ms of calls between two events, at least: an event costs microseconds, and so does a queue's end
+)
+MOST_CALLS, PROFILED = 50, 5
 
 
 class Clock:
@@ -58,16 +64,38 @@ class Clock:
         """Median time of a call."""
         for _ in range(self.warm_up):
             call()
-        return statistics.median(self._once(call) for _ in range(self.repeats))
+        calls = min(MOST_CALLS, 1 + int(SPAN / max(self._span(call, 1), 1e-3))) if self.repeats > 1 else 1
+        return statistics.median(self._span(call, calls) / calls for _ in range(self.repeats))
 
-    def _once(self, call: Callable[[], Any]) -> float:
+    def kernels(self, call: Callable[[], Any]) -> dict[str, float]:
+        """Milliseconds of each kernel in a call, by name, longest first: on a CPU of each operation."""
+        is_gpu = self.device.type == "cuda"
+        activity = torch.profiler.ProfilerActivity.CUDA if is_gpu else torch.profiler.ProfilerActivity.CPU
+        call()
+        with torch.profiler.profile(activities=[activity]) as profile:
+            for _ in range(PROFILED):
+                call()
+            if is_gpu:
+                torch.cuda.synchronize(self.device)
+        total: dict[str, float] = {}
+        for event in profile.key_averages():
+            micros = event.self_device_time_total if is_gpu else event.self_cpu_time_total
+            name = event.key.split("(")[0].removeprefix("void ")
+            total[name] = total.get(name, 0.0) + 1e-3 * micros / PROFILED
+        return dict(sorted(((n, ms) for n, ms in total.items() if ms > 0), key=lambda item: -item[1]))
+
+    def _span(self, call: Callable[[], Any], calls: int) -> float:
+        """Milliseconds of so many calls in a row."""
         if self.device.type != "cuda":
             start = time.perf_counter()
-            call()
+            for _ in range(calls):
+                call()
             return 1e3 * (time.perf_counter() - start)
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(self.device)
         first.record()
-        call()
+        for _ in range(calls):
+            call()
         last.record()
         last.synchronize()
         return first.elapsed_time(last)
@@ -152,8 +180,8 @@ def time_peer(*arguments: Any) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def time_step(model: GaussianModel, camera: Camera, channels: int, clock: Clock) -> dict[str, float]:
-    """Milliseconds of a training step without densification, and of what comes after rendering."""
+def time_step(model: GaussianModel, camera: Camera, channels: int, clock: Clock) -> dict[str, Any]:
+    """Milliseconds of a training step without densification, by kernel too, and of what follows rendering."""
     model.training_setup(OptimizationParams())
     assert model.optimizer is not None
     optimizer, device = model.optimizer, clock.device
@@ -172,7 +200,7 @@ def time_step(model: GaussianModel, camera: Camera, channels: int, clock: Clock)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    figures = {"step": clock.milliseconds(step)}
+    figures: dict[str, Any] = {"step": clock.milliseconds(step), "kernels": clock.kernels(step)}
     image = torch.rand(3, *size, device=device, requires_grad=True)
     features = torch.randn(IDENTITY, *size, device=device, requires_grad=True)
     target = camera.original_image
@@ -321,21 +349,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = select_device(options.device)
     clock, others = Clock(device, min(WARM_UP, options.repeats), options.repeats), peers(options.original)
     is_gpu = device.type == "cuda"
+    results: list[dict[str, Any]] = []
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
         "environment": machine.environment(),
         "errors_against_cpu": compare_with_cpu(options.size[0], device),
         "ceilings": ceilings(clock, 1 << 28 if is_gpu else 1 << 22),
-        "results": [
-            entry
-            for count in options.num_gaussians
-            for size in options.size
-            for entry in measure(count, size, others, clock)
-        ],
+        "results": results,
     }
-    print(json.dumps(result, indent=2))
-    if options.json:
-        write_json(options.json, result)
+    for count in options.num_gaussians:
+        for size in options.size:
+            results += measure(count, size, others, clock)
+            print(json.dumps(results[-2:], indent=2), flush=True)
+            if options.json:
+                write_json(options.json, result)
 
 
 if __name__ == "__main__":

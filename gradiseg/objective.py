@@ -80,17 +80,17 @@ class Objective:
         without `identity_lambda_by_rgb` it is `identity_lambda_val`, as in the paper.
         """
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
-        loss = linear_cross_entropy(
+        scale: float | Tensor = self.opt.identity_lambda_val / math.log(self.classifier.num_classes)
+        if self.schedule.repair.identity_lambda_by_rgb:
+            scale = scale * (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR)
+        return linear_cross_entropy(
             identity_map,
             self.classifier.weight,
             self.classifier.bias,
             labels,
             ignore_label=ignored,
-            scale=self.opt.identity_lambda_val / math.log(self.classifier.num_classes),
+            scale=scale,
         )
-        if not self.schedule.repair.identity_lambda_by_rgb:
-            return loss
-        return (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR) * loss
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""

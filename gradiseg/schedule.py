@@ -21,6 +21,8 @@ OPTIMIZATION_BOUNDARIES = (
     "position_lr_max_steps",
     "densify_from_iter",
     "densify_until_iter",
+    "quarter_resolution_until_iter",
+    "half_resolution_until_iter",
 )
 GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
 
@@ -43,13 +45,13 @@ class Schedule:
     def scaled(self, scale: float) -> "Schedule":
         """A copy with every boundary times `scale`, so that a short run passes the same phases.
 
-        Boundaries (iterations, densification, IGD, LA-KNN, repairs, SH steps, decay of the position learning
-        rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what they wait for
-        does not get faster: a round of densification or IGD needs the views, and an opacity reset takes about
-        a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs shrinks, so that
-        short runs have some. The first one stays where it is, since identities are learned no sooner, but
-        comes before IGD wherever it did. Rates and thresholds stay too.
-        `schedule_scale` of the copy is 1, so that it cannot be applied twice.
+        Boundaries (iterations, resolution, densification, IGD, LA-KNN, repairs, SH steps, decay of the
+        position learning rate) become round(scale * value), at least 1 unless 0. Intervals stay, because what
+        they wait for does not get faster: a round of densification or IGD needs the views, and an opacity
+        reset takes about a thousand iterations to heal (docs/experiments/schedule.md). Only that of repairs
+        shrinks, so that short runs have some. The first one stays where it is, since identities are learned
+        no sooner, but comes before IGD wherever it did. Rates and thresholds stay too. `schedule_scale` of
+        the copy is 1, so that it cannot be applied twice.
 
         Raises: ValueError for a scale that is not positive.
         """
@@ -73,6 +75,12 @@ class Schedule:
             boundary(self.sh_interval),
             boundary(self.repair_until),
         )
+
+    def halvings(self, iteration: int) -> int:
+        """How often width and height are halved at `iteration`."""
+        if iteration <= self.opt.quarter_resolution_until_iter:
+            return 2
+        return 1 if iteration <= self.opt.half_resolution_until_iter else 0
 
     def igd_is_active(self, iteration: int) -> bool:
         """Whether `iteration` lies in IGD's window."""

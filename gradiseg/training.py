@@ -20,6 +20,7 @@ from gradiseg.votes import Votes, draw_encodings, elect, save_votes
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
+from scene.halving import halve_camera, halve_labels
 from scene.ply import write_ply
 from scene.run_folder import RunFolder
 from utils.errors import UserError, some
@@ -74,8 +75,7 @@ class Training:
         self.model.update_learning_rate(self.iteration)
         if self.iteration % self.schedule.sh_interval == 0:
             self.model.oneupSHdegree()
-        camera = self.next_camera()
-        labels = self.labels(camera) if camera.is_masked else None
+        camera, labels = self.next_view()
         if labels is not None and self.schedule.boundary_is_due(self.iteration):
             rendered, losses = self.boundary_step(camera, labels)
         else:
@@ -115,6 +115,15 @@ class Training:
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
+
+    def next_view(self) -> tuple[Camera, Tensor | None]:
+        """The view and, if it has a mask, the labels (H, W) of this iteration, at its resolution."""
+        camera = self.next_camera()
+        labels = self.labels(camera) if camera.is_masked else None
+        for _ in range(self.schedule.halvings(self.iteration)):
+            camera = halve_camera(camera)
+            labels = None if labels is None else halve_labels(labels)
+        return camera, labels
 
     def next_camera(self) -> Camera:
         """The view of this iteration: every pass shows all of them in an order of its own."""

@@ -32,6 +32,7 @@ COLOR_COLUMNS = (
 RANGES = (255.0, 65535.0)  # largest colour of 8 and of 16 bits
 BRIGHTEST_FRACTION = 2.0  # float colours up to here are 0 to 1: no cloud of 0 to 255 is that dark
 COLUMNS_SHOWN = 6
+OPAQUE, FLAT = 30.0, -30.0  # what stands for the logit of an opacity of 1, for the logarithm of a size of 0
 _REST = "f_rest_"
 
 
@@ -78,6 +79,8 @@ def read_ply(path: str | os.PathLike[str], origin: np.ndarray = NO_ORIGIN) -> di
     tables = {name: _stack(path, vertices, wanted) for name, wanted in columns.items()}
     if origin.any():
         tables["xyz"] = (_stack(path, vertices, columns["xyz"], np.float64) - origin).astype(np.float32)
+    _bound(tables["opacity"], -OPAQUE, OPAQUE)
+    _bound(tables["scaling"], FLAT, np.inf)
     params = {
         name: torch.from_numpy(table) for name, table in _without_broken_rows(path, columns, tables).items()
     }
@@ -160,6 +163,12 @@ def _stack(
         for index, name in enumerate(names):
             table[:, index] = vertices[name]
     return table
+
+
+def _bound(table: np.ndarray, low: float, high: float) -> None:
+    """Put limits in the place of infinities: other tools write an opacity of 1 or a size of 0 as it is."""
+    table[np.isneginf(table)] = low
+    table[np.isposinf(table)] = high
 
 
 def _without_broken_rows(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from diff_gaussian_rasterization import instruction_set
 
 from arguments import ModelParams
-from benchmarks import bench_rasterizer, common
+from benchmarks import alternate, bench_rasterizer, common
 from scene.dataset_readers import read_scene
 from scene.views import SceneInfo
 from utils.errors import UserError
@@ -100,3 +101,25 @@ def test_outlines_of_the_demo_stay_as_its_objects_are_small(tmp_path: Path) -> N
     assert noisy["worst"] > -0.005 and exact["worst"] > -0.005
     assert noisy["rms_after"] <= noisy["rms_before"] and exact["rms_before"] < 0.05
     assert noisy["pairs"] and noisy["objects"].keys() == exact["objects"].keys()
+
+
+def test_two_builds_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def turn(build: str, options: Any) -> dict[str, float]:
+        calls.append(build)
+        slow = 1 + len(calls) // 2  # the machine gets slower, for both alike
+        return {"cpu_ms": slow * {"old": 10.0, "new": 8.0}[build]}
+
+    monkeypatch.setattr(alternate, "turn", turn)
+    given = ["--before", "old", "--after", "new", "--scene", DEMO, "--turns", "3"]
+    alternate.main([*given, "--json", str(tmp_path / "out.json")])
+    assert calls == ["old", "new", "new", "old", "old", "new"]
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert 0.5 < figures["ratio"]["cpu_ms"] < 1.1 and figures["median"]["cpu_ms"]["before"] >= 10
+
+
+def test_a_turn_is_a_training_of_the_tree() -> None:
+    options = SimpleNamespace(scene=DEMO, resolution=8, threads=1, steps=1, num_gaussians=500, model=None)
+    figures = alternate.turn(f"{ROOT}:{':'.join(sys.path)}", options)  # type: ignore[arg-type]
+    assert 0 < figures["fastest_ms"] <= figures["wall_ms"]

@@ -37,6 +37,13 @@ def test_a_spill_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
         check_kernels.main(["--architectures", "90"])
 
 
+def test_a_spill_of_a_cold_kernel_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = Kernel("gs::backward_tiles<float, 12, 12>", 90, 128, 0, 16, 20)
+    monkeypatch.setattr(check_kernels, "find_nvcc", lambda: "nvcc")
+    monkeypatch.setattr(check_kernels, "check", lambda *_: [cold])
+    check_kernels.main(["--architectures", "90"])
+
+
 def test_other_channel_counts_than_the_default_may_spill() -> None:
     names = {
         "gs::backward_tiles<float, 20, 4>": False,

@@ -37,12 +37,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())  # without it a crash may leave the new name on empty content
         os.replace(temporary, target)
-    except OSError as error:
-        if error.errno and error.filename in (None, str(temporary)):  # a write does not know its file
-            error.filename = str(target)
-        raise
-    except RuntimeError as error:  # so says torch.save
-        if shutil.disk_usage(target.parent).free >= FULL:
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            if error.filename in (None, str(temporary)):  # a write does not know its file
+                error.filename = str(target)
+            raise
+        if shutil.disk_usage(target.parent).free >= FULL:  # NumPy, PIL and torch do not say that it is
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
     finally:

@@ -54,8 +54,8 @@ class _Malformed(ValueError):
     """What is wrong with a file, without its name."""
 
 
-def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
-    """The vertices of a file, (N,) of a structured type whose fields are its properties.
+def read_vertices(path: str | os.PathLike[str], name: str = "vertex") -> np.ndarray:
+    """The vertices of a file, or its element `name`: (N,) of a structured type, a field for each property.
 
     Raises:
         UserError: the file is not there, is no PLY, truncated or malformed, or its vertices hold lists.
@@ -64,7 +64,7 @@ def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
         raise UserError(f"{path}: not there. Check the folder, or train first.")
     try:
         with open(path, "rb") as file:
-            return _read(file, os.path.getsize(path))
+            return _read(file, os.path.getsize(path), name)
     except _Malformed as error:
         raise UserError(
             f"{path}: cannot be read as a PLY file of vertices ({error}). Write or copy it again."
@@ -84,18 +84,18 @@ def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     table = vertices.astype([(name, "<" + kind) for name, kind in types], copy=False)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join(header).encode("ascii"))
-        table.tofile(file)
+        file.write(np.ascontiguousarray(table).view(np.uint8).data)  # tofile does not say that a disk is full
 
 
-def _read(file: io.BufferedReader, size: int) -> np.ndarray:
+def _read(file: io.BufferedReader, size: int, name: str) -> np.ndarray:
     lines = _header(file)
     encoding = next((words[1:] for words in lines if words[0] == "format"), [])
     if encoding[1:] != ["1.0"] or encoding[0] not in BYTE_ORDERS:
         raise _Malformed(f"format {' '.join(encoding) or 'missing'}")
     elements = list(_elements(lines))
-    before = list(itertools.takewhile(lambda element: element.name != "vertex", elements))
+    before = list(itertools.takewhile(lambda element: element.name != name, elements))
     if len(before) == len(elements):
-        raise _Malformed("no element vertex")
+        raise _Malformed(f"no element {name}")
     vertex = elements[len(before)]
     if vertex.has_lists or any(element.has_lists for element in before):
         raise _Malformed("lists in its vertices, or before them")

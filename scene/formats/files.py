@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from scene.formats.compressed import read_compressed
 from scene.formats.glb import read_glb, write_glb
 from scene.formats.splat import read_splat, write_splat
 from scene.ply import NO_ORIGIN, export_3dgs_ply, read_ply, write_ply
@@ -63,7 +64,8 @@ def write_gaussians(
 def read_gaussians(path: str | os.PathLike[str], origin: np.ndarray = NO_ORIGIN) -> dict[str, Tensor]:
     """The Gaussians of a file that we or other tools wrote; as in `GaussianModel.params`, on the CPU.
 
-    PLY of any SH degree with any columns beside the usual ones, `.splat`, `.glb` of KHR_gaussian_splatting.
+    PLY of any SH degree with any columns beside the usual ones, compressed PLY, `.splat`, `.glb` of
+    KHR_gaussian_splatting.
     Identity encodings are zero where the file has none. `origin` as in `write_gaussians`.
     Raises:
         UserError: there is no such file, it has another format, is malformed, or holds no Gaussian.
@@ -73,8 +75,8 @@ def read_gaussians(path: str | os.PathLike[str], origin: np.ndarray = NO_ORIGIN)
     with open(path, "rb") as file:
         start = file.read(HEADER)
     if start.startswith(b"ply") and PACKED in start:
-        raise UserError(f"{path}: compressed PLY, which is not read. {CONVERT}.")
-    if start.startswith(b"ply"):
+        params = read_compressed(path, b"element sh" in start, origin)
+    elif start.startswith(b"ply"):
         params = read_ply(path, origin)
     elif start.startswith(b"glTF"):
         params = read_glb(path)

@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#define CUDART_VERSION 13000
+
 // ---- the language
 // ---------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,13 @@ def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> Non
     assert schedule(scale=0.1, repair_from_iter=20_000).repair.repair_from_iter == 2000
 
 
+def test_the_resolution_rises_with_the_schedule() -> None:
+    opt = OptimizationParams(quarter_resolution_until_iter=100, half_resolution_until_iter=300)
+    assert [schedule(opt).halvings(i) for i in (1, 100, 101, 300, 301)] == [2, 2, 1, 1, 0]
+    assert [schedule(opt, 0.1).halvings(i) for i in (10, 11, 30, 31)] == [2, 1, 1, 0]
+    assert schedule().halvings(1) == 0
+
+
 def test_boundary_steps_come_when_the_number_of_gaussians_is_settled() -> None:
     schedule = Schedule(OptimizationParams(), GradiSegParams(), RepairParams(boundary_interval=4))
     due = [iteration for iteration in range(1, 30_001) if schedule.boundary_is_due(iteration)]

@@ -126,6 +126,19 @@ def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
     assert without_test_views.test() == ({}, {})
 
 
+def test_early_iterations_train_at_lower_resolution(scene_folder: Path) -> None:
+    run = training(scene_folder)
+    opt = replace(OPT, quarter_resolution_until_iter=1, half_resolution_until_iter=2)
+    run.schedule = replace(SCHEDULE, opt=opt)
+    width, height = run.cameras[0].image_width, run.cameras[0].image_height
+    for divisor in (4, 2, 1):
+        run.step()
+        camera, labels = run.next_view()
+        assert (camera.image_width, camera.image_height) == (width // divisor, height // divisor)
+        assert labels is not None and tuple(labels.shape) == (height // divisor, width // divisor)
+        assert run.model.get_xyz.isfinite().all()
+
+
 @pytest.mark.parametrize("draw", [True, False])
 def test_a_saved_model_has_its_votes_and_the_training_goes_on_as_it_was(
     scene_folder: Path, tmp_path: Path, draw: bool

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scene.ply import export_3dgs_ply, read_ply, read_point_cloud, write_ply, write_point_cloud
+from tests.gaussians import random_params
 from utils.errors import UserError
 
 CONTRACT = (
@@ -187,3 +188,15 @@ def test_far_from_the_origin_files_keep_the_users_frame(tmp_path: Path) -> None:
     points = params["xyz"].double().numpy()
     write_point_cloud(tmp_path / "b.ply", points, np.zeros((7, 3)), origin)
     np.testing.assert_allclose(read_point_cloud(tmp_path / "b.ply")[0], points + origin, rtol=0, atol=1e-9)
+
+
+def test_infinite_logits_and_sizes_of_nothing_become_finite(tmp_path: Path) -> None:
+    """Other tools write an opacity of 1 as the infinity that its logit is, and a size of 0 likewise."""
+    params = random_params(4)
+    params["opacity"][:2, 0] = torch.tensor([torch.inf, -torch.inf])
+    params["scaling"][2, 1] = -torch.inf
+    write_ply(tmp_path / "a.ply", params)
+    back = read_ply(tmp_path / "a.ply")
+    assert len(back["xyz"]) == 4 and all(tensor.isfinite().all() for tensor in back.values())
+    assert back["opacity"][:2, 0].sigmoid().tolist() == pytest.approx([1.0, 0.0], abs=1e-9)
+    assert float(back["scaling"][2, 1].exp()) < 1e-12

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -380,6 +381,20 @@ def test_faults_of_the_disk_name_the_file(tmp_path: Path, code: int, words: str)
         raise OSError(code, os.strerror(code))
     message = str(explain(error.value))
     assert message.startswith(f"{tmp_path / 'a.pth'}: ") and words in message
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("858 requested and 387 written"), RuntimeError("inline_container.cc")]
+)
+def test_writers_that_do_not_say_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with pytest.raises(type(error), match=str(error)), atomic_write(tmp_path / "a.ply"):
+        raise error
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=r"a\.ply") as full, atomic_write(tmp_path / "a.ply"):
+        raise error
+    assert "the disk is full" in str(explain(full.value))
 
 
 def test_memory_is_said_to_be_full() -> None:

@@ -16,11 +16,32 @@ SUBMODULES = Path(__file__).resolve().parents[2] / "submodules"
 BUILT = SimpleNamespace(CUDA=True, PROBLEM="", NVCC="13.0", ARCHITECTURES="80 90+PTX")
 
 
-@pytest.mark.parametrize("name", ["cuda.cmake", "src/*/availability.py", "src/*/_build.pyi"])
+@pytest.mark.parametrize(
+    "name", ["cuda.cmake", "csrc/cuda/launch.h", "src/*/availability.py", "src/*/_build.pyi"]
+)
 def test_the_packages_hold_the_same_file(name: str) -> None:
     files = sorted(SUBMODULES.glob(f"*/{name}"))
     assert len(files) == 3
     assert len({file.read_bytes() for file in files}) == 1
+
+
+@pytest.mark.parametrize("name", ["isa.cmake", "csrc/isa_dispatch.h"])
+def test_the_packages_with_cpu_kernels_hold_the_same_file(name: str) -> None:
+    files = [SUBMODULES / package / name for package in ("diff-gaussian-rasterization", "fused-losses")]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_header_of_the_rasterizer_stands_alone(device: str) -> None:
+    csrc = SUBMODULES / "diff-gaussian-rasterization/csrc"
+    headers = sorted((csrc / device).glob("*.h")) + (sorted(csrc.glob("gs/*.h")) if device == "cpu" else [])
+    assert len(headers) > 7
+    command = ["g++", "-std=c++17", "-fsyntax-only", "-w", "-x", "c++", "-I", str(csrc)]
+    if device == "cuda":
+        command += ["-I", str(SUBMODULES.parent / "tests/cuda_shim"), "-include", "cuda_runtime.h"]
+    done = subprocess.run([*command, *map(str, headers)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # What a build covers.

@@ -18,7 +18,7 @@ from tests.cuda_shim import build
 CSRC = Path(__file__).parents[2] / "submodules/fused-losses/csrc"
 
 
-@pytest.fixture(params=["shim", "device"])
+@pytest.fixture(params=["shim", pytest.param("device", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where to put the tensors of `cuda`'s functions; under "shim" the kernels run on the CPU, checked."""
     if request.param == "device":
@@ -119,12 +119,12 @@ def put(problem: dict[str, Any], device: str) -> dict[str, Any]:
     return {k: on(device, v) if isinstance(v, Tensor) else v for k, v in problem.items()}
 
 
-def check_cross_entropy(problem: dict[str, Any], device: str, scale: float = 1.0) -> None:
+def check_cross_entropy(problem: dict[str, Any], device: str, scale: float | Tensor = 1.0) -> None:
     """Value and all gradients against the definition in float64."""
     names = ["features", "weight", "bias"]
     exact = {name: problem[name].detach().double().requires_grad_() for name in names}
     weights = problem["pixel_weights"]
-    expected = scale * reference.linear_cross_entropy(
+    expected = float(scale) * reference.linear_cross_entropy(
         **{**problem, **exact, "pixel_weights": None if weights is None else weights.double()}
     )
     (2 * expected).backward()
@@ -162,6 +162,12 @@ def test_pixel_weights(device: str) -> None:
     problem["pixel_weights"] = torch.rand(8, 20, generator=generator(5))
     problem["pixel_weights"][2:4] = 0
     check_cross_entropy(problem, device)
+
+
+@pytest.mark.parametrize("classes", [12, 300])  # the kernel, and the definition beyond it
+def test_a_scale_that_lies_on_the_device(classes: int, device: str) -> None:
+    scale = torch.tensor(0.37, device=device)
+    check_cross_entropy(classification(16, classes, 7, 13), device, scale)
 
 
 @pytest.mark.parametrize("height", [0, 4])
@@ -267,6 +273,7 @@ def test_adam_of_visible_rows(device: str) -> None:
 # ---- dispatch ------------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu
 def test_dispatch_by_device() -> None:
     if (problem := cuda_problem()) is not None:
         pytest.skip(problem)

@@ -17,7 +17,7 @@ from tests.cuda_shim import build
 CSRC = Path(__file__).parents[2] / "submodules/simple-knn/csrc"
 
 
-@pytest.fixture(params=["shim", "device"])
+@pytest.fixture(params=["shim", pytest.param("device", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where to put the tensors of `cuda`'s functions; under "shim" the kernels run on the CPU, checked."""
     if request.param == "device":
@@ -118,6 +118,7 @@ def test_nothing_to_search(device: str) -> None:
     assert cuda.directional_nearest(some, no_origins, none, 2)[0].shape == (0, 2)
 
 
+@pytest.mark.gpu
 def test_dispatch_by_device() -> None:
     if (problem := cuda_problem()) is not None:
         pytest.skip(problem)

@@ -199,8 +199,22 @@ def test_zero_weights_cost_log_of_the_number_of_classes() -> None:
 def test_a_scale_is_a_factor_of_loss_and_gradients() -> None:
     *inputs, labels = linear_problem((33, 17))
     plain = with_gradients(fused_losses.linear_cross_entropy(*inputs, labels), *inputs)
-    scaled = with_gradients(fused_losses.linear_cross_entropy(*inputs, labels, scale=0.3), *inputs)
-    assert_close(scaled, [0.3 * tensor for tensor in plain], 1e-12)
+    for scale in (0.3, torch.tensor(0.3, dtype=torch.float64)):
+        scaled = with_gradients(fused_losses.linear_cross_entropy(*inputs, labels, scale=scale), *inputs)
+        assert_close(scaled, [0.3 * tensor for tensor in plain], 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (torch.ones(1, dtype=torch.float64), r"scale: must have shape \(\)"),
+        (torch.tensor(1.0), "scale: must be torch.float64"),
+        (torch.tensor(1.0, dtype=torch.float64, requires_grad=True), "scale: must not require a gradient"),
+    ],
+)
+def test_a_scale_of_another_kind_is_refused(scale: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fused_losses.linear_cross_entropy(*linear_problem((3, 4)), scale=scale)
 
 
 def test_renaming_the_classes_changes_nothing() -> None:

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/frame.h"
+#include "isa_dispatch.h"
 
 namespace nb = nanobind;
 
@@ -15,10 +16,12 @@ namespace gs {
 namespace baseline {
 extern const Core core;
 }
-#ifdef GS_X86
+#ifdef HAS_AVX2
 namespace avx2 {
 extern const Core core;
 }
+#endif
+#ifdef HAS_AVX512
 namespace avx512 {
 extern const Core core;
 }
@@ -29,12 +32,11 @@ namespace {
 /// Instruction sets of this build that this processor can run, best first.
 std::vector<const Core*> available_cores() {
   std::vector<const Core*> cores;
-#ifdef GS_X86
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    cores.push_back(&avx512::core);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) cores.push_back(&avx2::core);
+#ifdef HAS_AVX512
+  if (runs_avx512()) cores.push_back(&avx512::core);
+#endif
+#ifdef HAS_AVX2
+  if (runs_avx2()) cores.push_back(&avx2::core);
 #endif
   cores.push_back(&baseline::core);
   return cores;

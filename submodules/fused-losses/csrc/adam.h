@@ -1,8 +1,7 @@
 // One Adam step over a list of parameters.
 #pragma once
 
-#include <cmath>
-
+#include "adam_constants.h"
 #include "kernels.h"
 #include "simd.h"
 
@@ -11,17 +10,6 @@ namespace {  // internal linkage: see GS_HD
 
 constexpr int64_t kAdamChunk =
     16384;  // elements: long enough to hide the scheduling, short enough to balance
-
-static AdamConstants<float> adam_constants(const AdamParameter& p) {
-  AdamConstants<float> k;
-  k.one_minus_beta1 = float(1 - p.beta1);
-  k.beta2 = float(p.beta2);
-  k.one_minus_beta2 = float(1 - p.beta2);
-  k.step_size = float(p.lr / (1 - std::pow(p.beta1, p.step)));
-  k.inverse_sqrt_second = float(1 / std::sqrt(1 - std::pow(p.beta2, p.step)));
-  k.eps = float(p.eps);
-  return k;
-}
 
 static void adam_range(const AdamParameter& p, const AdamConstants<float>& k, int64_t begin, int64_t end) {
   float* __restrict parameter = p.parameter + begin;

@@ -13,9 +13,11 @@ namespace {  // internal linkage: see GS_HD
 
 // Registers for one group of channels: half of 32 (AVX-512) or of 16.
 constexpr int kGroup = FUSED_LOSSES_VECTOR_BYTES == 64 ? 16 : 8;
-// Pixels ahead: the features lie in as many pages as channels, more streams than the processor's own
-// prefetcher follows.
+// Pixels ahead: the features and their gradients lie in as many pages as channels, more streams than the
+// processor's own prefetcher follows.
 constexpr int64_t kPrefetch = 64;
+// What one thread does in the time that others take to wake up.
+constexpr int64_t kSerialPixels = 1 << 16, kSerialSums = 1 << 15;
 static_assert(kChannelPadding % kGroup == 0, "a group never crosses the padding");
 
 template <class S>
@@ -86,7 +88,8 @@ class CrossEntropyKernel {
   // Sets `labels` and `normalisation`; returns the number of labels that are neither a class nor ignored.
   int64_t sum_weights() {
     int64_t bad_labels = 0;
-#pragma omp parallel for num_threads(p.threads) schedule(static) reduction(+ : bad_labels)
+#pragma omp parallel for num_threads(p.threads) schedule(static) reduction(+ : bad_labels) \
+    if (p.pixels > kSerialPixels)
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t begin = i * per_chunk, end = begin + per_chunk < p.pixels ? begin + per_chunk : p.pixels;
       switch (p.label_type) {
@@ -200,9 +203,11 @@ class CrossEntropyKernel {
   void load_features(const Block& b) const {
     const Ints<S> part = b.weights != S(0);
     const S* features = p.features + b.first;
+    S* dL_dfeatures = p.dL_dfeatures ? p.dL_dfeatures + b.first : nullptr;
     const int64_t channels = p.channels, pixels = p.pixels, count = b.count;
     for (int64_t d = 0; d < channels; ++d) {
       __builtin_prefetch(features + d * pixels + kPrefetch);
+      if (dL_dfeatures) __builtin_prefetch(dL_dfeatures + d * pixels + kPrefetch, 1);
       store(b.x + d * kL, part ? load_first(features + d * pixels, count) : Vec<S>{});
     }
     for (int64_t d = channels; d < padded; ++d) store(b.x + d * kL, Vec<S>{});
@@ -322,7 +327,8 @@ class CrossEntropyKernel {
 
   // Adds the chunks' gradients in their order.
   void add_chunks() const {
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(p.threads) schedule(static) \
+    if (p.classes * p.channels * chunks > kSerialSums)
     for (int64_t c = 0; c < p.classes; ++c) {
       for (int64_t d = 0; d < p.channels; ++d) {
         double sum = 0;

@@ -95,7 +95,7 @@ static inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
 
 // Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4 and
 // of 3 quantities take 42 KiB in float.
-constexpr int64_t kTileWidth = 128, kTileHeight = 96;
+constexpr int64_t kTileWidth = 128, kTileHeight = 192;
 
 static inline constexpr int64_t l1_ssim_tiles(int64_t size, int64_t largest) {
   return (size + largest - 1) / largest;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "isa_dispatch.h"
 #include "kernels.h"
 
 namespace nb = nanobind;
@@ -26,15 +27,11 @@ using Isa = std::pair<std::string, const Kernels*>;
 // What this binary holds and this processor runs, worst first.
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas = {{"baseline", &baseline::kernels}};
-#ifdef FUSED_LOSSES_HAS_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-    isas.push_back({"avx2", &avx2::kernels});
+#ifdef HAS_AVX2
+  if (runs_avx2()) isas.push_back({"avx2", &avx2::kernels});
 #endif
-#ifdef FUSED_LOSSES_HAS_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    isas.push_back({"avx512", &avx512::kernels});
+#ifdef HAS_AVX512
+  if (runs_avx512()) isas.push_back({"avx512", &avx512::kernels});
 #endif
   return isas;
 }

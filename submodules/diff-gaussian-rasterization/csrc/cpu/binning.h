@@ -1,5 +1,13 @@
 // From visible Gaussians to depth-ordered tile lists. Every sort is a stable counting sort over contiguous chunks, one a thread,
 // so that the result does not depend on how many chunks there are.
+#pragma once
+
+#include "frame.h"
+#include "packed.h"
+
+namespace gs {
+namespace GS_ISA {
+namespace {
 
 /// Chunks that `count` elements are worth, at most one a thread. Each loop over them ends in a barrier, which costs a little on
 /// an idle machine and a time slice of the scheduler where another process holds the core: small loops stay on one thread.
@@ -165,3 +173,7 @@ void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
     }
   });
 }
+
+}  // namespace
+}  // namespace GS_ISA
+}  // namespace gs

@@ -1,46 +1,11 @@
-// The CPU core, compiled once per instruction set into a namespace of its own (GS_ISA). Nothing in here may instantiate a
-// standard-library template that another translation unit could share: the linker would keep one copy, perhaps with
-// instructions that the running processor lacks.
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
-#include <new>
-
-#include "frame.h"
-#include "gs/config.h"
-
-namespace gs {
-namespace {
-#include "simd.h"  // before the shared mathematics, whose templates call these functions
-}
-template <>
-struct ScalarOf<V32> {
-  using type = float;
-};
-template <>
-struct ScalarOf<V64> {
-  using type = double;
-};
-}  // namespace gs
-
-#include "gs/blend.h"
-#include "gs/ellipse.h"
-#include "gs/projection.h"
-#include "gs/sh.h"
+// The CPU core of one instruction set (isa.h): the order of its stages.
+#include "binning.h"
+#include "gaussians.h"
+#include "tiles.h"
 
 namespace gs {
 namespace GS_ISA {
 namespace {
-
-#include "packed.h"
-#include "binning.h"
-#include "sixteen.h"
-#include "gaussians.h"
-#include "tiles.h"
 
 template <class T>
 int forward(Frame& frame, const Inputs& in, const Outputs& out) {
@@ -52,9 +17,14 @@ int forward(Frame& frame, const Inputs& in, const Outputs& out) {
   bin_into_tiles<T>(frame, in, radii);
   memset(frame.hits.resize(frame.num_instances), 0, sizeof(uint16_t) * frame.num_instances);
   switch (in.num_identity) {
-    case 0: forward_tiles<T, 4>(frame, in, out); break;
-    case 16: forward_tiles<T, 20>(frame, in, out); break;
-    default: forward_tiles<T, 0>(frame, in, out);
+    case 0:
+      forward_tiles<T, 4>(frame, in, out);
+      break;
+    case 16:
+      forward_tiles<T, 20>(frame, in, out);
+      break;
+    default:
+      forward_tiles<T, 0>(frame, in, out);
   }
   return 0;
 }
@@ -63,9 +33,14 @@ template <class T>
 void backward(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& out_grad, const InputGradients& grad) {
   frame.packed_gradients.resize(frame.num_instances * gradient_stride(in.num_identity) * sizeof(T));
   switch (in.num_identity) {
-    case 0: backward_tiles<T, 4>(frame, in, out, out_grad); break;
-    case 16: backward_tiles<T, 20>(frame, in, out, out_grad); break;
-    default: backward_tiles<T, 0>(frame, in, out, out_grad);
+    case 0:
+      backward_tiles<T, 4>(frame, in, out, out_grad);
+      break;
+    case 16:
+      backward_tiles<T, 20>(frame, in, out, out_grad);
+      break;
+    default:
+      backward_tiles<T, 0>(frame, in, out, out_grad);
   }
   gaussians_backward<T>(frame, in, grad);
 }

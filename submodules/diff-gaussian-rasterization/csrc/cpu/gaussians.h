@@ -1,4 +1,15 @@
 // The per-Gaussian stages: everything before the tiles (forward) and after them (backward), sixteen Gaussians at a time.
+#pragma once
+
+#include "frame.h"
+#include "gs/projection.h"
+#include "gs/sh.h"
+#include "packed.h"
+#include "sixteen.h"
+
+namespace gs {
+namespace GS_ISA {
+namespace {
 
 template <class T>
 Camera<T> camera_of(const Inputs& in) {
@@ -38,10 +49,14 @@ struct Degree {
 template <class Body>
 GS_HD void with_degree(int degree, Body body) {
   switch (degree) {
-    case 0: return body(Degree<0>());
-    case 1: return body(Degree<1>());
-    case 2: return body(Degree<2>());
-    default: return body(Degree<3>());
+    case 0:
+      return body(Degree<0>());
+    case 1:
+      return body(Degree<1>());
+    case 2:
+      return body(Degree<2>());
+    default:
+      return body(Degree<3>());
   }
 }
 
@@ -157,8 +172,8 @@ int pack_gaussians(Frame& frame, const Inputs& in, int32_t* radii) {
 
 /// The gradients of the harmonics; adds what the direction passes on to dL_dmean.
 template <class T, int kDegree, class V, class M>
-GS_HD void sh_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* mean,
-                       const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
+GS_HD void sh_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
+                       const V* mean, const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
   V direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_ddirection[3], dL_ddc[3], rest[degree.kRest + 1];
   const V inverse_length = unit_direction(mean, camera.position, direction);
   sh_basis(kDegree, direction, basis);
@@ -188,8 +203,7 @@ void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T
   if (in.colors) return g.template store<3>(grad.colors, 3, touched, dL_drgb);
   V dL_dclamped[3];
   for (int c = 0; c < 3; ++c) dL_dclamped[c] = lane_select(lane_less(V{}, rgb[c]), dL_drgb[c], V{});
-  with_degree(in.sh_degree,
-              [&](auto degree) { sh_backward(in, grad, camera, g, touched, mean, dL_dclamped, degree, dL_dmean); });
+  with_degree(in.sh_degree, [&](auto degree) { sh_backward(in, grad, camera, g, touched, mean, dL_dclamped, degree, dL_dmean); });
 }
 
 /// From the packed rows of sixteen Gaussians, and the sums over their gradient rows, to the gradients of their parameters.
@@ -251,11 +265,17 @@ void gaussians_backward(Frame& frame, const Inputs& in, const InputGradients& gr
   for_each_sixteen<T>(in, [&](Sixteen<T> g) {
     V sum[16] = {}, row[16];
     unsigned touched = 0;
-    for (int lane = 0; lane < g.count; ++lane) touched |= unsigned(sum_rows<T>(frame, in, grad, g.first + lane, sum[lane])) << lane;
+    for (int lane = 0; lane < g.count; ++lane)
+      touched |= unsigned(sum_rows<T>(frame, in, grad, g.first + lane, sum[lane])) << lane;
     for (int lane = 0; lane < 16; ++lane)
-      memcpy(&row[lane], touched >> lane & 1 ? packed + (g.first + lane) * row_stride(in.num_identity) : kNowhere<T>, sizeof row[lane]);
+      memcpy(&row[lane], touched >> lane & 1 ? packed + (g.first + lane) * row_stride(in.num_identity) : kNowhere<T>,
+             sizeof row[lane]);
     transpose(sum), transpose(row);
     chain_rule(in, grad, camera, g, lanes_of<T>(touched), row, sum);
     return 0;
   });
 }
+
+}  // namespace
+}  // namespace GS_ISA
+}  // namespace gs

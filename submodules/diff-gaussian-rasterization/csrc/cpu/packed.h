@@ -1,4 +1,12 @@
 // The packed row of a visible Gaussian, which begins as gs/ellipse.h says, and the gradient row of one of its tile instances.
+#pragma once
+
+#include "gs/ellipse.h"
+#include "isa.h"
+
+namespace gs {
+namespace GS_ISA {
+namespace {
 
 constexpr int kDepth = 10, kRgb = 11, kEncoding = 14;  // what is blended: neighbours, so that one loop runs over all channels
 
@@ -8,7 +16,6 @@ constexpr int kDepth = 10, kRgb = 11, kEncoding = 14;  // what is blended: neigh
 constexpr int kGradDepth = 0, kGradRgb = 2, kGradEncoding = 16;  // channel c of the first four is at 2 * c
 constexpr int kQ = 1, kQx = 3, kQy = 5, kQxx = 7, kQxy = 9, kQyy = 11;
 
-constexpr int kMaxIdentity = 64;
 constexpr int kMaxStride = 80;  // row_stride(kMaxIdentity) and gradient_stride(kMaxIdentity)
 
 /// The packed row of a Gaussian that is nowhere: the stand-in where one is missing.
@@ -44,3 +51,7 @@ GS_HD void blocks_reached(const T* const* rows, int tile_left, int tile_top, uns
     }
   }
 }
+
+}  // namespace
+}  // namespace GS_ISA
+}  // namespace gs

@@ -1,7 +1,20 @@
 // Sixteen lanes of float or double: one native vector where a register holds them all (AVX-512), else pairs of pairs of native
 // vectors, 256 bits with AVX2, 128 on the baseline and on arm64. (A compiler vector type that is larger than a register would do
-// without the pairs, but GCC takes it apart lane by lane, through memory.) Included into an anonymous namespace: every
-// instruction set has its own.
+// without the pairs, but GCC takes it apart lane by lane, through memory.) Every instruction set has its own: hence the
+// anonymous namespace.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "gs/config.h"
+
+namespace gs {
+namespace {
 
 #if defined(__AVX512F__)
 constexpr int kNativeBytes = 64;
@@ -200,8 +213,8 @@ template <int N>
 GS_HD void lane_exp2(V32 (&x)[N]) {
   V32 shifted[N], p[N];
   for (int h = 0; h < N; ++h) x[h] = lane_max(lane_min(x[h], V32{}), V32{} - 126.f);
-  for (int h = 0; h < N; ++h) shifted[h] = x[h] + 12582912.f;  // 1.5 * 2^23: an integer in the low bits
-  for (int h = 0; h < N; ++h) x[h] -= shifted[h] - 12582912.f;  // |x| <= 1/2 from here on
+  for (int h = 0; h < N; ++h) shifted[h] = x[h] + 12582912.f;                   // 1.5 * 2^23: an integer in the low bits
+  for (int h = 0; h < N; ++h) x[h] -= shifted[h] - 12582912.f;                  // |x| <= 1/2 from here on
   for (int h = 0; h < N; ++h) p[h] = x[h] * 1.326472731e-3f + 9.671512991e-3f;  // minimax of (2^x - 1) / x
   for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 5.550733581e-2f;
   for (int h = 0; h < N; ++h) p[h] = p[h] * x[h] + 0.2402224243f;
@@ -355,3 +368,16 @@ GS_HD unsigned bits_at(const uint16_t* words, int bit) {
   return bits;
 #endif
 }
+
+}  // namespace
+
+template <>
+struct ScalarOf<V32> {
+  using type = float;
+};
+template <>
+struct ScalarOf<V64> {
+  using type = double;
+};
+
+}  // namespace gs

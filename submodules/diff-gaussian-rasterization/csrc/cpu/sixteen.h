@@ -1,4 +1,12 @@
 // Sixteen neighbouring Gaussians as the lanes of vectors: the stages per Gaussian load, compute and store them together.
+#pragma once
+
+#include "isa.h"
+#include "simd.h"
+
+namespace gs {
+namespace GS_ISA {
+namespace {
 
 template <class T>
 T* at(uintptr_t base, int64_t offset) {
@@ -77,3 +85,7 @@ GS_HD typename Lanes<T>::M lanes_of(unsigned bits) {
   for (int lane = 0; lane < 16; ++lane) ones[lane] = T(bits >> lane & 1);
   return lane_less(decltype(ones){}, ones);
 }
+
+}  // namespace
+}  // namespace GS_ISA
+}  // namespace gs

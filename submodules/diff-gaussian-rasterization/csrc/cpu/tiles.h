@@ -1,11 +1,20 @@
 // The per-pixel stages. A tile has 16 blocks of 4x4 pixels; the 16 pixels of a block are the lanes of one vector. Each block
 // walks its own list of the Gaussians whose ellipse reaches it, nearest first.
+#pragma once
+
+#include "frame.h"
+#include "gs/blend.h"
+#include "packed.h"
+#include "sixteen.h"
+
+namespace gs {
+namespace GS_ISA {
+namespace {
 
 constexpr int kBlocks = 16;
 constexpr int kTogether = kManyRegisters ? 8 : 4;  // instances worked on together: hides latencies and shares loads
 constexpr int kChunk = 256;  // instances whose block lists are built at a time: bounds the work wasted behind opaque surfaces
 constexpr int kAhead = 8;    // instances between asking for a packed row and reading it
-constexpr int kColorChannels = 1, kIdentityChannels = 4;  // where they begin; channel 0 is the depth
 
 /// Number of channels blended: a compile-time constant where it pays (16 identity channels or none), else a run-time value.
 template <int kStatic>
@@ -283,7 +292,7 @@ struct BackwardTile {
   BlockLists lists;
   const T* rows[kChunk + 1];  // the last entry is the stand-in's
   V gradients[kChunk + 1][kGroups];
-  V value[kTogether];       // of the instances that are worked on
+  V value[kTogether];      // of the instances that are worked on
   T pairs[kTogether][32];  // their weight and dL_dpower at each pixel
 
   BackwardTile() { rows[kChunk] = kNowhere<T>; }
@@ -450,8 +459,8 @@ struct BackwardTile {
   }
 };
 
-/// Runs body(tile) over all tiles from a queue; every thread keeps one scratch object. Tiles that are neighbours share cache lines
-/// of the images, which threads must not hand to and fro: a thread takes several at a time, so few that all end together.
+/// Runs body(tile) over all tiles from a queue; every thread keeps one scratch object. Tiles that are neighbours share cache
+/// lines of the images, which threads must not hand to and fro: a thread takes several at a time, so few that all end together.
 template <class Scratch, class Body>
 void for_each_tile(const Frame& frame, int threads, Body body) {
   const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, share = tiles / (16 * threads);
@@ -476,3 +485,7 @@ void backward_tiles(Frame& frame, const Inputs& in, const Outputs& out, const Ou
   for_each_tile<BackwardTile<T, kStatic>>(frame, in.threads,
                                           [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, tile); });
 }
+
+}  // namespace
+}  // namespace GS_ISA
+}  // namespace gs

@@ -1,62 +1,20 @@
-// What every kernel uses: scalars as one-lane vectors for the shared mathematics, launches, aligned loads, scans of a block.
+// What every kernel uses: aligned loads, the exponential, scans of a block.
 #pragma once
 
 #include <cuda_runtime.h>
 #include <stdint.h>
 
-#include <stdexcept>
-#include <string>
-
-#include "gs/config.h"
-
-namespace gs {
-
-// The shared mathematics for one pixel or one Gaussian a thread.
-template <class T>
-GS_HD T lane_min(T a, T b) {
-  return a < b ? a : b;
-}
-template <class T>
-GS_HD T lane_max(T a, T b) {
-  return a > b ? a : b;
-}
-template <class T>
-GS_HD T lane_sqrt(T a) {
-  return sqrt(a);
-}
-template <class T>
-GS_HD T lane_log(T a) {
-  return log(a);
-}
-template <class T>
-GS_HD bool lane_less(T a, T b) {
-  return a < b;
-}
-template <class T>
-GS_HD T lane_select(bool m, T a, T b) {
-  return m ? a : b;
-}
-GS_HD bool lane_any(bool m) { return m; }
-GS_HD bool lane_and(bool a, bool b) { return a && b; }
-GS_HD bool lane_and_not(bool a, bool b) { return a && !b; }
-GS_HD double lane_divide(double a, double b) { return a / b; }
-GS_HD float lane_divide(float a, float b) {
-#ifdef __CUDA_ARCH__
-  return __fdividef(a, b);  // 2 ulp
-#else
-  return a / b;
-#endif
-}
-
-}  // namespace gs
-
 #include "gs/blend.h"
 #include "gs/ellipse.h"
 #include "gs/projection.h"
 #include "gs/sh.h"
+#include "launch.h"
 
 namespace gs {
 namespace cuda {
+
+using cuda_launch::check;
+using cuda_launch::launch;
 
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 constexpr int kWarp = 32;
@@ -95,21 +53,6 @@ GS_HD T* pointer(uintptr_t base, int64_t offset = 0) {
 __device__ __forceinline__ int lane_id() { return int(threadIdx.x) % kWarp; }
 __device__ __forceinline__ int warp_id() { return int(threadIdx.x) / kWarp; }
 __device__ __forceinline__ unsigned lanes_below() { return (1u << lane_id()) - 1; }
-
-inline void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
-
-/// Starts `blocks` blocks, if any, of kernel(arguments...).
-template <class... Parameters, class... Arguments>
-void launch(cudaStream_t stream, int64_t blocks, int threads, void (*kernel)(Parameters...), Arguments... arguments) {
-  if (blocks == 0) return;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.stream = stream;
-  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
-}
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -11,18 +11,18 @@ constexpr int kGaussianThreads = 128, kGaussianWarps = kGaussianThreads / kWarp;
 
 /// Fills a shared camera; a barrier ends it.
 template <class T>
-__device__ void load_camera(const Inputs& in, Camera<T>& camera) {
+__device__ void load_camera(const View<T>& view, Camera<T>& camera) {
   const int t = threadIdx.x;
   if (t < 16)
-    camera.view[t] = pointer<const T>(in.view)[t];
+    camera.view[t] = view.view[t];
   else if (t < 32)
-    camera.proj[t - 16] = pointer<const T>(in.proj)[t - 16];
+    camera.proj[t - 16] = view.proj[t - 16];
   else if (t < 35)
-    camera.position[t - 32] = pointer<const T>(in.camera_position)[t - 32];
+    camera.position[t - 32] = view.position[t - 32];
   else if (t == 35) {
-    camera.tan_fov_x = T(in.tan_fov_x), camera.tan_fov_y = T(in.tan_fov_y);
-    camera.focal_x = T(in.width / (2 * in.tan_fov_x)), camera.focal_y = T(in.height / (2 * in.tan_fov_y));
-    camera.width = in.width, camera.height = in.height;
+    camera.tan_fov_x = view.tan_fov_x, camera.tan_fov_y = view.tan_fov_y;
+    camera.focal_x = view.focal_x, camera.focal_y = view.focal_y;
+    camera.width = view.width, camera.height = view.height;
   }
   __syncthreads();
 }
@@ -35,32 +35,31 @@ __device__ bool all_finite(const T* values, int count) {
 }
 
 template <class T>
-__device__ int invalid_camera(const Inputs& in, const Camera<T>& camera) {
+__device__ int invalid_camera(const Camera<T>& camera, const T* background) {
   return (all_finite(camera.view, 16) ? 0 : kView) | (all_finite(camera.proj, 16) ? 0 : kProjection) |
-         (all_finite(camera.position, 3) ? 0 : kPosition) |
-         (all_finite(pointer<const T>(in.background), 3) ? 0 : kBackground);
+         (all_finite(camera.position, 3) ? 0 : kPosition) | (all_finite(background, 3) ? 0 : kBackground);
 }
 
 template <class T, int kCount>
-__device__ __forceinline__ void load(uintptr_t base, int64_t offset, T (&values)[kCount]) {
+__device__ __forceinline__ void load(const T* from, T (&values)[kCount]) {
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) values[k] = pointer<const T>(base, offset)[k];
+  for (int k = 0; k < kCount; ++k) values[k] = from[k];
 }
 
 /// Writes to a gradient, if it is wanted.
 template <class T, int kCount>
-__device__ __forceinline__ void store(uintptr_t base, int64_t offset, const T (&values)[kCount]) {
-  if (!base) return;
+__device__ __forceinline__ void store(T* gradient, int64_t offset, const T (&values)[kCount]) {
+  if (!gradient) return;
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) pointer<T>(base, offset)[k] = values[k];
+  for (int k = 0; k < kCount; ++k) gradient[offset + k] = values[k];
 }
 
 template <class T>
-__device__ void load_sigma(const Inputs& in, int64_t i, T (&sigma)[6]) {
-  if (in.covariances) return load(in.covariances, 6 * i, sigma);
+__device__ void load_sigma(const Gaussians<T>& in, int64_t i, T (&sigma)[6]) {
+  if (in.covariances) return load(in.covariances + 6 * i, sigma);
   T scale[3], rotation[4];
-  load(in.scales, 3 * i, scale), load(in.rotations, 4 * i, rotation);
-  covariance_3d(scale, T(in.scale_modifier), rotation, sigma);
+  load(in.scales + 3 * i, scale), load(in.rotations + 4 * i, rotation);
+  covariance_3d(scale, in.scale_modifier, rotation, sigma);
 }
 
 /// Coefficients after the first of a colour's spherical harmonics.
@@ -69,10 +68,10 @@ constexpr int kRest = 3 * (sh_basis_count(kDegree) - 1);
 
 /// The warp copies the coefficients of the Gaussians `wanted`, bit i for first + i, to rest[i * kRest].
 template <class T, int kDegree>
-__device__ void fetch_rest(const Inputs& in, int64_t first, unsigned wanted, T* rest) {
+__device__ void fetch_rest(const Gaussians<T>& in, int64_t first, unsigned wanted, T* rest) {
   for (; wanted; wanted &= wanted - 1) {
     const int lane = __ffs(wanted) - 1;
-    const T* from = pointer<const T>(in.sh_rest, (first + lane) * in.sh_rest_stride);
+    const T* from = in.sh_rest + (first + lane) * in.sh_rest_stride;
     for (int c = lane_id(); c < kRest<kDegree>; c += kWarp) rest[lane * kRest<kDegree> + c] = from[c];
   }
   __syncwarp();
@@ -80,12 +79,12 @@ __device__ void fetch_rest(const Inputs& in, int64_t first, unsigned wanted, T* 
 
 /// r g b of Gaussian i before the clamp at 0.
 template <class T, int kDegree>
-__device__ void color_of(const Inputs& in, const Camera<T>& camera, int64_t i, const T* mean, const T* rest, T (&rgb)[3]) {
-  if (in.colors) return load(in.colors, 3 * i, rgb);
+__device__ void color_of(const Gaussians<T>& in, const Camera<T>& camera, int64_t i, const T* mean, const T* rest, T (&rgb)[3]) {
+  if (in.colors) return load(in.colors + 3 * i, rgb);
   T direction[3], basis[kMaxShBasis], dc[3];
   unit_direction(mean, camera.position, direction);
   sh_basis(kDegree, direction, basis);
-  load(in.sh_dc, i * in.sh_dc_stride, dc);
+  load(in.sh_dc + i * in.sh_dc_stride, dc);
 #pragma unroll
   for (int c = 0; c < 3; ++c) {
     rgb[c] = T(0.5) + basis[0] * dc[c];
@@ -94,25 +93,29 @@ __device__ void color_of(const Inputs& in, const Camera<T>& camera, int64_t i, c
   }
 }
 
-__device__ __forceinline__ uint32_t depth_key(float depth) { return __float_as_uint(depth); }  // positive floats compare as their bits
+__device__ __forceinline__ uint32_t depth_key(float depth) {
+  return __float_as_uint(depth);
+}  // positive floats compare as their bits
 
 /// Projects every Gaussian; fills the rows, tile counts and depth keys of those that are visible.
 template <class T, int kDegree>
-__global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in, Grid grid, int32_t* radii, GaussianMemory<T> memory) {
+__global__ void __launch_bounds__(kGaussianThreads)
+    project_gaussians(Gaussians<T> in, View<T> view, Grid grid, int32_t* radii, GaussianMemory<T> memory) {
   __shared__ Camera<T> camera;
   __shared__ T all_rest[kGaussianWarps][kRest<kDegree> * kWarp + 1];
-  load_camera(in, camera);
+  load_camera(view, camera);
   const int64_t i = int64_t(blockIdx.x) * kGaussianThreads + threadIdx.x;
-  int invalid = i == 0 ? invalid_camera(in, camera) : 0;
+  int invalid = i == 0 ? invalid_camera(camera, view.background) : 0;
   T mean[3], opacity[1], sigma[6];
   Projected<T> projected;
   TileBox box = {0, 0, 0, 0};
-  if (i < in.num_gaussians) {
-    load(in.means, 3 * i, mean), load(in.opacities, i, opacity), load_sigma(in, i, sigma);
+  if (i < in.count) {
+    load(in.means + 3 * i, mean), load(in.opacities + i, opacity), load_sigma(in, i, sigma);
     if (!all_finite(mean, 3)) invalid |= kMeans;
     if (!all_finite(opacity, 1)) invalid |= kOpacities;
     if (!all_finite(sigma, 6)) invalid |= kShape;
-    if (project(camera, mean, sigma, projected)) box = tile_box(projected.mean, radius_of(projected.extent), grid.tiles_x, grid.tiles_y);
+    if (project(camera, mean, sigma, projected))
+      box = tile_box(projected.mean, radius_of(projected.extent), grid.tiles_x, grid.tiles_y);
   }
   const bool visible = !box.empty();
   T* rest = all_rest[warp_id()];
@@ -129,7 +132,7 @@ __global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in,
     color_of<T, kDegree>(in, camera, i, mean, rest + lane_id() * kRest<kDegree>, rgb);
     if (!all_finite(rgb, 3)) invalid |= kColor;
     for (int c = 0; c < 3; ++c) row[kRgb + c] = rgb[c] > 0 || in.colors ? rgb[c] : T(0);
-    if (!all_finite(pointer<const T>(in.identity, i * in.num_identity), in.num_identity)) invalid |= kIdentity;
+    if (!all_finite(in.identity + i * in.num_identity, in.num_identity)) invalid |= kIdentity;
     T* out = memory.packed + i * kPackedRow;
 #pragma unroll
     for (int k = 0; k < kPackedRow; k += 4) store_four(out + k, Four<T>{{row[k], row[k + 1], row[k + 2], row[k + 3]}});
@@ -138,7 +141,7 @@ __global__ void __launch_bounds__(kGaussianThreads) project_gaussians(Inputs in,
       if (span.begin < span.end) tiles += span.end - span.begin;
     }
   }
-  if (i < in.num_gaussians) {
+  if (i < in.count) {
     radii[i] = visible ? radius_of(projected.extent) : 0;
     memory.tile_count[i] = tiles;
     memory.by_depth.keys[0][i] = tiles > 0 ? depth_key(float(projected.depth)) : kLeftOut<uint32_t>;
@@ -161,8 +164,8 @@ __device__ __forceinline__ void add(Four<T>& sum, const Four<T>& value) {
 /// The warp sums columns [column, column + kGathered) of the rows of its 32 Gaussians, each in the order of its tiles, to
 /// sums[lane * kSumStride]; eight lanes work on one Gaussian. Returns whether any row of this lane's Gaussian was touched.
 template <class T>
-__device__ bool gather_rows(const GradientMemory<T>& memory, int stride, int column, uint32_t first, int count, T* sums) {
-  const int group = lane_id() / 8, at = lane_id() % 8 * 4;
+__device__ bool gather_rows(const GradientMemory<T>& memory, int column, uint32_t first, int count, T* sums) {
+  const int group = lane_id() / 8, at = lane_id() % 8 * 4, stride = memory.stride;
   const bool inside = column + at < stride;
   const T* rows = memory.rows + column + at;
   bool mine = false;
@@ -182,6 +185,7 @@ __device__ bool gather_rows(const GradientMemory<T>& memory, int stride, int col
     const unsigned touched = __ballot_sync(kAllLanes, any);
     if (lane_id() / 4 == turn) mine = touched >> (lane_id() % 4 * 8) & 1;
   }
+  __syncwarp();  // what follows overwrites sums of other lanes
   for (unsigned many = __ballot_sync(kAllLanes, count >= kManyRows); many; many &= many - 1) {
     const int lane = __ffs(many) - 1;
     const int64_t row = __shfl_sync(kAllLanes, first, lane);
@@ -208,22 +212,23 @@ __device__ bool gather_rows(const GradientMemory<T>& memory, int stride, int col
 
 /// The warp copies the identity encodings' gradients among the gathered columns to the output.
 template <class T>
-__device__ void store_identity(const Inputs& in, const InputGradients& grad, int64_t first, int column, const T* sums) {
+__device__ void store_identity(const Gaussians<T>& in, const GaussianGradients<T>& grad, int64_t first, int column,
+                               const T* sums) {
   constexpr int kBegin = kChannelSums + kIdentityChannels;
   const int begin = column > kBegin ? column : kBegin, last = kBegin + in.num_identity;
   const int width = (column + kGathered < last ? column + kGathered : last) - begin;
   if (!grad.identity || width <= 0) return;
   for (int k = lane_id(); k < kWarp * width; k += kWarp) {
     const int lane = k / width, c = k % width;
-    if (first + lane >= in.num_gaussians) break;
-    pointer<T>(grad.identity, (first + lane) * in.num_identity + begin - kBegin)[c] = sums[lane * kSumStride + begin - column + c];
+    if (first + lane >= in.count) break;
+    grad.identity[(first + lane) * in.num_identity + begin - kBegin + c] = sums[lane * kSumStride + begin - column + c];
   }
 }
 
 /// Gradients of the colour's inputs; `rest` holds this Gaussian's coefficients, then their gradient.
 template <class T, int kDegree>
-__device__ void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, int64_t i, const T* mean,
-                               const T* rgb, const T (&dL_drgb)[3], T* rest, T* dL_dmean) {
+__device__ void color_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, int64_t i,
+                               const T* mean, const T* rgb, const T (&dL_drgb)[3], T* rest, T* dL_dmean) {
   if (in.colors) return store(grad.colors, 3 * i, dL_drgb);
   constexpr int kCount = sh_basis_count(kDegree);
   T direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_dclamped[3], dL_ddirection[3], dL_ddc[3];
@@ -246,15 +251,15 @@ __device__ void color_backward(const Inputs& in, const InputGradients& grad, con
 
 /// From the sums over a Gaussian's rows to the gradients of its parameters.
 template <class T, int kDegree>
-__device__ void gaussian_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, int64_t i, const T* packed,
-                                  const T* sum, T* rest) {
+__device__ void gaussian_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, int64_t i,
+                                  const T* packed, const T* sum, T* rest) {
   T mean[3], sigma[6], row[kPackedRow];
 #pragma unroll
   for (int k = 0; k < kPackedRow; k += 4) {
     const Four<T> four = load_four(packed + i * kPackedRow + k);
     for (int j = 0; j < 4; ++j) row[k + j] = four.v[j];
   }
-  load(in.means, 3 * i, mean), load_sigma(in, i, sigma);
+  load(in.means + 3 * i, mean), load_sigma(in, i, sigma);
   T conic[3];
   unpack_conic(row, conic);
   const T dL_dmean2d[2] = {-conic[0] * sum[kQx] - conic[1] * sum[kQy], -conic[1] * sum[kQx] - conic[2] * sum[kQy]};
@@ -265,21 +270,22 @@ __device__ void gaussian_backward(const Inputs& in, const InputGradients& grad, 
   color_backward<T, kDegree>(in, grad, camera, i, mean, row + kRgb, dL_drgb, rest, dL_dmean);
   store(grad.means, 3 * i, dL_dmean);
   // in NDC, as 3DGS's densification statistic expects
-  const T means2d[3] = {dL_dmean2d[0] * T(0.5) * in.width, dL_dmean2d[1] * T(0.5) * in.height, 0}, opacity[1] = {sum[kQ] / row[kOpacity]};
+  const T means2d[3] = {dL_dmean2d[0] * T(0.5) * camera.width, dL_dmean2d[1] * T(0.5) * camera.height, 0};
+  const T opacity[1] = {sum[kQ] / row[kOpacity]};
   store(grad.means2d, 3 * i, means2d), store(grad.opacities, i, opacity);
   if (in.covariances) {
     const T out[6] = {dL_dsigma[0], 2 * dL_dsigma[1], 2 * dL_dsigma[2], dL_dsigma[3], 2 * dL_dsigma[4], dL_dsigma[5]};
     return store(grad.covariances, 6 * i, out);
   }
   T scale[3], rotation[4], dL_dscale[3], dL_drotation[4];
-  load(in.scales, 3 * i, scale), load(in.rotations, 4 * i, rotation);
-  covariance_3d_backward(scale, T(in.scale_modifier), rotation, dL_dsigma, dL_dscale, dL_drotation);
+  load(in.scales + 3 * i, scale), load(in.rotations + 4 * i, rotation);
+  covariance_3d_backward(scale, in.scale_modifier, rotation, dL_dsigma, dL_dscale, dL_drotation);
   store(grad.scales, 3 * i, dL_dscale), store(grad.rotations, 4 * i, dL_drotation);
 }
 
 /// What no pixel saw learns nothing. The harmonics after the first and the encodings are written by whole warps.
 template <class T>
-__device__ void zero_gradients(const InputGradients& grad, int64_t i) {
+__device__ void zero_gradients(const GaussianGradients<T>& grad, int64_t i) {
   const T zero[6] = {}, zero4[4] = {}, zero3[3] = {}, zero1[1] = {};
   store(grad.means, 3 * i, zero3), store(grad.means2d, 3 * i, zero3), store(grad.opacities, i, zero1);
   store(grad.scales, 3 * i, zero3), store(grad.rotations, 4 * i, zero4), store(grad.covariances, 6 * i, zero);
@@ -289,25 +295,26 @@ __device__ void zero_gradients(const InputGradients& grad, int64_t i) {
 /// Sums each Gaussian's rows and runs the chain rule down to the inputs.
 template <class T, int kDegree>
 __global__ void __launch_bounds__(kGaussianThreads, 6)
-    gaussians_backward(Inputs in, InputGradients grad, GaussianMemory<T> memory, GradientMemory<T> gradients) {
+    gaussians_backward(Gaussians<T> in, View<T> view, GaussianGradients<T> grad, GaussianMemory<T> memory,
+                       GradientMemory<T> gradients) {
   constexpr int kScratch = kRest<kDegree> > kSumStride ? kRest<kDegree> : kSumStride;
   __shared__ Camera<T> camera;
   __shared__ T scratch[kGaussianWarps][kScratch * kWarp];
-  load_camera(in, camera);
+  load_camera(view, camera);
   const int64_t i = int64_t(blockIdx.x) * kGaussianThreads + threadIdx.x, warp_first = i - lane_id();
-  const bool inside = i < in.num_gaussians;
-  const int count = inside ? memory.tile_count[i] : 0, stride = gradient_row(in.num_identity);
+  const bool inside = i < in.count;
+  const int count = inside ? memory.tile_count[i] : 0;
   const uint32_t first = count > 0 ? memory.first_row[i] : 0;
   T* shared = scratch[warp_id()];
 
-  const bool touched = gather_rows(gradients, stride, 0, first, count, shared);
+  const bool touched = gather_rows(gradients, 0, first, count, shared);
   T sum[kChannelSums + kIdentityChannels];
 #pragma unroll
   for (int c = 0; c < kChannelSums + kIdentityChannels; ++c) sum[c] = shared[lane_id() * kSumStride + c];
   store_identity(in, grad, warp_first, 0, shared);
   for (int column = kGathered; column < kChannelSums + kIdentityChannels + in.num_identity; column += kGathered) {
     __syncwarp();
-    gather_rows(gradients, stride, column, first, count, shared);
+    gather_rows(gradients, column, first, count, shared);
     store_identity(in, grad, warp_first, column, shared);
   }
   __syncwarp();
@@ -320,9 +327,9 @@ __global__ void __launch_bounds__(kGaussianThreads, 6)
     zero_gradients<T>(grad, i);
   if (!grad.sh_rest) return;
   __syncwarp();
-  for (int lane = 0; lane < kWarp && warp_first + lane < in.num_gaussians; ++lane) {
+  for (int lane = 0; lane < kWarp && warp_first + lane < in.count; ++lane) {
     const int known = touched_lanes >> lane & 1 ? kRest<kDegree> : 0;  // the degrees beyond are not reached yet
-    T* out = pointer<T>(grad.sh_rest, (warp_first + lane) * grad.sh_rest_stride);
+    T* out = grad.sh_rest + (warp_first + lane) * grad.sh_rest_stride;
     for (int c = lane_id(); c < 3 * in.num_rest; c += kWarp) out[c] = c < known ? shared[lane * kRest<kDegree> + c] : T(0);
   }
 }

@@ -1,10 +1,9 @@
 // The order of the kernels of one step.
-#include "rasterizer.h"
-
 #include <type_traits>
 
 #include "binning.h"
 #include "gaussians.h"
+#include "rasterizer.h"
 #include "tiles.h"
 
 namespace gs {
@@ -25,10 +24,14 @@ void with_key_type(const Inputs& in, Body body) {
 template <class Body>
 void with_degree(const Inputs& in, Body body) {
   switch (in.colors ? 0 : in.sh_degree) {
-    case 0: return body(std::integral_constant<int, 0>());
-    case 1: return body(std::integral_constant<int, 1>());
-    case 2: return body(std::integral_constant<int, 2>());
-    default: return body(std::integral_constant<int, 3>());
+    case 0:
+      return body(std::integral_constant<int, 0>());
+    case 1:
+      return body(std::integral_constant<int, 1>());
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    default:
+      return body(std::integral_constant<int, 3>());
   }
 }
 
@@ -37,7 +40,8 @@ template <class Body>
 void for_each_pass(const Inputs& in, Body body) {
   const int channels = kIdentityChannels + in.num_identity;
   for (int first = 0; first < channels; first += kMaxChannels) {
-    const Pass pass = {first, channels - first < kMaxChannels ? channels - first : kMaxChannels};
+    const int count = channels - first < kMaxChannels ? channels - first : kMaxChannels;
+    const Pass pass = {first, count, in.identity_geometry_grad ? count : first == 0 ? kIdentityChannels : 0};
     if (pass.count <= 4)
       body(pass, std::integral_constant<int, 4>());
     else if (pass.count <= 12)
@@ -56,20 +60,25 @@ void bin_into_tiles(const Workspace& workspace, const Inputs& in, const Outputs&
   const Grid grid(in);
   const GaussianMemory<T> gaussians(in, workspace.gaussians);
   const InstanceMemory<Key> memory(in, workspace.num_instances, workspace.instances);
-  launch(stream, divide_up(workspace.num_visible, kSegment), kSegment, list_tiles<T, Key>, gaussians.packed,
-         pointer<const int32_t>(out.radii), gaussians.tile_count, gaussians.order(), gaussians.counts, gaussians.segment_row, grid,
-         gaussians.first_row, memory.by_tile.keys[0], memory.gaussian_of_row);
+  launch(divide_up(workspace.num_visible, kSegment), kSegment, stream, list_tiles<T, Key>, gaussians.packed,
+         pointer<const int32_t>(out.radii), gaussians.tile_count, gaussians.order(), gaussians.counts, gaussians.segment_row,
+         grid, gaussians.first_row, memory.by_tile.keys[0], memory.gaussian_of_row);
   sort_pairs(stream, memory.by_tile, workspace.num_instances, int(sizeof(Key)) * 8, &gaussians.counts->sorted);
-  launch(stream, divide_up(workspace.num_instances, 256), 256, make_instances, memory.by_tile.values[0], memory.gaussian_of_row,
+  launch(divide_up(workspace.num_instances, 256), 256, stream, make_instances, memory.by_tile.values[0], memory.gaussian_of_row,
          workspace.num_instances, memory.instances);
-  launch(stream, divide_up(grid.tiles() + 1, 256), 256, find_tiles<Key>, memory.by_tile.keys[0], uint32_t(workspace.num_instances),
-         grid.tiles(), memory.tile_begin);
-  launch(stream, 1, kScanThreads, order_tiles, memory.tile_begin, grid.tiles(), memory.tile_order);
+  launch(divide_up(grid.tiles() + 1, 256), 256, stream, find_tiles<Key>, memory.by_tile.keys[0],
+         uint32_t(workspace.num_instances), grid.tiles(), memory.tile_begin);
+  launch(1, kScanThreads, stream, order_tiles, memory.tile_begin, grid.tiles(), memory.tile_order);
 }
 
 template <class Key>
 TileLists lists_of(const InstanceMemory<Key>& memory) {
   return {memory.tile_begin, memory.tile_order, memory.instances, memory.words_done, memory.hits};
+}
+
+template <class T>
+TileGaussians<T> tile_gaussians(const Workspace& workspace, const Inputs& in) {
+  return {GaussianMemory<T>(in, workspace.gaussians).packed, pointer<const T>(in.identity), in.num_identity};
 }
 
 }  // namespace
@@ -96,12 +105,12 @@ int prepare(Workspace& workspace, const Inputs& in, const Outputs& out) {
   const int64_t blocks = divide_up(in.num_gaussians, kGaussianThreads), segments = divide_up(in.num_gaussians, kSegment);
   check(cudaMemsetAsync(memory.counts, 0, sizeof(Counts), stream));
   with_degree(in, [&](auto degree) {
-    launch(stream, blocks, kGaussianThreads, project_gaussians<T, decltype(degree)::value>, in, Grid(in), pointer<int32_t>(out.radii),
-           memory);
+    launch(blocks, kGaussianThreads, stream, project_gaussians<T, decltype(degree)::value>, Gaussians<T>(in), View<T>(in),
+           Grid(in), pointer<int32_t>(out.radii), memory);
   });
   sort_pairs(stream, memory.by_depth, in.num_gaussians, 32, &memory.counts->visible);
-  launch(stream, segments, kSegment, count_rows, memory.order(), memory.tile_count, memory.counts, memory.segment_row);
-  launch(stream, 1, kScanThreads, scan_segments, memory.segment_row, segments, memory.counts);
+  launch(segments, kSegment, stream, count_rows, memory.order(), memory.tile_count, memory.counts, memory.segment_row);
+  launch(1, kScanThreads, stream, scan_segments, memory.segment_row, segments, memory.counts);
 
   Counts* const counts = pointer<Counts>(workspace.counts);
   check(cudaMemcpyAsync(counts, memory.counts, sizeof(Counts), cudaMemcpyDeviceToHost, stream));
@@ -120,8 +129,8 @@ void render(const Workspace& workspace, const Inputs& in, const Outputs& out) {
     bin_into_tiles<T, Key>(workspace, in, out);
     const TileLists lists = lists_of(InstanceMemory<Key>(in, workspace.num_instances, workspace.instances));
     for_each_pass(in, [&](Pass pass, auto channels) {
-      launch(stream_of(workspace), Grid(in).tiles(), kTileThreads, forward_tiles<T, decltype(channels)::value>, in, out, Grid(in), lists,
-             GaussianMemory<T>(in, workspace.gaussians).packed, pass);
+      launch(Grid(in).tiles(), kTileThreads, stream_of(workspace), forward_tiles<T, decltype(channels)::value>,
+             Images<T>(out, in), pointer<const T>(in.background), tile_gaussians<T>(workspace, in), Grid(in), lists, pass);
     });
   });
 }
@@ -139,21 +148,23 @@ void backward(const Workspace& workspace, const Inputs& in, const Outputs& out, 
       constexpr int kChannels = decltype(channels)::value;
       // the scalar sums over channels need only depth and colour where the identity map does not move the geometry
       const auto kernel = in.identity_geometry_grad ? backward_tiles<T, kChannels, kChannels> : backward_tiles<T, kChannels, 4>;
-      launch(stream, Grid(in).tiles(), kTileThreads, kernel, in, out, out_grad, Grid(in), lists, memory.packed, gradients, pass);
+      launch(Grid(in).tiles(), kTileThreads, stream, kernel, Images<const T>(out, in), Images<const T>(out_grad, in),
+             tile_gaussians<T>(workspace, in), Grid(in), lists, gradients, pass);
     });
   });
   with_degree(in, [&](auto degree) {
-    launch(stream, divide_up(in.num_gaussians, kGaussianThreads), kGaussianThreads, gaussians_backward<T, decltype(degree)::value>, in,
-           grad, memory, gradients);
+    launch(divide_up(in.num_gaussians, kGaussianThreads), kGaussianThreads, stream,
+           gaussians_backward<T, decltype(degree)::value>, Gaussians<T>(in), View<T>(in), GaussianGradients<T>(grad), memory,
+           gradients);
   });
 }
 
-#define GS_INSTANTIATE(T)                                                                                       \
-  template int64_t gaussian_bytes<T>(const Inputs&);                                                            \
-  template int64_t instance_bytes<T>(const Inputs&, int64_t);                                                   \
-  template int64_t gradient_bytes<T>(const Inputs&, int64_t);                                                   \
-  template int prepare<T>(Workspace&, const Inputs&, const Outputs&);                                           \
-  template void render<T>(const Workspace&, const Inputs&, const Outputs&);                                     \
+#define GS_INSTANTIATE(T)                                                   \
+  template int64_t gaussian_bytes<T>(const Inputs&);                        \
+  template int64_t instance_bytes<T>(const Inputs&, int64_t);               \
+  template int64_t gradient_bytes<T>(const Inputs&, int64_t);               \
+  template int prepare<T>(Workspace&, const Inputs&, const Outputs&);       \
+  template void render<T>(const Workspace&, const Inputs&, const Outputs&); \
   template void backward<T>(const Workspace&, const Inputs&, const Outputs&, const OutputGradients&, const InputGradients&);
 GS_INSTANTIATE(float)
 #ifdef GS_CUDA_DOUBLE  // the tests' build, which compares with the reference to 1e-9

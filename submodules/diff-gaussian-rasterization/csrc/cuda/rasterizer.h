@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "cpu/frame.h"  // Inputs, Outputs, OutputGradients, InputGradients
+#include "gs/call.h"
 
 namespace gs {
 namespace cuda {

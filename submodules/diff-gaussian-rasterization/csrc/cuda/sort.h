@@ -48,18 +48,19 @@ __global__ void __launch_bounds__(kSortThreads) count_digits(const Key* keys, So
   histogram[int64_t(threadIdx.x) * gridDim.x + blockIdx.x] = counts[threadIdx.x];
 }
 
-/// Warp d: exclusive scan of row d of the histogram; its sum to totals[d].
+/// Block d: exclusive scan of row d of the histogram; its sum to totals[d].
 __global__ void __launch_bounds__(kSortThreads) scan_digits(uint32_t* histogram, int64_t blocks, uint32_t* totals) {
-  const int64_t digit = blockIdx.x * kSortWarps + warp_id();
-  uint32_t* row = histogram + digit * blocks;
+  __shared__ uint32_t scratch[kSortWarps];
+  uint32_t* row = histogram + blockIdx.x * blocks;
   uint32_t carry = 0;
-  for (int64_t first = 0; first < blocks; first += kWarp) {
-    const int64_t i = first + lane_id();
-    const uint32_t value = i < blocks ? row[i] : 0, sum = warp_inclusive_scan(value);
-    if (i < blocks) row[i] = carry + sum - value;
-    carry += __shfl_sync(kAllLanes, sum, kWarp - 1);
+  for (int64_t first = 0; first < blocks; first += kSortThreads) {
+    const int64_t i = first + threadIdx.x;
+    uint32_t sum;
+    const uint32_t before = block_exclusive_scan<kSortThreads>(i < blocks ? row[i] : 0u, scratch, sum);
+    if (i < blocks) row[i] = carry + before;
+    carry += sum;
   }
-  if (lane_id() == 0) totals[digit] = carry;
+  if (threadIdx.x == 0) totals[blockIdx.x] = carry;
 }
 
 /// Lanes whose digit is that of this one, among the valid.
@@ -78,8 +79,8 @@ __device__ __forceinline__ unsigned same_digit(int digit, bool valid) {
 /// elements there are, unless it is nullptr.
 template <class Key>
 __global__ void __launch_bounds__(kSortThreads)
-    scatter(const Key* keys, const uint32_t* values, SortCount count, int shift, const uint32_t* histogram, const uint32_t* totals,
-            Key* keys_out, uint32_t* values_out, int64_t* num_sorted) {
+    scatter(const Key* keys, const uint32_t* values, SortCount count, int shift, const uint32_t* histogram,
+            const uint32_t* totals, Key* keys_out, uint32_t* values_out, int64_t* num_sorted) {
   __shared__ uint32_t counter[kSortWarps][kDigits];  // by warp: how many so far, then where its first one goes in the block
   __shared__ uint32_t target[kDigits];               // from a place in the block to that in the output
   __shared__ uint32_t scratch[kSortWarps];
@@ -157,9 +158,9 @@ void sort_pairs(cudaStream_t stream, const SortBuffers<Key>& buffers, int64_t co
   for (int pass = 0; pass < bits / kDigitBits; ++pass) {
     const int shift = pass * kDigitBits, from = pass % 2, to = 1 - from;
     const SortCount n = {count, pass == 0 ? nullptr : num_sorted};
-    launch(stream, blocks, kSortThreads, count_digits<Key>, buffers.keys[from], n, shift, buffers.histogram);
-    launch(stream, kDigits / kSortWarps, kSortThreads, scan_digits, buffers.histogram, blocks, totals);
-    launch(stream, blocks, kSortThreads, scatter<Key>, buffers.keys[from], pass == 0 ? nullptr : buffers.values[from], n, shift,
+    launch(blocks, kSortThreads, stream, count_digits<Key>, buffers.keys[from], n, shift, buffers.histogram);
+    launch(kDigits, kSortThreads, stream, scan_digits, buffers.histogram, blocks, totals);
+    launch(blocks, kSortThreads, stream, scatter<Key>, buffers.keys[from], pass == 0 ? nullptr : buffers.values[from], n, shift,
            buffers.histogram, totals, buffers.keys[to], buffers.values[to], pass == 0 ? num_sorted : nullptr);
   }
 }

@@ -1,9 +1,10 @@
 // Alpha blending of one Gaussian into one pixel, or into a vector of pixels: V is a scalar or a SIMD vector of S, M the type
-// that comparing two V yields. The execution supplies lane_min(V, V), lane_divide(V, V), lane_less(V, V), lane_any(M),
-// lane_and(M, M), lane_and_not(M, M) and lane_select(M, V, V) for its types, and the exponential.
+// that comparing two V yields. The exponential is the
+// execution's own.
 #pragma once
 
 #include "config.h"
+#include "lanes.h"
 
 namespace gs {
 

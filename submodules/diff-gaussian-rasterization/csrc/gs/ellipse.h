@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "config.h"
+#include "lanes.h"
 
 namespace gs {
 

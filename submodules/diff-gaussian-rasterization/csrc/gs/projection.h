@@ -1,5 +1,4 @@
-// Projection of a 3D Gaussian to the image plane (EWA splatting) and its derivatives, templated on V (config.h). The execution
-// supplies lane_less, lane_min, lane_max, lane_sqrt, lane_and, lane_and_not and lane_select for it.
+// Projection of a 3D Gaussian to the image plane (EWA splatting) and its derivatives, templated on V (config.h).
 //
 // Matrices arrive as 3DGS stores them: row vectors, i.e. p_view[j] = sum_i p[i] * view[4 * i + j]. Symmetric 3x3 matrices
 // are (xx, xy, xz, yy, yz, zz), symmetric 2x2 ones (xx, xy, yy). dL_dS of a symmetric matrix S is stored as the symmetric
@@ -9,6 +8,7 @@
 #include <math.h>
 
 #include "config.h"
+#include "lanes.h"
 
 namespace gs {
 
@@ -177,10 +177,11 @@ GS_HD auto project(const Camera<Scalar<V>>& camera, const V* mean, const V* sigm
   return lane_and(lane_less(V{} + S(kNear), t[2]), lane_less(V{}, det));
 }
 
-/// Adds to dL_dmean and writes dL_dsigma from the derivatives with respect to the 2D mean (pixels), the 2D covariance and the depth.
+/// Adds to dL_dmean and writes dL_dsigma from the derivatives with respect to the 2D mean (pixels), the 2D covariance and the
+/// depth.
 template <class V>
-GS_HD void project_backward(const Camera<Scalar<V>>& camera, const V* mean, const V* sigma, const V* dL_dmean2d, const V* dL_dcov2d,
-                            V dL_ddepth, V* dL_dmean, V* dL_dsigma) {
+GS_HD void project_backward(const Camera<Scalar<V>>& camera, const V* mean, const V* sigma, const V* dL_dmean2d,
+                            const V* dL_dcov2d, V dL_ddepth, V* dL_dmean, V* dL_dsigma) {
   using S = Scalar<V>;
   V t[3];
   to_view(camera.view, mean, t);

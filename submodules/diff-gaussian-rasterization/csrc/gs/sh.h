@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "config.h"
+#include "lanes.h"
 
 namespace gs {
 

@@ -2,13 +2,15 @@
 
 A `Frame` is what one forward pass leaves for its backward pass. Its memory comes from a pool and goes back to
 it when autograd lets go of the frame; it grows and stays, so that a training loop stops allocating after its
-first steps. The host reads one thing a step, the counts that the size of the lists follows from.
+first steps. The host reads one thing a step, the counts that the size of the lists follows from: a CUDA graph
+cannot capture it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -48,13 +50,17 @@ def _stream(device: torch.device) -> int:
 
 
 class _Memory:
-    """Bytes on one device, by name, that grow and stay; `counts` lies on the host, for it to write to."""
+    """Bytes on one device, by name, that grow and stay."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        pin = device.type == "cuda"
-        self.counts = torch.empty(_cuda.COUNT_BYTES, dtype=torch.uint8, device="cpu", pin_memory=pin)
         self.tensors: dict[str, Tensor] = {}
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """On the host, for the device to write to."""
+        pin = self.device.type == "cuda"
+        return torch.empty(_cuda.COUNT_BYTES, dtype=torch.uint8, device="cpu", pin_memory=pin)
 
     def at_least(self, name: str, num_bytes: int) -> int:
         """Address of `num_bytes`; what was there is lost if they had to grow."""
@@ -106,7 +112,8 @@ class Frame:
     ) -> None:
         """Fills the input gradients from what `forward` left."""
         work = self.workspace
-        memory = self.gradients.setdefault(self.key, _Memory(self.device))
+        if (memory := self.gradients.get(self.key)) is None:
+            memory = self.gradients[self.key] = _Memory(self.device)
         work.gradients = memory.at_least("rows", _cuda.gradient_bytes(is_double, inputs, work))
         with _use(self.device):
             _cuda.backward(is_double, work, inputs, outputs, output_gradients, input_gradients)

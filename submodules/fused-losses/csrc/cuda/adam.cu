@@ -6,9 +6,9 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
+#include "adam_constants.h"
 #include "launch.h"
 #include "losses.h"
 #include "losses_math.h"
@@ -16,6 +16,8 @@
 namespace fused_losses {
 namespace gpu {
 namespace {
+
+using cuda_launch::launch;
 
 constexpr int kThreads = 256;
 constexpr int64_t kChunk = 4096;  // elements of a block: four vectors per thread
@@ -38,24 +40,13 @@ struct Table {
 };
 static_assert(sizeof(Table) <= 4096, "the parameters of a launch");
 
-AdamConstants<float> constants_of(const AdamParameter& p) {
-  AdamConstants<float> k;
-  k.one_minus_beta1 = float(1 - p.beta1);
-  k.beta2 = float(p.beta2);
-  k.one_minus_beta2 = float(1 - p.beta2);
-  k.step_size = float(p.lr / (1 - std::pow(p.beta1, p.step)));
-  k.inverse_sqrt_second = float(1 / std::sqrt(1 - std::pow(p.beta2, p.step)));
-  k.eps = float(p.eps);
-  return k;
-}
-
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 Tensor describe(const AdamParameter& p, unsigned first_block) {
   const bool vectors = !p.visible && aligned(p.parameter) && aligned(p.gradient) && aligned(p.exp_avg) &&
                        aligned(p.exp_avg_sq);
-  return {p.parameter,         p.gradient, p.exp_avg,       p.exp_avg_sq, p.visible,
-          p.rows * p.row_size, p.row_size, constants_of(p), first_block,  vectors};
+  return {p.parameter,         p.gradient, p.exp_avg,         p.exp_avg_sq, p.visible,
+          p.rows * p.row_size, p.row_size, adam_constants(p), first_block,  vectors};
 }
 
 __device__ __forceinline__ void update(float gradient, float& parameter, float& first, float& second,

@@ -44,12 +44,12 @@ void l1_ssim_backward(Pointer image, Pointer target, bool target_is_bytes, int64
 
 void cross_entropy(Pointer features, Pointer weight, Pointer bias, Pointer labels, int label_type,
                    Pointer pixel_weights, int64_t channels, int64_t classes, int64_t pixels, bool ignores,
-                   int64_t ignore_label, double scale, Pointer loss, Pointer dL_dfeatures, Pointer dL_dweight,
+                   int64_t ignore_label, double scale, Pointer factor, Pointer loss, Pointer dL_dfeatures, Pointer dL_dweight,
                    Pointer dL_dbias, Pointer scratch, uintptr_t stream) {
   gpu::cross_entropy(
       {pointer<const float>(features), pointer<const float>(weight), pointer<const float>(bias),
        pointer<const void>(labels), LabelType(label_type), pointer<const float>(pixel_weights), channels,
-       classes, pixels, ignores, ignore_label, scale},
+       classes, pixels, ignores, ignore_label, scale, pointer<const float>(factor)},
       {pointer<float>(loss), pointer<float>(dL_dfeatures), pointer<float>(dL_dweight),
        pointer<float>(dL_dbias)},
       pointer<void>(scratch), stream_of(stream));
@@ -73,6 +73,6 @@ NB_MODULE(_cuda, m) {
   m.def("cross_entropy_bytes", gpu::cross_entropy_bytes, "classes"_a, "pixels"_a);
   m.def("cross_entropy", cross_entropy, "features"_a, "weight"_a, "bias"_a, "labels"_a, "label_type"_a,
         "pixel_weights"_a, "channels"_a, "classes"_a, "pixels"_a, "ignores"_a, "ignore_label"_a, "scale"_a,
-        "loss"_a, "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "stream"_a);
+        "factor"_a, "loss"_a, "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "stream"_a);
   m.def("adam", adam, "pointers"_a, "sizes"_a, "settings"_a, "stream"_a);
 }

@@ -23,6 +23,8 @@ namespace fused_losses {
 namespace gpu {
 namespace {
 
+using cuda_launch::launch;
+
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kPixels = 32;                   // of a block at a time
@@ -46,7 +48,7 @@ struct Sizes {
 
 struct Scratch {
   double* weights;       // (kWeightBlocks,)
-  float* normalisation;  // scale / sum of the weights
+  float* normalisation;  // scale * factor / sum of the weights
   float* losses;         // (blocks,)
   float* sums;           // (blocks, outputs)
 };
@@ -112,11 +114,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    normalise_kernel(const double* __restrict__ sums, double scale, float* __restrict__ normalisation) {
+    normalise_kernel(const double* __restrict__ sums, double scale, const float* __restrict__ factor,
+                     float* __restrict__ normalisation) {
   __shared__ double warp_sums[kWarps];
   static_assert(kWeightBlocks == kThreads, "one sum per thread");
   const double total = block_sum<kThreads>(sums[threadIdx.x], warp_sums);
-  if (threadIdx.x == 0) *normalisation = total != 0 ? float(scale / total) : 0.0f;
+  if (threadIdx.x == 0) *normalisation = total != 0 ? float(scale * (factor ? *factor : 1.0f) / total) : 0.0f;
 }
 
 __device__ __forceinline__ void multiply_add(float4& sum, float factor, const float4& x) {
@@ -330,7 +333,8 @@ void cross_entropy(const CrossEntropyInput& input, const CrossEntropyOutput& out
   const int blocks = block_count(input.pixels);
   float* sums = output.dL_dweight ? scratch.sums : nullptr;
   launch(kWeightBlocks, kThreads, stream, weights_kernel, input, scratch.weights);
-  launch(1, kThreads, stream, normalise_kernel, scratch.weights, input.scale, scratch.normalisation);
+  launch(1, kThreads, stream, normalise_kernel, scratch.weights, input.scale, input.factor,
+         scratch.normalisation);
   with_classes(input.classes, [&](auto count) {
     using S = Sizes<decltype(count)::value>;
     launch(unsigned(blocks), kThreads, stream, pixels_kernel<decltype(count)::value>, input,

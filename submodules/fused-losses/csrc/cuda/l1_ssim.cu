@@ -20,6 +20,8 @@ namespace fused_losses {
 namespace gpu {
 namespace {
 
+using cuda_launch::launch;
+
 constexpr int kTile = 32;                         // rows and columns of results
 constexpr int kLoaded = kTile + kWindowSize - 1;  // rows and columns that they depend on
 constexpr int kRunOfRow = 8;                      // results of one thread along a row: 4 runs make the tile

@@ -45,6 +45,7 @@ struct CrossEntropyInput {
   bool ignores;  // whether `ignore_label` holds a label
   int64_t ignore_label;
   double scale;
+  const float* factor;  // of scale, one; null: 1
 };
 struct CrossEntropyOutput {
   float* loss;          // one

@@ -42,6 +42,7 @@ def cross_entropy(
     ignores: bool,
     ignore_label: int,
     scale: float,
+    factor: int,
     loss: int,
     dL_dfeatures: int,
     dL_dweight: int,

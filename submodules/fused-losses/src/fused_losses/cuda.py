@@ -50,7 +50,7 @@ def linear_cross_entropy(
     labels: Tensor,
     ignore_label: int | None,
     pixel_weights: Tensor | None,
-    scale: float,
+    scale: float | Tensor,
 ) -> Tensor:
     """As `losses.linear_cross_entropy`, which checks the labels.
 
@@ -103,7 +103,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         ignore_label: int | None,
         pixel_weights: Tensor | None,
-        scale: float,
+        scale: float | Tensor,
     ) -> Tensor:
         t = CrossEntropyTensors.of(features, weight, bias, labels, pixel_weights, ctx.needs_input_grad)
         loss = features.new_zeros(())
@@ -126,7 +126,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 pixels,
                 ignore_label is not None,
                 ignore_label or 0,
-                scale,
+                1.0 if isinstance(scale, Tensor) else float(scale),
+                pointer(scale if isinstance(scale, Tensor) else None),
                 loss.data_ptr(),
                 pointer(t.dL_dfeatures),
                 pointer(t.dL_dweight),

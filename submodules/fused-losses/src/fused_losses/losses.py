@@ -53,15 +53,16 @@ def linear_cross_entropy(
     labels: Tensor,
     ignore_label: int | None = None,
     pixel_weights: Tensor | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Tensor:
     """Mean softmax cross-entropy of the 1x1 convolution `weight @ features + bias`, differentiable by all.
 
     features (D, H, W), weight (C, D), bias (C,), pixel_weights (H, W) or None: float32 or float64, all alike.
     labels (H, W): uint8, int16, int32 or int64 in [0, C), or `ignore_label`, whose pixels take no part.
     With pixel_weights the mean is sum(w * ce) / sum(w). If no pixel takes part, loss and gradients are 0.
-    The result is the mean times `scale`: a weight given here costs nothing, one applied afterwards makes the
-    backward pass read and write the gradient of the features once more.
+    The result is the mean times `scale`, a number or a scalar tensor that gets no gradient: a weight given
+    here costs nothing, one applied afterwards makes the backward pass read and write the gradient of the
+    features once more. The tensor is like the features; on a GPU it is read there, without a wait.
 
     Raises:
         ValueError: wrong dtype, device or shape, or a label that is neither a class nor `ignore_label`.
@@ -76,11 +77,12 @@ def linear_cross_entropy(
     if pixel_weights is not None:
         _check_like("pixel_weights", pixel_weights, features, tuple(labels.shape))
         _check_constant("pixel_weights", pixel_weights)
+    if isinstance(scale, Tensor):
+        _check_like("scale", scale, features, ())
+        _check_constant("scale", scale)
     if features.is_cuda:
         _check_label_values(labels, weight.shape[0], ignore_label)
-        return cuda.linear_cross_entropy(
-            features, weight, bias, labels, ignore_label, pixel_weights, float(scale)
-        )
+        return cuda.linear_cross_entropy(features, weight, bias, labels, ignore_label, pixel_weights, scale)
     return _LinearCrossEntropy.apply(
         features, weight, bias, labels, ignore_label, pixel_weights, float(scale)
     )

@@ -17,6 +17,8 @@
 namespace simple_knn {
 namespace {
 
+using cuda_launch::launch;
+
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int64_t kWantedWarps = 8192;  // about two waves of the largest GPUs

@@ -1,4 +1,5 @@
-// One way to launch: plain C++, no triple brackets.
+// One way to launch a kernel: plain C++, no triple brackets. Every package of this repository holds this file
+// (a test compares).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -6,18 +7,22 @@
 #include <stdexcept>
 #include <string>
 
-namespace simple_knn {
+namespace cuda_launch {
 
+inline void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+/// Starts kernel(arguments...) on a grid of blocks of `threads` threads; of no block, nothing.
 template <class... Parameters, class... Arguments>
 void launch(dim3 grid, int threads, cudaStream_t stream, void (*kernel)(Parameters...),
             Arguments... arguments) {
+  if (grid.x == 0) return;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.blockDim = dim3(unsigned(threads));
   config.stream = stream;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("simple_knn on CUDA: ") + cudaGetErrorString(error));
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
 }
 
-}  // namespace simple_knn
+}  // namespace cuda_launch

@@ -16,6 +16,8 @@
 namespace simple_knn {
 namespace {
 
+using cuda_launch::launch;
+
 constexpr int kFan = 32;       // children of a node, points of a leaf: one per lane
 constexpr int kMaxLevels = 6;  // 2^32 points: 2^27 leaves, 2^22, 2^17, 2^12, 2^7, 2^2
 constexpr int kThreads = 256;
