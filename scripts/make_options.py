@@ -29,6 +29,7 @@ COMMANDS = (
     "train",
     "render",
     "edit_object_removal",
+    "view",
     "scripts.eval_lerf_mask",
     "scripts.eval_extracted",
     "scripts.diagnose_igd",
