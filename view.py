@@ -67,7 +67,7 @@ def open_workspace(argv: Sequence[str]) -> Workspace:
     if is_training:
         run = run_of_checkpoint(model, device)
     else:
-        run = load_run(model, device, options.iteration, quiet=True)
+        run = load_run(model, device, options.iteration)
     workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0])
     if is_training:
         Follower(workspace, final_iteration(opt.iterations, opt.schedule_scale)).start()

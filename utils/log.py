@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def set_up(quiet: bool) -> None:
-    """Send the lines to stderr: warnings alone if `quiet`. Every command begins with it."""
+    """Send the lines to stderr: warnings alone if `quiet`. A command that has `--quiet` begins with it."""
     logging.basicConfig(format="%(message)s")  # of other libraries: warnings, as without it
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
