@@ -75,7 +75,8 @@ class Page:
         self.clear()
 
     def clear(self) -> None:
-        """Close the notes that lie over the picture."""
+        """Close the notes that lie over the picture; none tells of one that could not be drawn."""
+        assert not self.page.get_by_text("could not be drawn").count()
         notes = self.page.locator("[class*=Notification-closeButton]")
         for _ in range(notes.count()):
             notes.first.click()
@@ -300,8 +301,9 @@ def test_runs_to_choose_from(served: Served, browser: Any) -> None:
     page.goto(shelf.address)
     page.get_by_role("button", name=f"Open {served.run.name}", exact=True).click()
     page.get_by_text("nothing selected").first.wait_for(state="visible")
+    page.wait_for_timeout(3000)
+    assert not page.get_by_text("That did not work").count()
     if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
-        page.wait_for_timeout(3000)
         page.screenshot(path=Path(folder, "chosen.png"))
     page.close()
     shelf.kill()
