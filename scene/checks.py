@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from arguments import MAX_CLASSES, ModelParams
-from scene.names import MASK, PICTURES, match_masks, visible_files, without_suffix
+from scene.names import MASK, PICTURES, is_there, match_masks, visible_files, without_suffix
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
 from utils.image import image_size, is_deep, open_image
@@ -108,7 +108,7 @@ def read_sizes(views: Sequence[CameraInfo]) -> list[ViewSizes]:
     Raises:
         UserError: a picture is not there or none.
     """
-    absent = [view.image_path for view in views if not view.image_path.is_file()]
+    absent = [view.image_path for view in views if not is_there(view.image_path)]
     if absent:
         raise UserError(
             f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "

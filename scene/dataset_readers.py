@@ -15,7 +15,7 @@ import numpy as np
 
 from arguments import ModelParams
 from scene import checks, colmap
-from scene.names import Pictures, match_masks, visible_files, without_suffix
+from scene.names import Pictures, is_there, match_masks, visible_files, without_suffix
 from scene.ply import read_point_cloud
 from scene.transforms import read_transforms
 from scene.views import BasicPointCloud, CameraInfo, SceneInfo
@@ -235,7 +235,7 @@ def _cloud(source: Path, content: dict[str, Any], notes: list[str]) -> tuple[Bas
     It is what `ply_file_path` says, else a PLY under one of the usual names, else the only one there is.
     """
     named = content.get("ply_file_path")
-    if named is not None and (not isinstance(named, str) or not (source / named).is_file()):
+    if named is not None and (not isinstance(named, str) or not is_there(source / named)):
         raise UserError(
             f"{source}: ply_file_path of the JSON is {named!r}, which is not there. Copy it there."
         )

@@ -21,6 +21,14 @@ def without_suffix(name: str) -> str:
     return path.with_suffix("").as_posix()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file that somebody else names is there; names that no disk can hold are not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
 def visible_files(folder: Path) -> Iterator[Path]:
     """All files below `folder` in the order of their names, but hidden ones and those of hidden folders."""
     for path in sorted(folder.rglob("*")):
@@ -38,7 +46,7 @@ class Pictures:
 
     def find(self, named: Path) -> Path:
         """The picture itself, or one of its name under another suffix; `named` if there is none."""
-        if named.is_file():
+        if is_there(named):
             return named
         known = named.suffix.lower() in PICTURES
         there = self._by_stem(named.parent).get((named.stem if known else named.name).lower(), [])
@@ -52,10 +60,17 @@ class Pictures:
     def _by_stem(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._folders:
             stems = self._folders[folder] = {}
-            for path in folder.iterdir() if folder.is_dir() else ():
+            for path in _entries(folder):
                 if path.suffix.lower() in PICTURES and not path.name.startswith("."):
                     stems.setdefault(path.stem.lower(), []).append(path)
         return self._folders[folder]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (OSError, ValueError):
+        return []
 
 
 def match_masks(folder: Path, views: Sequence[CameraInfo]) -> tuple[dict[str, Path], list[Path]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scene.colmap import leads_outside
-from scene.names import Pictures
+from scene.names import Pictures, is_there
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.graphics import fov2focal
@@ -22,6 +22,7 @@ from utils.image import image_size
 from utils.json_files import read_json
 
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+LONGEST_SHOWN = 200  # characters of a path in a message
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
 
 
@@ -37,11 +38,11 @@ def read_transforms(path: Path, pictures: Pictures) -> tuple[list[CameraInfo], d
     frames = [_Frame(path, index, content, frame) for index, frame in enumerate(content["frames"])]
     frames.sort(key=lambda frame: frame.file_path)
     images = [pictures.find(path.parent / frame.file_path) for frame in frames]
-    absent = [frame.file_path for frame, image in zip(frames, images, strict=True) if not image.is_file()]
+    absent = [frame.file_path for frame, image in zip(frames, images, strict=True) if not is_there(image)]
     if absent:
         raise UserError(
-            f"{path}: {absent[0]} is not there, nor a picture of that name with another suffix "
-            f"({len(absent)} such frames). Copy it there, or mend file_path."
+            f"{path}: {absent[0][:LONGEST_SHOWN]} is not there, nor a picture of that name with another "
+            f"suffix ({len(absent)} such frames). Copy it there, or mend file_path."
         )
     names = _view_names(path, [frame.file_path for frame in frames], images)
     views = [frame.view(name, image) for frame, name, image in zip(frames, names, images, strict=True)]

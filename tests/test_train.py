@@ -403,7 +403,7 @@ def short(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], r"holds another run.*--overwrite.*--resume"),
         (["--overwrite", "-s", "nowhere"], "no such folder"),
         (["--overwrite", "--num_classes", 3], "num_classes is 3"),
-        (["--overwrite", "--object_path", "nowhere"], "no id to learn"),
+        (["--overwrite", "--object_path", "nowhere"], "no masks of training views"),
         (["--resume", "--num_classes", 3], "num_classes is 3"),
         (["--resume", "--ignore_label", 0], "other ids"),
         (["--resume", "--iterations", 9], "checkpoint is of iteration 10, but the run ends at 9"),

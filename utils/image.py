@@ -129,10 +129,27 @@ def _check_size(path: str | os.PathLike[str], file: Image.Image) -> None:
     raw = re.search(r";(\d+)", str(getattr(file, "tile", "")))  # of fewer or more bits than 8: L;4, RGB;16B
     bits = 1 if file.mode == "1" else len(file.getbands()) * (int(raw[1]) if raw else 8)
     least = file.width * file.height * bits / 8 / BEST_COMPRESSION
-    if os.path.getsize(path) < least:
+    if os.path.getsize(path) < least or (file.format == "PNG" and not _chunks_fit(path)):
         raise UserError(
-            f"{path}: truncated, its size does not allow for {file.width}x{file.height}. Copy the file again."
+            f"{path}: truncated or damaged, {file.width}x{file.height} do not fit into its size. "
+            "Copy it again."
         )
+
+
+def _chunks_fit(path: str | os.PathLike[str]) -> bool:
+    """Whether no chunk of a PNG says that it is longer than the file: PIL takes memory for what it says.
+
+    The last one of a file that was cut off does, and may, up to a megabyte.
+    """
+    longest = max(os.path.getsize(path), 2**20)
+    with open(path, "rb") as file:
+        file.seek(8)  # behind the signature
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if length > longest:
+                return False
+            file.seek(length + 4, os.SEEK_CUR)
+    return True
 
 
 def read_image(path: str | os.PathLike[str]) -> torch.Tensor:

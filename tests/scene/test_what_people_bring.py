@@ -198,8 +198,10 @@ def test_a_lens_that_distorts_is_refused(tmp_path: Path, lens: dict) -> None:
         (lambda c: c["frames"].append("r_2"), "frame 2 must be an object"),
         (lambda c: c["frames"][1].update(transform_matrix=[[1]]), r"frame 1 .*4x4"),
         (lambda c: c["frames"][1].update(file_path="train/r_7"), r"train/r_7 is not there"),
+        (lambda c: c["frames"][1].update(file_path="r" * 5000), r"rrr is not there"),
         (lambda c: c["frames"].append(c["frames"][0]), "two frames"),
         (lambda c: c.update(ply_file_path="lost.ply"), "ply_file_path"),
+        (lambda c: c.update(ply_file_path="[" * 5000), "ply_file_path"),
     ],
 )
 def test_what_is_wrong_in_a_json_is_named(tmp_path: Path, change, message: str) -> None:
