@@ -8,7 +8,6 @@ result: render.py, edit.py, export.py, scripts/eval_lerf_mask.py.
 
 import utils.openmp  # noqa: F401  # isort: skip
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from arguments import DeviceParams, ModelParams, option, parse, write_cfg_args
 from gradiseg.finished.segmentation import LAST_PACE, Segmentation
@@ -27,6 +25,7 @@ from utils.device import select_device
 from utils.errors import UserError, run_command
 from utils.general import seed_everything
 from utils.json_files import write_json
+from utils.log import bar, set_up
 from utils.stop_signals import StopSignals
 
 
@@ -58,10 +57,10 @@ def segment(segmentation: Segmentation, options: SegmentParams) -> int:
     if not options.refine:
         return aliases
     total = options.rounds * options.steps
-    with StopSignals() as stop, tqdm(total=total, desc="Refining", disable=options.quiet, leave=False) as bar:
+    with StopSignals() as stop, bar(what="Refining", total=total) as steps:
 
         def told() -> None:
-            bar.update()
+            steps.update()
             if stop.received:
                 raise UserError("stopped. Nothing was written; start the same command again.")
 
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, pipe, options = parse(
         GROUPS, argv, prog="segment_splat.py", description=__doc__ or "", without=WITHOUT
     )
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    set_up(options.quiet)
     if not options.ply:
         raise UserError("--ply is required: the splat, a .ply, .splat or .glb file.")
     folder = RunFolder.for_training(args.model_path, options.overwrite)
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_everything(options.seed)
     device = select_device(pipe.device)
     start = time.perf_counter()
-    scene = Scene(args, None, device=device, quiet=options.quiet)
+    scene = Scene(args, None, device=device)
     model = load_splat(options.ply, device, scene.info.origin)
     args.sh_degree = model.max_sh_degree
     cameras = scene.getTrainCameras()

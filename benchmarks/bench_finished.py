@@ -50,7 +50,7 @@ def scores(run_folder: str, truth: str) -> dict[str, Any]:
     """Masks by every rule, cut-out objects by every selection, PSNR of the test views."""
     flags = ["-m", run_folder]
     model, device = parse_with_run((ModelParams, DeviceParams), flags, without=OF_SAVED_MODEL)
-    run = load_run(model, device, quiet=True)
+    run = load_run(model, device)
     masks = evaluate_run(run, Path(model.source_path), model.object_path)
     extracted = evaluate_extracted(run, Path(truth), model.object_path)
     return {
