@@ -57,10 +57,10 @@ def segment(segmentation: Segmentation, options: SegmentParams) -> int:
     if not options.refine:
         return aliases
     total = options.rounds * options.steps
-    with StopSignals() as stop, bar(what="Refining", total=total) as progress:
+    with StopSignals() as stop, bar(what="Refining", total=total) as steps:
 
         def told() -> None:
-            progress.update()
+            steps.update()
             if stop.received:
                 raise UserError("stopped. Nothing was written; start the same command again.")
 
