@@ -173,7 +173,11 @@ def fill_at(moment: Moment, spare: int) -> Cut:
         filler.unlink()
         if status not in (0, 2) or (status and "the disk is full" not in last and "MB free" not in last):
             raise AssertionError(f"status {status}: {last}")
-        return f"status {status}: {last.replace(str(run), 'RUN')}" if status else "ended before"
+        return (
+            f"status {status}: {last.replace(str(run), 'RUN').replace(str(run.parent), 'DISK')}"
+            if status
+            else "ended before"
+        )
 
     return cut
 

@@ -38,15 +38,15 @@ REDS, BLUES = len(disc_points(RED)), len(disc_points(BLUE))  # Gaussians of each
 class Served:
     """view.py as a process of its own."""
 
-    def __init__(self, run: Path, *flags: str) -> None:
+    def __init__(self, run: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.run, self.flags = run, flags
+        self.run = run
         self.start()
 
     def start(self) -> None:
         """Start it and wait for its address."""
-        command = [sys.executable, "view.py", "-m", str(self.run), "--port", str(self.port), *self.flags]
+        command = [sys.executable, "view.py", "-m", str(self.run), "--port", str(self.port)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
@@ -75,7 +75,8 @@ class Page:
         self.clear()
 
     def clear(self) -> None:
-        """Close the notes that lie over the picture."""
+        """Close the notes that lie over the picture; none tells of one that could not be drawn."""
+        assert not self.page.get_by_text("could not be drawn").count()
         notes = self.page.locator("[class*=Notification-closeButton]")
         for _ in range(notes.count()):
             notes.first.click()
@@ -291,3 +292,18 @@ def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     other.shot("restarted")
     for made in (page, other):
         made.page.close()
+
+
+def test_runs_to_choose_from(served: Served, browser: Any) -> None:
+    shelf = Served(served.run.parent)
+    page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(SECONDS)
+    page.goto(shelf.address)
+    page.get_by_role("button", name=f"Open {served.run.name}", exact=True).click()
+    page.get_by_text("nothing selected").first.wait_for(state="visible")
+    page.wait_for_timeout(3000)
+    assert not page.get_by_text("That did not work").count()
+    if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
+        page.screenshot(path=Path(folder, "chosen.png"))
+    page.close()
+    shelf.kill()

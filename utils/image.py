@@ -131,7 +131,8 @@ def _check_size(path: str | os.PathLike[str], file: Image.Image) -> None:
     least = file.width * file.height * bits / 8 / BEST_COMPRESSION
     if os.path.getsize(path) < least or (file.format == "PNG" and not _chunks_fit(path)):
         raise UserError(
-            f"{path}: truncated or damaged, too short for {file.width}x{file.height}. Copy it again."
+            f"{path}: truncated or damaged, {file.width}x{file.height} do not fit into its size. "
+            "Copy it again."
         )
 
 

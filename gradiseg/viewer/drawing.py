@@ -133,7 +133,9 @@ def picture(
 def rim_of(region: Tensor) -> Tensor:
     """1 on the outside along a region (1, H, W) bool, 0 elsewhere."""
     reach = max(1, round(RIM * region.shape[2]))
-    wider = torch.nn.functional.max_pool2d(region.float(), 2 * reach + 1, 1, reach)
+    wider = region.float()
+    for axis in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+        wider = torch.nn.functional.max_pool2d(wider, axis, 1, (axis[0] // 2, axis[1] // 2))
     return wider - region.float()
 
 

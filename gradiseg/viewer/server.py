@@ -6,7 +6,6 @@ Nothing else of the viewer knows viser.
 
 import asyncio
 import importlib.util
-import logging
 import math
 import socket
 import threading
@@ -32,8 +31,8 @@ from scene.cameras import Camera
 from utils.errors import UserError
 from utils.graphics import build_rotation
 from utils.image import read_pixels
+from utils.log import logger
 
-logger = logging.getLogger("gradiseg")
 JPEG_QUALITY = 85
 SMALL_QUALITY = 70
 LARGEST_SIDE = 1920  # pixels of a client's picture; larger windows get it enlarged
@@ -65,7 +64,6 @@ def start_server(host: str, port: int, gate: Gate) -> Any:
     server.gui.configure_theme(
         show_logo=False, show_share_button=False, control_width="large", dark_mode=True
     )
-    server.gui.main_panel.dock_right()  # beside the picture, not over it
     if server.get_port() != port or not refuses(port, host):
         server.stop()
         raise UserError(
@@ -157,6 +155,7 @@ class Viewer:
     def __init__(self, server: Any, workspace: Workspace) -> None:
         self.server, self.workspace = server, workspace
         self.clients: dict[int, Client] = {}
+        server.gui.main_panel.dock_right()  # beside the picture, not over it
         server.scene.world_axes.visible = False
         server.scene.set_up_direction(tuple(workspace.up.tolist()))
         self._stand_at_first_view()

@@ -84,28 +84,24 @@ class Session:
         self.camera = free_view.camera_of(camera, "viewer").with_matrices_on(self.model.ids.device)
         self.lasso.clear()
 
-    def panes(self, small: bool = False) -> list[Pane]:
-        """The pictures on the canvas, at a width of `SMALL_WIDTH` where `small`."""
-        view = self.workspace.views.get(self.shown.view)
-        return panes_of(self.shown.layout, self._sized(small), view)
-
-    def _sized(self, small: bool) -> Camera:
-        assert self.camera is not None
-        width = self.camera.image_width
-        if not small or width <= SMALL_WIDTH:
-            return self.camera
-        return self.camera.at_resolution(SMALL_WIDTH, max(1, self.camera.image_height * SMALL_WIDTH // width))
-
     def canvas(self, small: bool = False) -> Canvas:
-        """What the client sees, (H, W, 3)."""
+        """What the client sees, (H, W, 3); at a width of `SMALL_WIDTH` where `small`."""
+        whole = self.standing()
+        camera = sized(whole) if small else whole
         model, chosen = self.tried_out()
-        panes = self.panes(small)
+        panes = self._panes(camera)
         with self.workspace.drawing:
             pictures = [self._draw(pane, model, chosen) for pane in panes]
-        camera = self._sized(small)
-        assert self.camera is not None
-        scale = camera.image_width / self.camera.image_width
+        scale = camera.image_width / whole.image_width
         return with_outline(paste(camera, panes, pictures), [(x * scale, y * scale) for x, y in self.lasso])
+
+    def standing(self) -> Camera:
+        """The camera. What needs it twice keeps it: another thread may move it meanwhile."""
+        assert self.camera is not None
+        return self.camera
+
+    def _panes(self, camera: Camera) -> list[Pane]:
+        return panes_of(self.shown.layout, camera, self.workspace.views.get(self.shown.view))
 
     def _draw(self, pane: Pane, model: LabelledModel, chosen: Tensor | None) -> Canvas:
         size = (pane.camera.image_width, pane.camera.image_height)
@@ -167,10 +163,11 @@ class Session:
 
     def id_at(self, x: float, y: float) -> int:
         """The id at a point of the canvas, 0 where there is nothing."""
-        assert self.camera is not None
-        scale = self._sized(small=True).image_width / self.camera.image_width
+        whole = self.standing()
+        camera = sized(whole)
+        scale = camera.image_width / whole.image_width
         x, y = x * scale, y * scale
-        for pane in self.panes(small=True):
+        for pane in self._panes(camera):
             if pane.holds(x, y):
                 model = self.workspace.document.original if pane.is_original else self.model
                 visible = self._visible(model)
@@ -185,7 +182,7 @@ class Session:
         """
         if len(corners) < 3:
             raise UserError("A lasso needs three corners at least. Click once more.")
-        pane = next((pane for pane in self.panes() if pane.holds(*corners[0])), None)
+        pane = next((pane for pane in self._panes(self.standing()) if pane.holds(*corners[0])), None)
         if pane is None:
             raise UserError("Begin within a picture.")
         inside = [[x - pane.left, y - pane.top] for x, y in corners]
@@ -206,8 +203,7 @@ class Session:
 
     def lasso_corner(self, x: float, y: float) -> bool:
         """Set a corner of the lasso; one near to the first closes it, and True says so."""
-        assert self.camera is not None
-        near = LASSO_CLOSES * self.camera.image_width
+        near = LASSO_CLOSES * self.standing().image_width
         if len(self.lasso) >= 3 and np.hypot(x - self.lasso[0][0], y - self.lasso[0][1]) <= near:
             self.close_lasso()
             return True
@@ -246,7 +242,7 @@ class Session:
         if not text.strip():
             raise UserError("No words. Write what to look for, such as: red mug.")
         marker = self.workspace.marker()
-        camera, model = self.panes()[-1].camera, self.model
+        camera, model = self._panes(self.standing())[-1].camera, self.model
         with self.workspace.drawing, torch.no_grad():
             color, encodings = draw(
                 camera, model.model(), self.workspace.run.background, model.params["obj_dc"][:, 0]
@@ -316,6 +312,14 @@ class Session:
             scale=motion.scale,
             translation=list(motion.translation),
         )
+
+
+def sized(camera: Camera) -> Camera:
+    """A camera at `SMALL_WIDTH` at most."""
+    width = camera.image_width
+    if width <= SMALL_WIDTH:
+        return camera
+    return camera.at_resolution(SMALL_WIDTH, max(1, camera.image_height * SMALL_WIDTH // width))
 
 
 def motion_between(pivot: Any, position: Any, wxyz: Any) -> Motion:

@@ -173,6 +173,20 @@ def test_every_mode_in_every_layout_fills_the_canvas(session: Session, mode: Mod
     assert canvas.shape == (SIZE[1], SIZE[0], 3) and canvas.dtype == np.uint8 and canvas.std() > 5
 
 
+def test_a_camera_that_moves_while_a_picture_is_drawn_does_no_harm(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = session._draw
+
+    def moving(*arguments: object) -> object:
+        session.look(entry_of(free_camera().at_resolution(40, 30)))
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "_draw", moving)
+    assert session.canvas().shape == (SIZE[1], SIZE[0], 3)
+    assert session.canvas().shape == (30, 40, 3)
+
+
 def test_before_and_after_differ_where_something_was_done(session: Session) -> None:
     session.show(layout=Layout.BEFORE)
     left, right = np.split(session.canvas(), 2, axis=1)
