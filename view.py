@@ -64,10 +64,7 @@ def open_workspace(argv: Sequence[str]) -> Workspace:
     )
     folder = RunFolder(Path(model.model_path))
     is_training = options.iteration < 0 and not folder.finished and any(folder.path.glob("chkpnt*.pth"))
-    if is_training:
-        run = run_of_checkpoint(model, device)
-    else:
-        run = load_run(model, device, options.iteration, quiet=True)
+    run = run_of_checkpoint(model, device) if is_training else load_run(model, device, options.iteration)
     workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0])
     if is_training:
         Follower(workspace, final_iteration(opt.iterations, opt.schedule_scale)).start()

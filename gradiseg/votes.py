@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import MAPS_PER_PASS, contributions
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import UNLABELLED, IdentityClassifier
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -79,26 +79,44 @@ def count_votes(
     return votes
 
 
+def lead(
+    model: GaussianModel,
+    cameras: Sequence[Camera],
+    labels_of: LabelsOf,
+    class_ids: Tensor,
+    weight_of_unlabelled: float = 1.0,
+) -> Votes:
+    """The id with most of the votes of all views, for the K labels of `class_ids` (K,), majority or not.
+
+    Id 0 where there are no votes. `weight_of_unlabelled`: what a vote for id 0 counts beside one for an
+    object. At most `MAPS_PER_PASS` labels' votes are in memory at once.
+    """
+    count = class_ids.numel()
+    best = model.get_xyz.new_zeros(model.num_gaussians)
+    mass, own = torch.zeros_like(best), torch.zeros_like(best)
+    ids = torch.full_like(best, UNLABELLED, dtype=torch.int64)
+    weights = torch.where(class_ids == UNLABELLED, weight_of_unlabelled, 1.0).to(best)  # (K,)
+    for first in range(0, count, MAPS_PER_PASS):
+        labels = range(first, min(first + MAPS_PER_PASS, count))
+        counted = count_votes(model, cameras, labels_of, labels)
+        mass += counted.sum(1)
+        most, winner = (counted * weights[first : labels.stop]).max(1)
+        wins = most > best
+        ids = torch.where(wins, class_ids.to(ids)[first + winner], ids)
+        own = torch.where(wins, counted.gather(1, winner[:, None])[:, 0], own)
+        best = torch.maximum(best, most)
+    return Votes(ids, own / mass.clamp_min(1e-12), mass)
+
+
 def elect(
     model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, class_ids: Tensor, otherwise: Tensor
 ) -> Votes:
     """The outcome of the votes of all views for the K labels of `class_ids` (K,).
 
-    `otherwise` (N,): the ids where votes do not decide. At most
-    `MAPS_PER_PASS` labels' votes are in memory at once.
+    `otherwise` (N,): the ids where votes do not decide.
     """
-    count = class_ids.numel()
-    best = model.get_xyz.new_zeros(model.num_gaussians)
-    mass, first_ids = torch.zeros_like(best), otherwise.long()
-    for first in range(0, count, MAPS_PER_PASS):
-        labels = range(first, min(first + MAPS_PER_PASS, count))
-        counted = count_votes(model, cameras, labels_of, labels)
-        mass += counted.sum(1)
-        most, winner = counted.max(1)
-        first_ids = torch.where(most > best, class_ids.to(first_ids)[first + winner], first_ids)
-        best = torch.maximum(best, most)
-    votes = Votes(first_ids, best / mass.clamp_min(1e-12), mass)
-    return replace(votes, ids=torch.where(votes.decide, first_ids, otherwise.long()))
+    votes = lead(model, cameras, labels_of, class_ids)
+    return replace(votes, ids=torch.where(votes.decide, votes.ids, otherwise.long()))
 
 
 def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: Tensor) -> Votes:

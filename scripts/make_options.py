@@ -27,6 +27,7 @@ COMMANDS = (
     "prepare_masks",
     "check_scene",
     "train",
+    "segment_splat",
     "render",
     "edit_object_removal",
     "view",

@@ -34,7 +34,7 @@ def run_of_checkpoint(model: ModelParams, device: DeviceParams) -> TrainedRun:
     place = select_device(device.device)
     folder = RunFolder(Path(model.model_path))
     iteration, gaussians, classifier = read_checkpoint(folder.latest_checkpoint(), model.num_classes, place)
-    scene = Scene(model, None, device=place, quiet=True)
+    scene = Scene(model, None, device=place)
     train, test = (
         sorted(cameras, key=lambda camera: camera.image_name)
         for cameras in (scene.getTrainCameras(), scene.getTestCameras())

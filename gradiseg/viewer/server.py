@@ -6,7 +6,6 @@ Nothing else of the viewer knows viser.
 
 import asyncio
 import importlib.util
-import logging
 import math
 import socket
 import threading
@@ -32,8 +31,8 @@ from scene.cameras import Camera
 from utils.errors import UserError
 from utils.graphics import build_rotation
 from utils.image import read_pixels
+from utils.log import logger
 
-logger = logging.getLogger("gradiseg")
 JPEG_QUALITY = 85
 SMALL_QUALITY = 70
 LARGEST_SIDE = 1920  # pixels of a client's picture; larger windows get it enlarged

@@ -48,7 +48,7 @@ def training(scene_folder: Path, seed: int = 0, **options: Any) -> Training:
     seed_everything(seed)
     args = ModelParams(str(scene_folder), train_split=True, resolution=4, num_classes=CLASSES)
     args = replace(args, **options)
-    return Training(args, SCHEDULE, Scene(args, GaussianModel(3), quiet=True), quiet=True)
+    return Training(args, SCHEDULE, Scene(args, GaussianModel(3)))
 
 
 def bits(run: Training) -> dict[str, Any]:
