@@ -257,9 +257,9 @@ class RepairParams:
         low=0,
     )
     draw_encodings: bool = option(
-        True,
+        False,
         "saved encodings say of every Gaussian what most votes of its pixels say",
-        why="ours: cut-out objects of the demo 0.896 to 0.916 IoU, masks the same or better",
+        why="ours: objects cut out by encoding gain, masks by argmax lose 0.005 mIoU on one scene of two",
     )
 
 

@@ -2,10 +2,13 @@
 
 import utils.openmp  # noqa: F401  # isort: skip
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from utils.log import logger
 
 
 @pytest.fixture
@@ -15,3 +18,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def messages_as_in_a_library() -> Iterator[None]:
+    """Every test begins with the logger as it is before a command, or a fuzzer, sets it up."""
+    logger.setLevel(logging.NOTSET)
+    yield
+    logger.setLevel(logging.NOTSET)
