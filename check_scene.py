@@ -14,6 +14,7 @@ from preparation.contact_sheet import write_sheet
 from preparation.doctor import examine, lines, record
 from utils.errors import UserError, run_command
 from utils.json_files import write_json
+from utils.log import set_up
 
 
 @dataclass
@@ -36,9 +37,10 @@ WITHOUT = ("model_path", "resolution", "white_background", "sh_degree", "data_de
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the report; the status tells scripts whether to go on."""
     params, options = parse(GROUPS, argv, prog="check_scene.py", description=__doc__ or "", without=WITHOUT)
+    set_up(options.quiet)
     if not params.source_path:
         raise UserError("-s (--source_path) is required: the folder of the scene.")
-    patient, findings = examine(params, options.min_views, options.quiet)
+    patient, findings = examine(params, options.min_views)
     report = record(patient, findings)
     if options.json:
         write_json(options.json, report)

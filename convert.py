@@ -11,6 +11,7 @@ from preparation.conversion import ConvertParams, convert
 from preparation.sfm import SfmParams
 from utils.errors import run_command
 from utils.json_files import write_json
+from utils.log import set_up
 
 GROUPS = (ConvertParams, SfmParams)
 
@@ -18,6 +19,7 @@ GROUPS = (ConvertParams, SfmParams)
 def main(argv: Sequence[str] | None = None) -> None:
     """Goes on where an earlier call of the same command ended, and reports what became of the photographs."""
     params, options = parse(GROUPS, argv, prog="convert.py", description=__doc__ or "")
+    set_up(params.quiet)
     report = convert(params, options)
     if params.json:
         write_json(params.json, dataclasses.asdict(report))

@@ -19,8 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from arguments.flags import make_parser
 from gradiseg.editing.document import Document, operation_of, read_recipe
@@ -30,6 +28,7 @@ from gradiseg.editing.placement import box_of
 from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.trained import load_run
 from utils.errors import UserError, run_command
+from utils.log import bar, set_up
 
 
 @dataclass
@@ -101,16 +100,16 @@ def help_text() -> str:
 class Bar:
     """A progress bar for operations that tell how far they are; the others show none."""
 
-    def __init__(self, name: str, quiet: bool) -> None:
-        self._name, self._quiet = name, quiet
-        self._bar: tqdm[Any] | None = None
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Any = None
 
     def __enter__(self) -> "Bar":
         return self
 
     def __call__(self, share: float) -> None:
         if self._bar is None:
-            self._bar = tqdm(total=100, desc=self._name, unit="%", disable=self._quiet, leave=False)
+            self._bar = bar(what=self._name, total=100, unit="%")
         self._bar.update(int(100 * share) - self._bar.n)
 
     def __exit__(self, *error: object) -> None:
@@ -129,12 +128,12 @@ def list_ids(document: Document) -> str:
 
 
 def apply_all(
-    document: Document, operations: Sequence[Operation], find: Callable[[str], Sequence[int]], quiet: bool
+    document: Document, operations: Sequence[Operation], find: Callable[[str], Sequence[int]]
 ) -> None:
     """Do the operations in their order, each with its bar."""
     for operation in operations:
-        with Bar(type(operation).__name__.lower(), quiet) as bar:
-            document.surroundings = replace(document.surroundings, told=bar, find=find)
+        with Bar(type(operation).__name__.lower()) as told:
+            document.surroundings = replace(document.surroundings, told=told, find=find)
             document.apply(operation)
 
 
@@ -144,18 +143,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, device, options, words = parse_with_run(
         GROUPS, own, prog="edit.py", description=help_text(), without=WITHOUT
     )
+    set_up(options.quiet)
     if options.recipe:
         operations = [*read_recipe(Path(options.recipe)), *operations]
-    run = load_run(model, device, options.iteration, options.quiet)
+    run = load_run(model, device, options.iteration)
     document = open_run(run)
     if not operations:
         print(list_ids(document))
         return
 
     def find(text: str) -> Sequence[int]:
-        return choose_by_text(run, Path(model.source_path), replace(words, text=text), quiet=True).ids[text]
+        return choose_by_text(run, Path(model.source_path), replace(words, text=text)).ids[text]
 
-    apply_all(document, operations, find, options.quiet)
+    apply_all(document, operations, find)
     name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
     out = Path(options.out) if options.out else run.folder.edit(name).path
     save_run(document, run, out, options.overwrite)

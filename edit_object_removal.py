@@ -15,6 +15,7 @@ from scene.run_folder import CLASSIFIER, POINT_CLOUD
 from utils.errors import run_command
 from utils.files import atomic_write
 from utils.json_files import write_json
+from utils.log import set_up
 
 
 @dataclass
@@ -45,7 +46,7 @@ def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, o
     ):
         if not skip:
             folder = run.folder.edited_renders(split, run.iteration)
-            write_renders(folder, cameras, run.draw, options.quiet)
+            write_renders(folder, cameras, run.draw)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, pipeline, edit, options = parse_with_run(
         GROUPS, argv, prog="edit_object_removal.py", description=__doc__ or "", without=WITHOUT
     )
-    run = load_run(model, pipeline, options.iteration, options.quiet)
+    set_up(options.quiet)
+    run = load_run(model, pipeline, options.iteration)
     counts = edit_objects(run.gaussians, run.classifier, edit, run.votes)
     save_and_render(run, options, dataclasses.asdict(edit) | counts)
     if not options.quiet:

@@ -26,6 +26,7 @@ from gradiseg.selection.expression import Chooser
 from gradiseg.trained import TrainedRun, load_run
 from scene.formats.files import FORMATS
 from utils.errors import UserError, run_command
+from utils.log import set_up
 
 KINDS = "; ".join(f"{item.name}: {item.what}" for item in FORMATS.values())
 
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__ or "",
         without=OF_SAVED_MODEL,
     )
-    run = load_run(model, device, options.iteration, options.quiet)
+    set_up(options.quiet)
+    run = load_run(model, device, options.iteration)
     labelled = selected(run, options.select)
     out = Path(options.out) if options.out else run.folder.path / "exports"
     name = "selection" if options.select else "scene"

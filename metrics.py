@@ -12,6 +12,7 @@ from scene.run_folder import RunFolder
 from utils.device import DEVICES, select_device
 from utils.errors import run_command
 from utils.json_files import write_json
+from utils.log import set_up
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -41,6 +42,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Scores each run, prints its means and writes `results.json` into its folder."""
     arguments = parse_arguments(argv)
+    set_up(arguments.quiet)
     device = select_device(arguments.device)
     wanted = arguments.lpips != "none"
     lpips = load_lpips(arguments.lpips, arguments.lpips_from_zero, device) if wanted else None

@@ -9,6 +9,7 @@ from arguments import parse
 from preparation.masks import MaskParams, prepare_masks
 from utils.errors import run_command
 from utils.json_files import write_json
+from utils.log import set_up
 
 GROUPS = (MaskParams,)
 
@@ -16,6 +17,7 @@ GROUPS = (MaskParams,)
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
     (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
+    set_up(params.quiet)
     table = prepare_masks(params)
     if params.json:
         write_json(params.json, table)

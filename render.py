@@ -16,6 +16,7 @@ from scene.cameras import Camera
 from utils.errors import run_command
 from utils.files import atomic_write
 from utils.image import PcaColors
+from utils.log import set_up
 
 
 @dataclass
@@ -55,7 +56,7 @@ def write_pictures(run: TrainedRun, options: RenderParams) -> None:
     save_colors(run, colors)
     for split, cameras in splits(run, options):
         folder = run.folder.renders(split, run.iteration)
-        write_views(folder, cameras, run.draw, run.classifier, colors, options.quiet)
+        write_views(folder, cameras, run.draw, run.classifier, colors)
         if options.video:
             write_video(folder / "concat.mp4", sorted((folder / "concat").glob("*.png")))
         if not options.quiet:
@@ -64,10 +65,10 @@ def write_pictures(run: TrainedRun, options: RenderParams) -> None:
 
 def write_masks_of_words(run: TrainedRun, source: Path, words: TextParams, options: RenderParams) -> None:
     """Writes the masks of `--text` below `<run>/<split>/ours_N_text/`."""
-    choice = choose_by_text(run, source, words, options.quiet)
+    choice = choose_by_text(run, source, words)
     for split, cameras in splits(run, options):
         folder = run.folder.text(split, run.iteration)
-        write_text_views(folder, cameras, run, choice.ids, options.quiet)
+        write_text_views(folder, cameras, run, choice.ids)
         if options.video:
             write_video(folder / "overlay.mp4", sorted((folder / "overlay").glob("*.png")))
         if not options.quiet:
@@ -79,9 +80,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, pipeline, options, words = parse_with_run(
         GROUPS, argv, prog="render.py", description=__doc__ or "", without=WITHOUT
     )
+    set_up(options.quiet)
     if options.video:
         require_video()
-    run = load_run(model, pipeline, options.iteration, options.quiet)
+    run = load_run(model, pipeline, options.iteration)
     if words.text:
         write_masks_of_words(run, Path(model.source_path), words, options)
     else:

@@ -9,7 +9,6 @@ both optimizers and let the densification strategies (3DGS's, then IGD) change t
 import utils.openmp  # noqa: F401  # isort: skip
 
 import gc
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from scene.run_folder import RunFolder
 from utils.device import select_device
 from utils.errors import UserError, run_command
 from utils.general import seed_everything
+from utils.log import set_up
 from utils.memory import keep_freed_memory
 from utils.stop_signals import StopSignals
 
@@ -87,7 +87,7 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
 def main(argv: list[str] | None = None) -> None:
     """Read the options, set up the run, train. Nothing is written before all has been read and checked."""
     args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    set_up(run.quiet)
     folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
@@ -96,9 +96,9 @@ def main(argv: list[str] | None = None) -> None:
     state = None
     if run.resume:  # before the photographs, which take longer
         state = checkpoint.load(folder.latest_checkpoint() if run.resume == NEWEST else run.resume)
-    scene = Scene(args, GaussianModel(args.sh_degree, device), device=device, quiet=run.quiet)
+    scene = Scene(args, GaussianModel(args.sh_degree, device), device=device)
     schedule = Schedule(opt, gradiseg, repair).scaled(opt.schedule_scale)
-    training = Training(args, schedule, scene, run.quiet)
+    training = Training(args, schedule, scene)
     if state is not None:
         training.load_state_dict(state)
     if training.iteration > schedule.opt.iterations:
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
             f"the checkpoint is of iteration {training.iteration}, but the run ends at "
             f"{schedule.opt.iterations}. Choose an older one, or raise --iterations."
         )
-    progress = Progress(folder, training.iteration, schedule.opt.iterations, run.quiet)
+    progress = Progress(folder, training.iteration, schedule.opt.iterations)
 
     folder.begin(run.overwrite)
     write_cfg_args(args.model_path, args, opt, gradiseg, repair)

@@ -83,7 +83,7 @@ def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         shuffle_masks(given, Path(folder), seed)
         views = [view for view in views if view.image_name in given]
-        census = take_census(find_masks(Path(folder), views), views, quiet=True)
+        census = take_census(find_masks(Path(folder), views), views)
         start = time.process_time()
         objects = associate_views(info, views, census)
         seconds = time.process_time() - start

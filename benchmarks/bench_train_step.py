@@ -84,8 +84,8 @@ def prepare(options: argparse.Namespace, folder: str) -> Training:
     )
     opt = OptimizationParams(densification_interval=NEVER, opacity_reset_interval=NEVER)
     schedule = Schedule(opt, GradiSegParams(igd_interval=NEVER), RepairParams(repair_masks=False))
-    scene = Scene(args, GaussianModel(args.sh_degree), quiet=True)
-    training = Training(args, schedule, scene, quiet=True)
+    scene = Scene(args, GaussianModel(args.sh_degree))
+    training = Training(args, schedule, scene)
     if options.checkpoint:
         training.load_state_dict(checkpoint.load(options.checkpoint))
     elif options.num_gaussians and options.num_gaussians != training.model.num_gaussians:

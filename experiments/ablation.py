@@ -1,6 +1,6 @@
 """An ablation: scenes x configurations x seeds, and the table of their means and deviations over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -17,6 +17,15 @@ COLUMNS = {  # heading -> key of a record or of its mask scores, decimals
     "SSIM": ("ssim", 3),
     "Gaussians": ("num_gaussians", 0),
     "seconds": ("seconds", 0),
+}
+SELECTIONS = ("encoding", "votes", "votes inside")
+EXTRACTED = {
+    "IoU": ("iou", 3),
+    "boundary IoU": ("biou", 3),
+    "strict": ("biou_strict", 3),
+    "spill": ("spill", 2),
+    "impurity": ("impurity", 3),
+    "hidden": ("hidden", 3),
 }
 
 
@@ -44,31 +53,38 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     scenes = list(dict.fromkeys(record["scene"] for record in records))
     configs = list(dict.fromkeys(record["config"] for record in records))
     lines: list[str] = []
-    for rule in RULES:
-        lines += [f"Masks by {rule}", "", "| scene | configuration | seeds | " + " | ".join(COLUMNS) + " |"]
-        lines.append("|---" * (3 + len(COLUMNS)) + "|")
+    kinds = [(f"Masks by {rule}", "rules", rule, COLUMNS) for rule in RULES]
+    if all("extracted" in record for record in records):
+        kinds += [(f"Objects cut out by {s}", "extracted", s, EXTRACTED) for s in SELECTIONS]
+    for title, kind, name, columns in kinds:
+        lines += [title, "", "| scene | configuration | seeds | " + " | ".join(columns) + " |"]
+        lines.append("|---" * (3 + len(columns)) + "|")
         for scene in scenes + ["mean"] * (len(scenes) > 1):
             for config in configs:
                 cell = [r for r in records if r["config"] == config and scene in (r["scene"], "mean")]
                 if cell and (scene != "mean" or {r["scene"] for r in cell} == set(scenes)):
-                    lines.append(f"| {scene} | {config} | " + " | ".join(_columns(cell, rule)) + " |")
+                    values = " | ".join(_columns(cell, kind, name, columns))
+                    lines.append(f"| {scene} | {config} | {values} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _columns(records: Sequence[dict[str, Any]], rule: str) -> list[str]:
-    """Number of seeds, then mean ± deviation over the seeds of the scores' means over the scenes."""
+def _columns(
+    records: Sequence[dict[str, Any]], kind: str, name: str, columns: Mapping[str, tuple[str, int]]
+) -> list[str]:
+    """Number of seeds, then mean ± deviation over the seeds of the scores' means over the scenes.
+
+    `kind`: the part of a record, `rules` or `extracted`, whose scores by `name` are meant.
+    """
     seeds = sorted({record["seed"] for record in records})
-    columns = [str(len(seeds))]
-    for key, digits in COLUMNS.values():
+    cells = [str(len(seeds))]
+    for key, digits in columns.values():
         by_seed = [
             fmean(
-                r["rules"][rule][key] if key in r["rules"][rule] else r[key]
-                for r in records
-                if r["seed"] == seed
+                r[kind][name][key] if key in r[kind][name] else r[key] for r in records if r["seed"] == seed
             )
             for seed in seeds
         ]
         spread = f" ± {stdev(by_seed):.{digits}f}" if len(seeds) > 1 else ""
-        columns.append(f"{fmean(by_seed):,.{digits}f}{spread}")
-    return columns
+        cells.append(f"{fmean(by_seed):,.{digits}f}{spread}")
+    return cells

@@ -19,6 +19,10 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),
     "paper": ("paper", ""),  # its formulas to the letter
     "no_outlines": ("train", "--no_correct_outlines"),
+    "boundary": ("train", "--boundary_interval 4"),
+    "boundary_2": ("train", "--boundary_interval 2"),
+    "boundary_alone": ("paper", "--boundary_interval 4"),
+    "as_trained": ("train", "--no_draw_encodings"),  # encodings as saved before votes
     "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),
     "early_repair": ("train", "--repair_from_iter 2000"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),

@@ -145,6 +145,7 @@ COLLECTED = {
     },
     "results.json": {"psnr": "psnr", "ssim": "ssim", "lpips": "lpips"},
     "eval_lerf_mask.json": {"rules": "rules"},
+    "eval_extracted.json": {"extracted": "selections", "impurity": "impurity", "hidden": "hidden"},
     "eval_text.json": {"rules_by_words": "rules"},
 }
 
@@ -160,7 +161,7 @@ def training(
     metrics: Sequence[str] = (),
     text: Sequence[str] | None = None,
 ) -> Run:
-    """The run of a user: train.py, render.py, metrics.py, and scores of masks where the scene has true ones.
+    """The run of a user: train.py, render.py, metrics.py, and scores of masks and objects with truth.
 
     Args:
         config: see `configuration`; its flags win over `flags`.
@@ -175,6 +176,7 @@ def training(
     device, interval, asked = _checkpoints(("--config_file", str(ROOT / file), *options))
     run = ("-m", str(folder), *(() if device == "auto" else ("--device", device)))
     masks = ("scripts/eval_lerf_mask.py", *run, "--quiet")
+    objects = ("scripts/eval_extracted.py", *run, "--quiet")
     steps = [
         Step(
             "training",
@@ -185,6 +187,7 @@ def training(
         ),
         Step("pictures", (("render.py", *run, *render), ("metrics.py", *run, *metrics)), "results.json"),
         Step("masks", (masks,), "eval_lerf_mask.json", needs="test_mask"),
+        Step("objects", (objects,), "eval_extracted.json", needs="test_mask"),
     ]
     if text is not None:
         by_words = (*masks, "--json", str(folder / "eval_text.json"), "--text", *text)

@@ -89,6 +89,27 @@ def settings_of(
     )
 
 
+@torch.no_grad()
+def draw(
+    camera: Camera, model: GaussianModel, bg_color: Tensor | None = None, channels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Colour (3,H,W) of a view, and up to 64 channels (N,L) of the Gaussians blended like it, (L,H,W).
+
+    To look at: without gradients, and without identities unless they are the channels.
+    """
+    background = model.get_xyz.new_zeros(3) if bg_color is None else bg_color
+    color, _, blended = GaussianRasterizer(settings_of(camera, model, background))(
+        means3D=model.get_xyz,
+        means2D=torch.zeros_like(model.get_xyz),
+        opacities=model.get_opacity,
+        shs=(model.params["f_dc"], model.params["f_rest"]),
+        sh_objs=channels,
+        scales=model.get_scaling,
+        rotations=model.params["rotation"],
+    )
+    return color, blended
+
+
 def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
     """What each Gaussian adds to a view, weighed by maps (L,H,W): sum over pixels of alpha T map, (N,L).
 

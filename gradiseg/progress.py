@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from gradiseg.objective import Losses
 from scene.run_folder import RunFolder
 from utils.json_files import read_json, write_json
+from utils.log import bar
 from utils.memory import peak_memory_mb
 
 LOG_INTERVAL = 10  # iterations between entries of training_log.json and between updates of the bar
@@ -34,8 +34,8 @@ class Progress:
     Raises: UserError where that log cannot be read.
     """
 
-    def __init__(self, folder: RunFolder, first: int, last: int, quiet: bool = False) -> None:
-        self.folder, self.first, self.last, self.quiet = folder, first, last, quiet
+    def __init__(self, folder: RunFolder, first: int, last: int) -> None:
+        self.folder, self.first, self.last = folder, first, last
         past = read_json(folder.training_log) if first and folder.training_log.is_file() else []
         self.entries: list[dict[str, Any]] = [entry for entry in past if entry["iteration"] <= first]
         self._smoothed: float | None = None
@@ -44,9 +44,7 @@ class Progress:
         """Open the bar and the events; the clock runs."""
         purge_step = self.first + 1 if self.first else None
         self.writer = SummaryWriter(str(self.folder.path), purge_step=purge_step)
-        self.bar = tqdm(
-            total=self.last, initial=self.first, desc="Training", disable=self.quiet, dynamic_ncols=True
-        )
+        self.bar = bar(what="Training", total=self.last, leave=True, initial=self.first, dynamic_ncols=True)
         self.started = time.perf_counter()
 
     def update(self, iteration: int, losses: Losses, num_gaussians: int) -> None:
@@ -77,7 +75,7 @@ class Progress:
 
     def tell(self, message: str) -> None:
         """One line above the bar, also where the bar is off."""
-        tqdm.write(message)
+        self.bar.write(message)
 
     def test_scores(self, iteration: int, scores: dict[str, float], pictures: dict[str, Tensor]) -> None:
         """Scores of the test views and pictures (3,H,W) in [0,1] for TensorBoard."""

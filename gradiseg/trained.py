@@ -45,9 +45,7 @@ class TrainedRun:
         return self.draw(camera)["render_object"]
 
 
-def load_run(
-    model: ModelParams, pipeline: DeviceParams, iteration: int = -1, quiet: bool = False
-) -> TrainedRun:
+def load_run(model: ModelParams, pipeline: DeviceParams, iteration: int = -1) -> TrainedRun:
     """Loads a saved iteration, the latest for -1, with the cameras of its scene.
 
     Raises:
@@ -71,7 +69,7 @@ def load_run(
     classifier = load_conv(folder.classifier(iteration), device)
     model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
     gaussians = GaussianModel(model.sh_degree, device)
-    scene = Scene(model, gaussians, load_iteration=iteration, device=device, quiet=quiet)
+    scene = Scene(model, gaussians, load_iteration=iteration, device=device)
     train, test = (
         sorted(cameras, key=lambda camera: camera.image_name)
         for cameras in (scene.getTrainCameras(), scene.getTestCameras())

@@ -43,7 +43,7 @@ class Training:
     that the current pass has yet to show, the next one last.
     """
 
-    def __init__(self, args: ModelParams, schedule: Schedule, scene: Scene, quiet: bool = False) -> None:
+    def __init__(self, args: ModelParams, schedule: Schedule, scene: Scene) -> None:
         assert scene.gaussians is not None
         self.schedule, self.opt, self.scene = schedule, schedule.opt, scene
         self.model, self.cameras = scene.gaussians, scene.getTrainCameras()
@@ -56,7 +56,7 @@ class Training:
         self.classifier_optimizer = torch.optim.Adam(classifier.parameters(), lr=self.opt.classifier_lr)
         self.labels = TrainingLabels(classifier)
         if schedule.repair.repair_masks and schedule.repair.correct_outlines:
-            self.labels.correct_outlines(self.cameras, quiet)
+            self.labels.correct_outlines(self.cameras)
         self.objective = Objective(schedule, classifier)
         self.boundary = BoundaryLoss()
         self.strategies: list[DensificationStrategy] = [

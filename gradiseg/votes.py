@@ -6,16 +6,16 @@ enters the pixel (eq. 1): exact, and one pass of the rasterizer a view for up to
 
 An identity encoding is fitted to the same labels by gradient descent, beside all the other Gaussians of a
 pixel; one that is seen seldom, or has moved since, may hold an encoding that none of its pixels bears out.
-Its votes cannot. The id with the most votes *owns* the Gaussian. One that no labelled pixel sees has no
-votes, and belongs to the id that its encoding says.
+Its votes cannot. An id with more than half of them *owns* the Gaussian. Where none has, or hardly a pixel
+sees it, the encoding decides.
 
-Saved encodings are drawn to the votes, so that what reads encodings alone (Gaussian Grouping's own scripts)
+Saved encodings are drawn to the owners, so that what reads encodings alone (Gaussian Grouping's own scripts)
 cuts out the same objects.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import MAPS_PER_PASS, contributions
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import UNLABELLED, IdentityClassifier
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -31,6 +31,7 @@ from utils.files import atomic_write
 
 MARGIN = 0.5  # by which the owner's logit exceeds all others' in an encoding drawn to the votes
 ROUNDS = 50  # of drawing; of 32,000 Gaussians of the demo none needs more than 20
+MAJORITY = 0.5  # share of the votes above which they decide
 HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
 
 LabelsOf = Callable[[Camera], Tensor]  # camera -> dense labels (H, W), negative = no vote
@@ -38,7 +39,7 @@ LabelsOf = Callable[[Camera], Tensor]  # camera -> dense labels (H, W), negative
 
 @dataclass(frozen=True)
 class Votes:
-    """The outcome for N Gaussians: the ids that own them, their share of the votes, all votes in pixels."""
+    """The outcome for N Gaussians: the ids that own them, the largest share of the votes, all votes."""
 
     ids: Tensor  # (N,) int64
     share: Tensor  # (N,) float32 in [0, 1]; 0 without votes
@@ -49,8 +50,13 @@ class Votes:
         """(N,) bool: seen by no training view."""
         return self.mass < HIDDEN
 
+    @property
+    def decide(self) -> Tensor:
+        """(N,) bool: owned by the votes, not by the encoding."""
+        return ~self.hidden & (self.share > MAJORITY)
+
     def impurity(self, among: Tensor | None = None) -> float:
-        """Share of the votes that went to other ids than the owner's, over all Gaussians or `among` (N,)."""
+        """Share of the votes that went to other ids than the first, over all Gaussians or `among` (N,)."""
         mass = self.mass if among is None else self.mass[among]
         share = self.share if among is None else self.share[among]
         return float((mass * (1 - share)).sum() / mass.sum().clamp_min(1e-9))
@@ -73,24 +79,44 @@ def count_votes(
     return votes
 
 
+def lead(
+    model: GaussianModel,
+    cameras: Sequence[Camera],
+    labels_of: LabelsOf,
+    class_ids: Tensor,
+    weight_of_unlabelled: float = 1.0,
+) -> Votes:
+    """The id with most of the votes of all views, for the K labels of `class_ids` (K,), majority or not.
+
+    Id 0 where there are no votes. `weight_of_unlabelled`: what a vote for id 0 counts beside one for an
+    object. At most `MAPS_PER_PASS` labels' votes are in memory at once.
+    """
+    count = class_ids.numel()
+    best = model.get_xyz.new_zeros(model.num_gaussians)
+    mass, own = torch.zeros_like(best), torch.zeros_like(best)
+    ids = torch.full_like(best, UNLABELLED, dtype=torch.int64)
+    weights = torch.where(class_ids == UNLABELLED, weight_of_unlabelled, 1.0).to(best)  # (K,)
+    for first in range(0, count, MAPS_PER_PASS):
+        labels = range(first, min(first + MAPS_PER_PASS, count))
+        counted = count_votes(model, cameras, labels_of, labels)
+        mass += counted.sum(1)
+        most, winner = (counted * weights[first : labels.stop]).max(1)
+        wins = most > best
+        ids = torch.where(wins, class_ids.to(ids)[first + winner], ids)
+        own = torch.where(wins, counted.gather(1, winner[:, None])[:, 0], own)
+        best = torch.maximum(best, most)
+    return Votes(ids, own / mass.clamp_min(1e-12), mass)
+
+
 def elect(
     model: GaussianModel, cameras: Sequence[Camera], labels_of: LabelsOf, class_ids: Tensor, otherwise: Tensor
 ) -> Votes:
     """The outcome of the votes of all views for the K labels of `class_ids` (K,).
 
-    `otherwise` (N,): the ids of Gaussians without votes. At most
-    `MAPS_PER_PASS` labels' votes are in memory at once.
+    `otherwise` (N,): the ids where votes do not decide.
     """
-    count = class_ids.numel()
-    best = model.get_xyz.new_zeros(model.num_gaussians)
-    mass, ids = torch.zeros_like(best), otherwise.long().clone()
-    for first in range(0, count, MAPS_PER_PASS):
-        labels = range(first, min(first + MAPS_PER_PASS, count))
-        votes, winner = (part := count_votes(model, cameras, labels_of, labels)).max(1)
-        mass += part.sum(1)
-        ids = torch.where(votes > best, class_ids.to(ids)[first + winner], ids)
-        best = torch.maximum(best, votes)
-    return Votes(ids, best / mass.clamp_min(1e-12), mass)
+    votes = lead(model, cameras, labels_of, class_ids)
+    return replace(votes, ids=torch.where(votes.decide, votes.ids, otherwise.long()))
 
 
 def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: Tensor) -> Votes:
@@ -107,13 +133,13 @@ def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: T
 
 @torch.no_grad()
 def draw_encodings(encodings: Tensor, votes: Votes, classifier: IdentityClassifier) -> Tensor:
-    """Encodings (N, 1, 16) that say what the votes say, moved as far as that needs and no further.
+    """Encodings (N, 1, 16) that say what the votes decide, moved as far as that needs and no further.
 
     Where another id's logit comes within `MARGIN` of the owner's, the encoding moves the shortest way out,
-    the worst rival first. Hidden Gaussians keep theirs: a handful of votes proves nothing.
+    the worst rival first.
     """
     weight, bias = classifier.weight, classifier.bias
-    rows = (~votes.hidden).nonzero()[:, 0]
+    rows = votes.decide.nonzero()[:, 0]
     owner = torch.searchsorted(classifier.class_ids, votes.ids[rows])
     drawn, moving = encodings.detach().clone(), encodings.detach()[rows, 0]  # (R, 16)
     for _ in range(ROUNDS):

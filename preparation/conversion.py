@@ -29,6 +29,7 @@ from preparation.video import extract_frames
 from utils.errors import UserError
 from utils.files import check_free_space, replace_folder
 from utils.json_files import read_json, write_json
+from utils.log import logger
 
 FACTORS = (2, 4, 8)  # --resize
 BYTES_PER_PHOTO = 4 * 2**20  # its features, matches and keypoints, at most
@@ -53,8 +54,8 @@ class ConvertParams:
 class Stages:
     """The products of a scene folder and the keys of what they were made from."""
 
-    def __init__(self, scene: Path, quiet: bool) -> None:
-        self.scene, self.quiet = scene, quiet
+    def __init__(self, scene: Path) -> None:
+        self.scene = scene
         self.record = scene / "distorted" / "convert.json"
         made_before = self.record.is_file()
         self.keys: dict[str, str] = read_json(self.record, "Delete it.") if made_before else {}
@@ -73,22 +74,17 @@ class Stages:
                     "or move it; photographs belong into input/."
                 )
         if len(there) == len(products) and all(self.keys[product] == key for product in products):
-            self.tell(f"{products[0]}: done before")
+            logger.info("%s: done before", products[0])
             return
         self.set(dict.fromkeys(products, "unfinished"))
         make()
         self.set(dict.fromkeys(products, key))
-        self.tell(f"{products[0]}: done")
+        logger.info("%s: done", products[0])
 
     def set(self, keys: dict[str, str]) -> None:
         """Record `keys` of products."""
         self.keys.update(keys)
         write_json(self.record, self.keys)
-
-    def tell(self, line: str) -> None:
-        """Print unless quiet."""
-        if not self.quiet:
-            print(line, flush=True)
 
 
 def convert(params: ConvertParams, options: SfmParams) -> SfmReport:
@@ -111,7 +107,7 @@ class _Conversion:
         self.params, self.options = params, options
         self.scene = Path(params.source_path)
         self.work = self.scene / "distorted"
-        self.stages = Stages(self.scene, params.quiet)
+        self.stages = Stages(self.scene)
         self.is_video = Path(params.photos).is_file()
 
     def run(self) -> SfmReport:
@@ -144,7 +140,7 @@ class _Conversion:
             self.stages.run(
                 ["input"],
                 _key([source.name, source.stat().st_size, frames, max_size]),
-                lambda: extract_frames(source, folder, frames, max_size, self.params.quiet),
+                lambda: extract_frames(source, folder, frames, max_size),
             )
         elif self.params.photos:
             return source
@@ -162,7 +158,7 @@ class _Conversion:
         self.stages.run(
             ["distorted/photos"],
             self.key,
-            lambda: photos.copy_photos(source, names, folder, max_size, self.params.quiet),
+            lambda: photos.copy_photos(source, names, folder, max_size),
         )
         return photos.list_photos(folder)
 
@@ -174,8 +170,8 @@ class _Conversion:
 
         def make() -> None:
             part = self.open_database(features)
-            sfm.extract_features(part, folder, names, options, self.params.quiet)
-            sfm.match_features(part, names, pairs, options, self.params.quiet)
+            sfm.extract_features(part, folder, names, options)
+            sfm.match_features(part, names, pairs, options)
             os.replace(part, self.work / "database.db")
 
         self.key = _key([features, pairs, options.seed])
@@ -199,16 +195,14 @@ class _Conversion:
         self.stages.run(
             ["distorted/sparse"],
             self.key,
-            lambda: sfm.build_models(
-                self.work / "database.db", folder, models, self.options, self.params.quiet
-            ),
+            lambda: sfm.build_models(self.work / "database.db", folder, models, self.options),
         )
         return sorted(models.iterdir(), key=lambda path: int(path.name))
 
     def given_model(self, source: Path, names: Sequence[str]) -> Path:
         """The user's model, and a check of the photographs that COLMAP will read."""
         model = Path(self.params.model or self.work / "sparse" / "0")
-        photos.check_photos(source, names, self.params.quiet)
+        photos.check_photos(source, names)
         sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(model.glob("*.*"))]
         self.key = _key([self.key, sums, self.params.max_size])
         return model
@@ -231,7 +225,7 @@ class _Conversion:
         self.stages.run(
             [folder.name],
             self.key,
-            lambda: photos.shrink_photos(source, folder, factor, self.params.quiet),
+            lambda: photos.shrink_photos(source, folder, factor),
         )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from arguments import ModelParams
 from preparation.consistency import Sighting, Switch, agreement, find_switches, see, visible_points
@@ -36,6 +35,7 @@ from scene.masks import read_id_map
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
 from utils.image import is_deep, open_image, to_rgb
+from utils.log import bar
 
 LEAST_AGREEMENT = 0.5  # measured: noisy masks 0.76 to 0.85, those of other scenes 0.37 at most
 FEW_POINTS = 20  # seen by a view: its pose rests on little
@@ -104,7 +104,7 @@ class Patient:
         return find_switches(self.sightings, self.areas) if self.sightings else []
 
 
-def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[Patient | None, list[Finding]]:
+def examine(params: ModelParams, min_views: int) -> tuple[Patient | None, list[Finding]]:
     """Read a scene and judge it; the patient is None where there is no scene to read.
 
     min_views: an id that fewer views show is reported.
@@ -116,7 +116,7 @@ def examine(params: ModelParams, min_views: int, quiet: bool = False) -> tuple[P
     views = info.train_cameras + info.test_cameras
     with ThreadPoolExecutor(THREADS) as pool:
         read = pool.map(partial(_read_view, points=info.point_cloud.points), views)
-        found = list(tqdm(read, "Reading views", len(views), leave=False, disable=quiet or None))
+        found = list(bar(read, "Reading views", len(views)))
     patient = Patient(
         params, min_views, info, {view.image_name: facts for view, facts in zip(views, found, strict=True)}
     )

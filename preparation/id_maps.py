@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from scene.checks import ViewSizes, judge_mask_shapes, settle
 from scene.masks import read_id_map, write_id_map
@@ -22,6 +21,7 @@ from utils.errors import UserError, some
 from utils.files import atomic_folder, check_free_space
 from utils.image import image_size
 from utils.json_files import write_json
+from utils.log import bar
 
 MAX_IDS = 65535  # of a 16-bit mask, beside 0
 TABLE = "ids.json"
@@ -60,9 +60,7 @@ def find_masks(folder: Path, views: Sequence[CameraInfo]) -> dict[str, Path]:
     return found
 
 
-def take_census(
-    paths: Mapping[str, Path], views: Sequence[CameraInfo], quiet: bool = False
-) -> dict[str, Segments]:
+def take_census(paths: Mapping[str, Path], views: Sequence[CameraInfo]) -> dict[str, Segments]:
     """Reads every mask once: its ids, its size against its image's.
 
     Raises:
@@ -70,7 +68,7 @@ def take_census(
     """
     by_name = {view.image_name: view for view in views}
     census = {}
-    for name, path in tqdm(paths.items(), desc="reading masks", disable=quiet):
+    for name, path in bar(paths.items(), "Reading masks"):
         ids, view = read_id_map(path), replace(by_name[name], mask_path=path)
         settle(judge_mask_shapes([ViewSizes(view, image_size(view.image_path), ids.shape[::-1])]), ())
         present, pixels = np.unique(ids[ids != 0], return_counts=True)
@@ -120,7 +118,6 @@ def write_masks(
     census: Mapping[str, Segments],
     numbers: Mapping[str, np.ndarray],
     table: Mapping[str, Any],
-    quiet: bool = False,
 ) -> None:
     """Makes the folder `target`, a mask per view and the table, in place of an older one once it is whole."""
     largest = max((int(ids.max(initial=0)) for ids in numbers.values()), default=0)
@@ -128,7 +125,7 @@ def write_masks(
     width, height = image_size(next(iter(census.values())).path)
     check_free_space(target, int(BYTES_PER_PIXEL * width * height * len(census)), "--object_path")
     with atomic_folder(target) as folder:
-        for name, segments in tqdm(census.items(), desc="writing masks", disable=quiet):
+        for name, segments in bar(census.items(), "Writing masks"):
             write_id_map(
                 folder / f"{name}.png",
                 relabel(segments, numbers[name], read_id_map(segments.path)),

@@ -5,7 +5,6 @@
 - `sam2`: automatic masks on key frames, propagated through the views in the order of their names.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +28,7 @@ from scene.masks import read_id_map
 from scene.names import without_suffix
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
 MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3}
@@ -72,7 +70,7 @@ def prepare_masks(params: MaskParams) -> dict[str, Any]:
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
     with disk_full_told(scene):
         paths = _segments(params, views)
-        census = take_census(paths, views, params.quiet)
+        census = take_census(paths, views)
         if params.backend == "associate3d":
             seen = [view for view in views if view.image_name in census]
             objects = associate_views(info, seen, census)
@@ -85,7 +83,7 @@ def prepare_masks(params: MaskParams) -> dict[str, Any]:
             "views": len(census),
             "views_without_mask": len(views) - len(census),
         }
-        write_masks(scene / params.object_path, census, numbers, table | ids, params.quiet)
+        write_masks(scene / params.object_path, census, numbers, table | ids)
     return table | ids
 
 
@@ -180,8 +178,8 @@ def _segments(params: MaskParams, views: Sequence[CameraInfo]) -> dict[str, Path
         settings["key_interval"] = params.key_interval
     folder = SegmentFolder(Path(params.source_path, "segments", kind), settings, views)
     if params.backend == "sam2":
-        return track_objects(folder, views, params.weights, params.key_interval, device, params.quiet)
-    return segment_views(folder, views, partial(_load_segmenter, kind, params.weights, device), params.quiet)
+        return track_objects(folder, views, params.weights, params.key_interval, device)
+    return segment_views(folder, views, partial(_load_segmenter, kind, params.weights, device))
 
 
 def _load_segmenter(kind: str, weights: str, device: torch.device) -> Segmenter:

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from scene.names import PICTURES, visible_files, without_suffix
 from utils.errors import UserError, some
 from utils.files import atomic_folder
 from utils.image import is_deep, open_image, to_rgb
+from utils.log import bar
 
 SUFFIXES = (*PICTURES, ".heic")
 AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # formats that every reader of scenes knows; others become PNG
@@ -56,7 +56,7 @@ def list_photos(folder: Path) -> list[str]:
     return names
 
 
-def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int, quiet: bool) -> None:
+def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int) -> None:
     """Make the folder `target` of upright photographs no longer than `max_size` (0 = any size).
 
     A photo that is so already is linked, not written again. All are decoded in full. White space in names
@@ -66,26 +66,26 @@ def copy_photos(source: Path, names: Sequence[str], target: Path, max_size: int,
         UserError: photos that cannot be read, all of them named.
     """
     with atomic_folder(target) as temporary:
-        _for_each(names, partial(_copy_photo, source, temporary, max_size), "Photographs", quiet)
+        _for_each(names, partial(_copy_photo, source, temporary, max_size), "Photographs")
 
 
-def check_photos(source: Path, names: Sequence[str], quiet: bool) -> None:
+def check_photos(source: Path, names: Sequence[str]) -> None:
     """Decode every photo; raise UserError naming all that cannot be read."""
-    _for_each(names, partial(_decode, source), "Photographs", quiet)
+    _for_each(names, partial(_decode, source), "Photographs")
 
 
-def shrink_photos(source: Path, target: Path, factor: int, quiet: bool) -> None:
+def shrink_photos(source: Path, target: Path, factor: int) -> None:
     """Make the folder `target` of the photos of `source` at 1/`factor` of their size, sides rounded."""
     names = list_photos(source)
     with atomic_folder(target) as temporary:
-        _for_each(names, partial(_shrink, source, temporary, factor), target.name, quiet)
+        _for_each(names, partial(_shrink, source, temporary, factor), target.name)
 
 
-def _for_each(names: Sequence[str], work: Callable[[str], None], what: str, quiet: bool) -> None:
+def _for_each(names: Sequence[str], work: Callable[[str], None], what: str) -> None:
     """Call `work` on every name, in threads; raise the first UserError and name all that had one."""
     with ThreadPoolExecutor(THREADS) as pool:
         tried = pool.map(partial(_problem, work), names)
-        problems = list(tqdm(tried, what, len(names), leave=False, disable=quiet or None))
+        problems = list(bar(tried, what, len(names)))
     bad = [(name, problem) for name, problem in zip(names, problems, strict=True) if problem]
     if bad:
         raise UserError(

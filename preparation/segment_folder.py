@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from scene.masks import write_id_map
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.image import read_pixels
 from utils.json_files import read_json, write_json
+from utils.log import bar
 
 SETTINGS = "settings.json"
 
@@ -57,12 +57,12 @@ class SegmentFolder:
 
 
 def segment_views(
-    folder: SegmentFolder, views: Sequence[CameraInfo], load: Callable[[], Segmenter], quiet: bool = False
+    folder: SegmentFolder, views: Sequence[CameraInfo], load: Callable[[], Segmenter]
 ) -> dict[str, Path]:
     """View name -> its segments, made by the segmenter that `load` gives where they are not there yet."""
     missing = [view for view in views if not folder.path(view).is_file()]
     segmenter = load() if missing else None
-    for view in tqdm(missing, desc="segmenting", disable=quiet):
+    for view in bar(missing, "Segmenting"):
         assert segmenter is not None
         folder.write(view, segmenter(read_pixels(view.image_path)))
     return {view.image_name: folder.path(view) for view in views}

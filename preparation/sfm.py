@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from arguments import option
 from preparation.photos import JPEG_QUALITY
 from utils.errors import UserError, some
 from utils.files import atomic_folder, check_free_space
 from utils.image import image_size
+from utils.log import bar
 
 CAMERAS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
 EXHAUSTIVE_UP_TO = 120  # photographs: 7,140 pairs
@@ -106,9 +105,7 @@ def require_pycolmap() -> Any:
     return pycolmap
 
 
-def extract_features(
-    database: Path, photos: Path, names: Sequence[str], options: SfmParams, quiet: bool
-) -> None:
+def extract_features(database: Path, photos: Path, names: Sequence[str], options: SfmParams) -> None:
     """Add what `database` lacks of the features of the photos; photos of one size share a camera."""
     colmap = require_pycolmap()
     with _open(database) as opened:
@@ -119,7 +116,7 @@ def extract_features(
     for name in names:
         if name not in known:
             by_size.setdefault(image_size(photos / name), []).append(name)
-    with tqdm(names, "Features", initial=len(known), leave=False, disable=quiet or None) as bar:
+    with bar(names, "Features", initial=len(known)) as progress:
         for size, group in by_size.items():
             for chunk in _chunks(group, 2 * options.num_threads):
                 check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
@@ -132,7 +129,7 @@ def extract_features(
                     extraction,
                     _device(options),
                 )
-                bar.update(len(chunk))
+                progress.update(len(chunk))
 
 
 def photo_pairs(count: int, options: SfmParams, is_video: bool) -> list[tuple[int, int]]:
@@ -159,7 +156,6 @@ def match_features(
     names: Sequence[str],
     pairs: Sequence[tuple[int, int]],
     options: SfmParams,
-    quiet: bool,
 ) -> None:
     """Add what `database` lacks of the verified matches of `pairs`, which count in `names`."""
     colmap = require_pycolmap()
@@ -167,17 +163,17 @@ def match_features(
     verification = colmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = options.seed
     pair_list = database.with_suffix(".pairs.txt")
-    with tqdm(pairs, "Matches", leave=False, disable=quiet or None) as bar:
+    with bar(pairs, "Matches") as progress:
         for chunk in _chunks(pairs, TILE**2):
             check_free_space(database.parent, MIN_FREE_BYTES, SPACE_FLAG)
             pair_list.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in chunk), encoding="utf-8")
             pairing = colmap.ImportedPairingOptions(match_list_path=pair_list)
             colmap.match_image_pairs(database, matching, pairing, verification, _device(options))
-            bar.update(len(chunk))
+            progress.update(len(chunk))
     pair_list.unlink()
 
 
-def build_models(database: Path, photos: Path, models: Path, options: SfmParams, quiet: bool) -> None:
+def build_models(database: Path, photos: Path, models: Path, options: SfmParams) -> None:
     """Make the folder `models` of sparse models `0`, `1`, ..., those with more photographs first.
 
     Raises:
@@ -194,10 +190,10 @@ def build_models(database: Path, photos: Path, models: Path, options: SfmParams,
         photo_count, pair_count = opened.num_images(), opened.num_verified_image_pairs()
     with (
         atomic_folder(models) as temporary,
-        tqdm(total=photo_count, desc="Poses", disable=quiet or None) as bar,
+        bar(what="Poses", total=photo_count) as progress,
     ):
         found = colmap.incremental_mapping(
-            database, photos, temporary, pipeline, next_image_callback=lambda: bar.update()
+            database, photos, temporary, pipeline, next_image_callback=lambda: progress.update()
         )
         order = sorted(found, key=lambda key: -found[key].num_reg_images())
         if not order or found[order[0]].num_reg_images() < MIN_MODEL:

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from preparation.photos import JPEG_QUALITY
 from utils.errors import UserError
 from utils.files import atomic_folder
+from utils.log import bar
 
 SHARPNESS_EDGE = 800  # pixels; larger frames cost time and judge their noise
 
 
-def extract_frames(video: Path, folder: Path, count: int, max_size: int, quiet: bool) -> None:
+def extract_frames(video: Path, folder: Path, count: int, max_size: int) -> None:
     """Make `folder` of at most `count` frames, `frame_00001.jpg` ..., no edge above `max_size` (0 = any).
 
     The video is cut into `count` stretches of equal length, and the sharpest frame of each is kept.
@@ -26,9 +26,7 @@ def extract_frames(video: Path, folder: Path, count: int, max_size: int, quiet: 
     stretches = min(count, total)
     best: dict[int, float] = {}
     with atomic_folder(folder) as temporary:
-        for index, frame in enumerate(
-            tqdm(_frames(video), "Frames", total, leave=False, disable=quiet or None)
-        ):
+        for index, frame in enumerate(bar(_frames(video), "Frames", total)):
             if max_size:
                 frame.thumbnail((max_size, max_size), Image.Resampling.LANCZOS)
             stretch = min(index * stretches // total, stretches - 1)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from preparation.segment_folder import SegmentFolder
 from pretrained.loading import load_pretrained, require_transformers
@@ -25,6 +24,7 @@ from pretrained.sam import HUB, PromptedModel, automatic_masks, load_sam, model_
 from scene.masks import read_id_map
 from scene.views import CameraInfo
 from utils.image import read_pixels
+from utils.log import bar
 
 SAME = 0.5  # IoU above which an automatic mask and a propagated one are one object
 NEW = 0.5  # share of a mask that no object may cover, for it to be a new one
@@ -56,7 +56,6 @@ def track_objects(
     weights: str,
     interval: int,
     device: torch.device,
-    quiet: bool = False,
 ) -> dict[str, Path]:
     """View name -> id map with ids that hold for all views."""
     paths = [folder.path(view) for view in views]
@@ -64,7 +63,7 @@ def track_objects(
         tracker = load_tracker(weights, device)
         best: dict[int, tuple[int, int]] = {}  # id -> most pixels of it in one view, and that view
         keys = [*range(0, len(views) - 1, interval), len(views) - 1]
-        for first, last in tqdm(list(zip([0, *keys], keys, strict=False)), desc="tracking", disable=quiet):
+        for first, last in bar(list(zip([0, *keys], keys, strict=False)), "Tracking"):
             if not all(path.is_file() for path in paths[first : last + 1]):
                 _track_interval(tracker, folder, views, (first, last), best)
             for index in range(first, last + 1):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from arguments import ModelParams
 from scene import checks
@@ -22,6 +21,7 @@ from scene.ply import write_point_cloud
 from scene.run_folder import RunFolder
 from scene.views import CameraInfo
 from utils.files import write_text
+from utils.log import bar
 
 __all__ = ["GaussianModel", "Scene"]
 
@@ -49,7 +49,6 @@ class Scene:
         load_iteration: int | None = None,
         *,
         device: torch.device | str = "cpu",
-        quiet: bool = False,
     ) -> None:
         self.folder = RunFolder(Path(args.model_path))
         self.gaussians = gaussians
@@ -58,8 +57,8 @@ class Scene:
         self.notes = checks.check_scene(info, args, trains=self.loaded_iter is None)
         args = replace(args, data_device=checks.usable_device(args.data_device))
         store = PixelStore(args.data_cache_mb)
-        self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", quiet, store)
-        self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", quiet, store)
+        self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", store)
+        self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", store)
         if self.loaded_iter is None:
             self.notes += checks.settle(checks.judge_labels(areas, args))
         self.cameras_extent: float = info.nerf_normalization["radius"]
@@ -102,7 +101,6 @@ def _load(
     args: ModelParams,
     device: torch.device | str,
     what: str,
-    quiet: bool,
     store: PixelStore,
 ) -> tuple[list[Camera], dict[str, dict[int, int]]]:
     """The cameras, and view name -> id -> pixels of their masks."""
@@ -111,8 +109,7 @@ def _load(
     pin = args.data_device == "cpu" and torch.device(device).type == "cuda"
     with ThreadPoolExecutor(READERS) as pool:
         views = pool.map(partial(load_camera, args=args, pin=pin), infos, range(len(infos)))
-        bar = tqdm(views, total=len(infos), desc=f"Reading {what}", disable=quiet or not infos, leave=False)
-        for info, camera in zip(infos, bar, strict=True):
+        for info, camera in zip(infos, bar(views, f"Reading {what}", len(infos)), strict=True):
             if camera.objects is not None:
                 ids, pixels = torch.unique(camera.objects.cpu().int(), return_counts=True)
                 areas[info.image_name] = dict(zip(ids.tolist(), pixels.tolist(), strict=True))

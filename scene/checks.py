@@ -5,7 +5,6 @@ every pixel besides) judge by the same functions, one per subject. All of them t
 second for some hundreds of views.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from scene.names import MASK, PICTURES, is_there, match_masks, visible_files, wi
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
 from utils.image import image_size, is_deep, open_image
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 LEVELS = ("error", "warning", "note")
 ASPECT_TOLERANCE = 1.5  # pixels: folders such as images_4 are rounded to whole pixels

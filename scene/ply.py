@@ -9,7 +9,6 @@ its own, `origin` (3,) away: file = memory + origin. x y z of such a file are do
 float32 are half a metre at 4,500,000.
 """
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 
@@ -17,10 +16,9 @@ import numpy as np
 import torch
 
 from utils.errors import UserError
+from utils.log import logger
 from utils.ply_file import read_vertices, write_vertices
 from utils.sh import SH2RGB
-
-logger = logging.getLogger("gradiseg")
 
 IDENTITY_DIM = 16
 SH_REST_COUNTS = (0, 9, 24, 45)  # columns f_rest_* of degrees 0..3

@@ -4,6 +4,7 @@
     chkpntN.pth  training_log.json  events.out.tfevents*      while it goes on
     point_cloud/iteration_N/{point_cloud.ply, classifier.pth} a saved model, and votes.npz
     training_summary.json                                     its end: a run is finished when this is there
+    segmented.json                                            segment_splat.py, in place of a training
     {train,test}/ours_N/{renders,gt,...}/00000.png            render.py
     {train,test}/ours_N_text/test_mask/<k>/<prompt>.png       render.py --text, eval_lerf_mask.py
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
@@ -36,6 +37,7 @@ _RENDERED = re.compile(r"ours_(\d+)")
 # All that the commands write. The summary goes first, so that a run half cleared is not taken for finished.
 _OWN = (
     "training_summary.json",
+    "segmented.json",
     "training_log.json",
     "results.json",
     "eval_lerf_mask.json",
@@ -139,6 +141,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the training came to its end."""
         return self.training_summary.is_file()
+
+    @property
+    def segmented(self) -> Path:
+        """How a splat got its identities, where the run is one that segment_splat.py made."""
+        return self.path / "segmented.json"
 
     def checkpoint(self, iteration: int) -> Path:
         """The run as it stood after an iteration."""

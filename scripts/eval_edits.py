@@ -17,6 +17,7 @@ from gradiseg.trained import load_run
 from utils.errors import run_command
 from utils.files import write_text
 from utils.json_files import write_json
+from utils.log import set_up
 from utils.machine import environment
 
 
@@ -36,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, device, options = parse_with_run(
         groups, argv, prog="eval_edits.py", description=__doc__ or "", without=OF_SAVED_MODEL
     )
+    set_up(options.quiet)
     scene = Path(model.source_path)
     edits = list_edits(scene)
-    run = load_run(model, device, options.iteration, options.quiet)
+    run = load_run(model, device, options.iteration)
     document = open_run(run)
     before = document.model
     scores = {}

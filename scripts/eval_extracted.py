@@ -16,6 +16,7 @@ from gradiseg.trained import load_run
 from utils.errors import run_command
 from utils.files import write_text
 from utils.json_files import write_json
+from utils.log import set_up
 
 
 @dataclass
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, pipeline, options = parse_with_run(
         GROUPS, argv, prog="eval_extracted.py", description=__doc__ or "", without=WITHOUT
     )
-    run = load_run(model, pipeline, options.iteration, options.quiet)
+    set_up(options.quiet)
+    run = load_run(model, pipeline, options.iteration)
     record = evaluate_extracted(run, Path(model.source_path), model.object_path, options.ids)
     path = Path(options.json or run.folder.extracted)
     write_json(path, record)

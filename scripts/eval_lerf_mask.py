@@ -17,6 +17,7 @@ from gradiseg.trained import load_run
 from utils.errors import UserError, run_command
 from utils.files import write_text
 from utils.json_files import write_json
+from utils.log import set_up
 
 
 @dataclass
@@ -46,14 +47,15 @@ def evaluate(argv: Sequence[str]) -> tuple[dict[str, Any], str, EvaluationParams
     model, pipeline, options, words = parse(GROUPS, argv, **about)
     if model.model_path:
         model, pipeline, options, words = parse_with_run(GROUPS, argv, **about)
+    set_up(options.quiet)
     if words.text and (options.pred or options.ids != ORACLE):
         raise UserError("--text chooses the ids itself. Leave out --ids and --pred.")
     if not options.pred:
         if not model.model_path:
             raise UserError("-m (the folder of a run) or --pred (a folder of predicted masks) is required.")
-        run = load_run(model, pipeline, options.iteration, options.quiet)
+        run = load_run(model, pipeline, options.iteration)
         source = Path(model.source_path)
-        ids = choose_by_text(run, source, words, options.quiet) if words.text else options.ids
+        ids = choose_by_text(run, source, words) if words.text else options.ids
         record = evaluate_run(run, source, model.object_path, ids)
         return record, run.folder.path.name, options, Path(options.json or run.folder.lerf_mask)
     if not model.source_path:

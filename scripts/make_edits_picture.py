@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="JPEG file")
     options = parser.parse_args(argv)
     model, device = parse_with_run((ModelParams, DeviceParams), ["-m", options.model_path])
-    run = load_run(model, device, quiet=True)
+    run = load_run(model, device)
     if max(options.views) >= len(run.test_cameras):
         raise UserError(f"--views: the run has {len(run.test_cameras)} test views, numbered from 0.")
     views = [run.test_cameras[number] for number in options.views]

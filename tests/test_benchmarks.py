@@ -14,7 +14,9 @@ from diff_gaussian_rasterization import instruction_set
 from arguments import ModelParams
 from benchmarks import alternate, bench_rasterizer, common
 from scene.dataset_readers import read_scene
+from scene.ply import export_3dgs_ply
 from scene.views import SceneInfo
+from tests.disc_scene import disc_model, write_scene
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,3 +125,14 @@ def test_a_turn_is_a_training_of_the_tree() -> None:
     options = SimpleNamespace(scene=DEMO, resolution=8, threads=1, steps=1, num_gaussians=500, model=None)
     figures = alternate.turn(f"{ROOT}:{':'.join(sys.path)}", options)  # type: ignore[arg-type]
     assert 0 < figures["fastest_ms"] <= figures["wall_ms"]
+
+
+def test_a_finished_splat_with_and_without_refinement(tmp_path: Path) -> None:
+    write_scene(tmp_path / "discs")
+    export_3dgs_ply(tmp_path / "splat.ply", disc_model().params)
+    flags = ("--ply", str(tmp_path / "splat.ply"), "--scene", str(tmp_path / "discs"), "--steps", "1")
+    figures = figures_of("bench_finished.py", tmp_path, *flags)
+    assert figures["votes"]["steps"] == 0 and figures["votes"]["psnr"] == figures["votes"]["psnr_before"]
+    for name in ("votes", "refined"):
+        assert figures[name]["rules"]["argmax"]["miou"] > 0.9 and figures[name]["peak_mb"] > 50
+        assert figures[name]["extracted"]["votes"]["iou"] > 0.9

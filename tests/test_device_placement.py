@@ -140,7 +140,7 @@ def test_no_tensor_is_left_to_the_default_device(tmp_path: Path, monkeypatch: py
     config.write_text(json.dumps(SCHEDULE))
     flags = ["-s", DEMO, "-m", tmp_path / "run", "-r", 4, "--train_split", "--quiet", "--config_file", config]
     args, _, *groups, _ = parse(train.GROUPS, list(map(str, flags)))
-    run = Training(args, Schedule(*groups), Scene(args, GaussianModel(3), quiet=True), quiet=True)
+    run = Training(args, Schedule(*groups), Scene(args, GaussianModel(3)))
     with GPU:
         while run.iteration < run.opt.iterations:
             run.step()

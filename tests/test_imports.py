@@ -29,7 +29,7 @@ ROOMS = (
     {"repair"},
     {"votes"},
     {"boundary", "labelled"},
-    {"checkpoint", "progress", "trained", "training"},
+    {"checkpoint", "finished", "progress", "trained", "training"},
     {"selection"},
     {"editing"},
     {"evaluation", "export"},

@@ -457,7 +457,7 @@ def test_overwriting_leaves_nothing_of_the_old_run(short: Path, config: Path, tm
         (["--device", "cuda"], r"--device cuda: .*"),
         (["--overwrite", "--resume"], r"--overwrite and --resume exclude each other"),
         (["--overwrite", "--start_checkpoint", "x.pth"], r"--overwrite and --start_checkpoint too: replace"),
-        (["--object_path", "nowhere"], r"no id to learn\. Check --object_path"),
+        (["--object_path", "nowhere"], r"nowhere: no masks of training views"),
     ],
 )
 def test_errors_name_what_is_wrong_and_leave_nothing_half_written(

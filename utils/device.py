@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from utils.errors import UserError
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 DEVICES = ("auto", "cpu", "cuda")
 # The compiled packages, and a name by which ours is told from another package of the same name.

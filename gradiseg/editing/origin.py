@@ -1,6 +1,5 @@
 """Identities of Gaussians that come back from another program, most of which keep no encodings."""
 
-import logging
 from collections.abc import Mapping
 
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor
 from gradiseg.classifier import identify
 from gradiseg.labelled import LabelledModel
 from utils.errors import UserError
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 
 def identities(

@@ -9,8 +9,9 @@ Truth is `test_mask_amodal/<k>/<prompt>.png`, the silhouette of the object with 
 these folders it is the visible mask in `test_mask/`, and the pixels of other prompts' masks, which may hide
 the object, count as right.
 
-`SELECTIONS` says in three ways which Gaussians belong to an object: by the id that each one's encoding says,
-by its votes (`gradiseg.votes`), and where the softmax of the id exceeds 0.3, Gaussian Grouping's rule.
+`SELECTIONS` says in four ways which Gaussians belong to an object: by the id that each one's encoding says,
+by its votes (`gradiseg.votes`), of these the ones with their centre where the views show the object
+(`gradiseg.selection.occupancy`), and where the softmax of the id exceeds 0.3, Gaussian Grouping's rule.
 *Spill* is the alpha outside the silhouette over the alpha inside. Two numbers need no truth: the *impurity*
 of an object is the share of its Gaussians' votes that went to other ids; *hidden* is the share of the alpha
 of the cut-out object, by votes, that comes from Gaussians which no training view sees.
@@ -34,6 +35,7 @@ from gradiseg.evaluation.ids import Assignment
 from gradiseg.evaluation.lerf_mask import ORACLE, choose_ids
 from gradiseg.evaluation.masks import TruthMask, check_ids, is_mask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray, score_mask
+from gradiseg.selection.occupancy import centres_inside
 from gradiseg.trained import TrainedRun
 from gradiseg.votes import Votes, elect_by_masks
 from scene.cameras import Camera
@@ -43,7 +45,7 @@ from utils.image import write_png
 
 FloatArray = NDArray[np.float32]
 
-SELECTIONS = ("encoding", "votes", "softmax>0.3")
+SELECTIONS = ("encoding", "votes", "votes inside", "softmax>0.3")
 SOFTMAX = 0.3
 OPAQUE = 0.5  # accumulated alpha above which a pixel shows the object
 KEYS = ("iou", "biou", "biou_strict", "spill")
@@ -132,13 +134,14 @@ def evaluate_extracted(run: TrainedRun, source: Path, object_path: str, ids: str
     }
 
 
-def chosen_gaussians(run: TrainedRun, votes: Votes, ids: Sequence[int]) -> dict[str, Tensor]:
-    """The Gaussians of the ids by each of `SELECTIONS`, (N,) bool."""
+def chosen_gaussians(run: TrainedRun, votes: Votes, inside: Tensor, ids: Sequence[int]) -> dict[str, Tensor]:
+    """The Gaussians of the ids by each of `SELECTIONS`, (N,) bool; `inside` (N,) by `centres_inside`."""
     classified = classify(run.gaussians.get_objects.flatten(1), run.classifier, ids)
     wanted = torch.tensor(ids, dtype=torch.int64, device=votes.ids.device)
     return {
         "encoding": torch.isin(classified.ids, wanted),
         "votes": torch.isin(votes.ids, wanted),
+        "votes inside": torch.isin(votes.ids, wanted) & inside,
         "softmax>0.3": (classified.probabilities > SOFTMAX).any(1),
     }
 
@@ -187,10 +190,11 @@ def score_extracted(
         `selections`, {selection: means}; `per_prompt`, {prompt: {selection: scores}, `impurity`, `hidden`};
         `impurity` of all Gaussians and mean `hidden`.
     """
+    inside = centres_inside(run.gaussians, run.train_cameras, votes.ids)
     per_prompt: dict[str, dict[str, Any]] = {}
     for prompt in sorted({piece.file.prompt for piece in truth}):
         pieces = [piece for piece in truth if piece.file.prompt == prompt]
-        chosen = chosen_gaussians(run, votes, ids.get(prompt, []))
+        chosen = chosen_gaussians(run, votes, inside, ids.get(prompt, []))
         row: dict[str, Any] = {name: _mean(_scores(run, chosen[name], pieces)) for name in SELECTIONS}
         row["impurity"] = votes.impurity(chosen["votes"])
         row["hidden"] = _hidden_share(run, votes, chosen["votes"], pieces)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from arguments import option
 from gradiseg.classifier import identify, map_encodings
@@ -38,6 +37,7 @@ from scene.masks import resize_id_map
 from utils.errors import UserError
 from utils.image import id_palette, save_png, to_uint8
 from utils.json_files import read_json, write_json
+from utils.log import bar, logger
 
 SCENE_PROMPTS = "*"
 LERF_PROMPTS = Path(__file__).resolve().parents[2] / "config" / "lerf_prompts.json"
@@ -129,7 +129,7 @@ def marker_of(options: TextParams, device: torch.device) -> tuple[Marker, str]:
     return models.mark, f"{Path(options.detector).name} and {Path(options.segmenter).name}"
 
 
-def choose_by_text(run: TrainedRun, source: Path, options: TextParams, quiet: bool = False) -> TextChoice:
+def choose_by_text(run: TrainedRun, source: Path, options: TextParams) -> TextChoice:
     """Marks the prompts in the rendered first test view (training view if none tests) and chooses their ids.
 
     Ids and marks are kept in `<split>/ours_N_text/`: `ids.json`, which `--ids` takes, and `marks/`,
@@ -146,8 +146,8 @@ def choose_by_text(run: TrainedRun, source: Path, options: TextParams, quiet: bo
     choice = TextChoice(ids, marks, camera.image_name, f"text: {name} in view {camera.image_name}")
     split = "test" if run.test_cameras else "train"
     save_choice(run.folder.text(split, run.iteration), choice)
-    for prompt in () if quiet else prompts:
-        print(f"{prompt}: {describe(ids[prompt], marks[prompt])}")
+    for prompt in prompts:
+        logger.info("%s: %s", prompt, describe(ids[prompt], marks[prompt]))
     return choice
 
 
@@ -168,12 +168,10 @@ def save_choice(folder: Path, choice: TextChoice) -> None:
         write_mask(folder / "marks" / f"{prompt}.png", mark)
 
 
-def write_text_views(
-    folder: Path, cameras: Sequence[Camera], run: TrainedRun, ids: Assignment, quiet: bool = False
-) -> None:
+def write_text_views(folder: Path, cameras: Sequence[Camera], run: TrainedRun, ids: Assignment) -> None:
     """Writes masks, `test_mask/<k>/<prompt>.png`, and all of them over the render, `overlay/0000k.png`."""
     clear_pictures([*folder.glob("test_mask/*/*.png"), *folder.glob("overlay/*.png")])
-    for index, camera in enumerate(tqdm(cameras, desc=str(folder), disable=quiet)):
+    for index, camera in enumerate(bar(cameras, str(folder))):
         drawn = run.draw(camera)
         masks = apply_rules(drawn["render_object"], run.classifier, ids)[DEFAULT_RULE]
         for prompt, mask in masks.items():

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import identify, map_encodings
@@ -31,6 +30,7 @@ from utils.image import (
     save_png,
     to_uint8,
 )
+from utils.log import bar
 
 Draw = Callable[[Camera], dict[str, Tensor]]
 
@@ -78,13 +78,12 @@ def write_views(
     draw: Draw,
     classifier: nn.Conv2d,
     colors: PcaColors,
-    quiet: bool = False,
 ) -> None:
     """Renders every camera and writes its pictures below `folder`, replacing what was there."""
     clear_pictures(folder.glob("*/*.png"))
     masked = any(camera.is_masked for camera in cameras)
     panels = [name for name in CONCAT if masked or name != "gt_objects_color"]
-    for index, camera in enumerate(tqdm(cameras, desc=str(folder), disable=quiet)):
+    for index, camera in enumerate(bar(cameras, str(folder))):
         pictures = view_pictures(camera, draw(camera), classifier, colors)
         pictures["concat"] = side_by_side(pictures, panels)
         for name, picture in pictures.items():
@@ -95,10 +94,10 @@ def write_views(
                 save_png(path, picture)
 
 
-def write_renders(folder: Path, cameras: Sequence[Camera], draw: Draw, quiet: bool = False) -> None:
+def write_renders(folder: Path, cameras: Sequence[Camera], draw: Draw) -> None:
     """Renders every camera and writes the colour pictures alone into `folder`, replacing what was there."""
     clear_pictures(folder.glob("*.png"))
-    for index, camera in enumerate(tqdm(cameras, desc=str(folder), disable=quiet)):
+    for index, camera in enumerate(bar(cameras, str(folder))):
         save_png(folder / f"{index:05d}.png", draw(camera)["render"])
 
 

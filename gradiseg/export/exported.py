@@ -15,8 +15,7 @@ from gradiseg.labelled import LabelledModel
 from scene.formats.files import read_gaussians, write_gaussians
 from scene.formats.losses import Losses, losses
 from utils.errors import UserError
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 
 class Exported(NamedTuple):

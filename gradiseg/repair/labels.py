@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
-from tqdm import tqdm
 
 from gaussian_renderer import IdentityRenderer
 from gradiseg.classifier import IGNORED, UNLABELLED, IdentityClassifier, logit_chunks
 from gradiseg.repair.outlines import OutlineProfiles, move_outlines, pixels_per_step
 from scene.cameras import Camera
+from utils.log import bar
 
 RIVALRY = 2.0  # how much more probable than itself another label makes a label unsupported
 MIN_CONFIDENCE = 0.3  # a label below competes as if at it: dividing by less would raise noise to a rival
@@ -60,7 +60,7 @@ class TrainingLabels:
         return self._of_mask(camera) if repaired is None else repaired
 
     @torch.no_grad()
-    def correct_outlines(self, cameras: Sequence[Camera], quiet: bool = True) -> OutlineProfiles:
+    def correct_outlines(self, cameras: Sequence[Camera]) -> OutlineProfiles:
         """Move the masks' outlines to where the photographs change; see `gradiseg.repair.outlines`.
 
         Once, before training, and by offsets from the masks: offsets from the outlines that a model
@@ -69,7 +69,7 @@ class TrainingLabels:
         """
         cameras = [camera for camera in cameras if camera.is_masked]
         profiles = OutlineProfiles(self.classifier.class_ids.numel())
-        for camera in tqdm(cameras, desc="Outlines of masks", disable=quiet, leave=False):
+        for camera in bar(cameras, "Outlines of masks"):
             profiles.add_view(self._of_mask(camera), camera.original_image)
         offsets = profiles.offsets().to(self.classifier.weight.device)
         for index, camera in enumerate(cameras):

@@ -4,7 +4,7 @@ Naming contract: `identity` are the encodings (N, 1, 16), `selected` the ids of 
 is a boolean tensor (N,). A Gaussian is selected where the classifier's softmax of any selected id exceeds a
 threshold (Gaussian Grouping's rule), and the convex hull of those fills the inside (`hull`). Where a run has
 stored the votes of its Gaussians' pixels (`gradiseg.votes`), the owner's share of them takes the place of the
-softmax, but for Gaussians without votes.
+softmax wherever they decide.
 
 Two differences from Gaussian Grouping, which takes one hull around all selected ids and everything in it:
 - each id has a hull of its own, since a common one would bridge two objects and clear the space between
@@ -69,13 +69,13 @@ def select_objects(
 
 
 def _voted(classified: Classified, votes: Votes, selected: Sequence[int]) -> Classified:
-    """What the votes say of those that have some, what the classifier says of the others."""
-    has_votes = votes.mass > 0
+    """What the votes say where they decide, what the classifier says of the others."""
+    decide = votes.decide
     own = votes.ids[:, None] == votes.ids.new_tensor(list(selected))  # (N, S)
     return Classified(
-        torch.where(has_votes[:, None], own * votes.share[:, None], classified.probabilities),
-        torch.where(has_votes, votes.ids, classified.ids),
-        torch.where(has_votes, votes.share, classified.confidence),
+        torch.where(decide[:, None], own * votes.share[:, None], classified.probabilities),
+        torch.where(decide, votes.ids, classified.ids),
+        torch.where(decide, votes.share, classified.confidence),
     )
 
 

@@ -7,6 +7,8 @@
 - `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
 - `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
   a region of a view; with `"through": true` whatever lies behind it, too
+- with these, `"camera": {...}` in the place of `"view"`: a view that is none of the scene's, see `free_view`;
+  `"hidden": [ids]`: as if these objects were not there
 - `{"grow": radius, "of": ...}`, `{"shrink": radius, "of": ...}`: with, or away from, neighbours within a
   radius in scene units
 - `{"hull": "spare", "of": ...}`: and what lies in its convex hull; `"spare"` leaves other objects alone,
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
-from gradiseg.selection import in_view, neighbours
+from gradiseg.selection import free_view, in_view, neighbours
 from gradiseg.selection.hull import inside_hull
 from scene.cameras import Camera
 from utils.errors import UserError
@@ -90,9 +92,9 @@ class Chooser:
             "intersection": (set(), lambda e: self._joined(e["intersection"], torch.logical_and)),
             "difference": (set(), lambda e: self._joined(e["difference"], lambda a, b: a & ~b)),
             "not": (set(), lambda e: ~self(e["not"])),
-            "click": ({"view"}, self._click),
-            "box": ({"view", "through"}, self._region),
-            "lasso": ({"view", "through"}, self._region),
+            "click": ({"view", "camera", "hidden"}, self._click),
+            "box": ({"view", "camera", "hidden", "through"}, self._region),
+            "lasso": ({"view", "camera", "hidden", "through"}, self._region),
             "grow": ({"of"}, self._neighbours),
             "shrink": ({"of"}, self._neighbours),
             "hull": ({"of"}, self._hull),
@@ -109,6 +111,11 @@ class Chooser:
         return read(expression)
 
     def _view(self, expression: Mapping[str, Any]) -> Camera:
+        if "camera" in expression:
+            if "view" in expression:
+                raise UserError(f"{self.where}: view and camera exclude each other. Leave one out.")
+            camera = free_view.camera_of(expression["camera"], self.where, self.model.origin)
+            return camera.with_matrices_on(self.model.ids.device)
         name = expression.get("view")
         if not isinstance(name, str) or name not in self.views:
             some = ", ".join(list(self.views)[:5])
@@ -128,7 +135,7 @@ class Chooser:
         camera = self._view(expression)
         (point,) = _points([expression["click"]], f"{self.where}: click")
         try:
-            return self._of_id(in_view.id_at(self.model, camera, *point))
+            return self._of_id(in_view.id_at(self.model.rows(self._visible(expression)), camera, *point))
         except ValueError as error:
             raise UserError(f"{self.where}: click {error}.") from error
 
@@ -145,8 +152,20 @@ class Chooser:
             if len(corners) < 3:
                 raise UserError(f"{self.where}: lasso needs three corners at least.")
         region = in_view.polygon(camera, corners)
-        chosen = in_view.shown_in(self.model, camera, region)
-        return chosen | in_view.behind(self.model, camera, region) if expression.get("through") else chosen
+        visible = self._visible(expression)
+        shown = self.model.rows(visible)
+        chosen = visible.clone()
+        chosen[visible] = in_view.shown_in(shown, camera, region)
+        if expression.get("through"):
+            chosen[visible] |= in_view.behind(shown, camera, region)
+        return chosen
+
+    def _visible(self, expression: Mapping[str, Any]) -> Tensor:
+        """The Gaussians (N,) bool that `hidden` leaves."""
+        ids = expression.get("hidden", [])
+        if not isinstance(ids, list) or not all(type(id) is int for id in ids):
+            raise UserError(f"{self.where}: hidden must be a list of ids, not {ids!r}.")
+        return ~torch.isin(self.model.ids, self.model.ids.new_tensor(ids))
 
     def _neighbours(self, expression: Mapping[str, Any]) -> Tensor:
         change = neighbours.grow if "grow" in expression else neighbours.shrink

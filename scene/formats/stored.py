@@ -1,6 +1,5 @@
 """What files store, as the parameters of a model: finite, logit opacity, log scale, quaternion w x y z."""
 
-import logging
 import os
 
 import numpy as np
@@ -8,8 +7,7 @@ import torch
 from torch import Tensor
 
 from scene.ply import IDENTITY_DIM
-
-logger = logging.getLogger("gradiseg")
+from utils.log import logger
 
 FLAT = 1e-12  # standard deviation that stands for 0, which has no logarithm
 FLOAT_STEP = float(np.finfo(np.float32).eps) / 2  # between the largest float32 below 1, and 1

@@ -42,6 +42,18 @@ def test_table_has_no_mean_of_a_configuration_that_lacks_a_scene() -> None:
     assert "| mean | baseline |" in text and "| mean | gradiseg |" not in text
 
 
+def test_table_has_objects_cut_out_where_all_runs_have_them() -> None:
+    means = dict.fromkeys(("iou", "biou", "biou_strict", "spill"), 0.75)
+    extracted = dict.fromkeys(ablation.SELECTIONS, means)
+    records = [
+        scores(seed=seed) | {"extracted": extracted, "impurity": 0.1, "hidden": 0.2} for seed in (0, 1)
+    ]
+    text = ablation.table(records)
+    assert "Objects cut out by votes inside" in text
+    assert "| 0.750 ± 0.000 | 0.75 ± 0.00 | 0.100 ± 0.000 | 0.200 ± 0.000 |" in text
+    assert "cut out" not in ablation.table([*records, scores(seed=2)])
+
+
 def ablate(out: Path, *flags: str) -> list[dict[str, Any]]:
     """The records of an ablation."""
     run_ablation.main(

@@ -111,7 +111,7 @@ def test_lerf_mask_chooses_by_words_with_the_masks_of_its_scene() -> None:
     ]
     assert "--text --box_threshold 0.2 --text_masks marks/ramen" in command(runs[0], "words")
     (run, *_) = paper.lerf_mask_runs(Path("data"), OUT, [], text=None)
-    assert [step.name for step in run.steps] == ["training", "pictures", "masks"]
+    assert [step.name for step in run.steps] == ["training", "pictures", "masks", "objects"]
 
 
 def test_what_the_command_does_not_know_is_for_train() -> None:

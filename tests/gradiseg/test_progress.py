@@ -1,6 +1,7 @@
 """The records that a run leaves while it goes on."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ def losses(iteration: int) -> Losses:
     return Losses(torch.tensor(float(iteration), requires_grad=True), torch.tensor(0.25), term)
 
 
-def started(folder: Path, first: int, last: int, quiet: bool = True) -> Progress:
+def started(folder: Path, first: int, last: int) -> Progress:
     """A run that goes on after `first`."""
-    progress = Progress(RunFolder(folder), first, last, quiet)
+    progress = Progress(RunFolder(folder), first, last)
     progress.start()
     return progress
 
@@ -122,10 +123,11 @@ def test_tensorboard_shows_the_scalars_and_pictures(tmp_path: Path) -> None:
 
 
 def test_the_bar_tells_loss_and_gaussians_unless_quiet(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for quiet in (True, False):
-        progress = started(tmp_path, 0, 2 * LOG_INTERVAL, quiet)
+        caplog.set_level(logging.WARNING if quiet else logging.INFO, "gradiseg")
+        progress = started(tmp_path, 0, 2 * LOG_INTERVAL)
         advance(progress, 0, 2 * LOG_INTERVAL)
         progress.test_scores(20, {"psnr": 21.5, "ssim": 0.75}, {})
         finish(progress, 20, 120, {})

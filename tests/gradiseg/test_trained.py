@@ -43,7 +43,7 @@ def test_predicted_masks_lie_on_the_silhouettes_whatever_the_training_resolution
 ) -> None:
     write_run(tmp_path / "run", scene, resolution)
     (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
-    run = load_run(model, pipeline, quiet=True)
+    run = load_run(model, pipeline)
     truth = list_truth(scene / "test_mask", [camera.image_name for camera in run.test_cameras])
     ids = {prompt: [disc.identity] for prompt, disc in DISCS.items()}
     masks = predict_masks(run.test_cameras, truth, run.render_identity, run.classifier, ids)[DEFAULT_RULE]
@@ -62,7 +62,7 @@ def test_coverage_is_centred_on_the_projection_at_any_rendering_size(
 ) -> None:
     write_run(tmp_path / "run", scene)
     (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
-    run = load_run(model, pipeline, quiet=True)
+    run = load_run(model, pipeline)
     for camera in run.test_cameras:
         view = camera.at_resolution(round(scale * WIDTH), round(scale * HEIGHT))
         features = run.render_identity(view).double().numpy()
@@ -74,8 +74,8 @@ def test_coverage_is_centred_on_the_projection_at_any_rendering_size(
 def test_the_latest_iteration_is_loaded_and_a_missing_one_is_named(scene: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "run", scene)
     (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
-    run = load_run(model, pipeline, quiet=True)
+    run = load_run(model, pipeline)
     assert run.iteration == ITERATION
     assert [camera.image_name for camera in run.test_cameras] == list(TEST_VIEWS)
     with pytest.raises(UserError, match="iteration_7"):
-        load_run(model, pipeline, 7, quiet=True)
+        load_run(model, pipeline, 7)

@@ -137,8 +137,9 @@ def test_drawn_encodings_say_what_the_votes_say_and_move_no_further() -> None:
         classifier.weight.mul_(10)
     encodings = torch.randn(300, 1, 16)
     ids, mass = classifier.class_ids[torch.randint(4, (300,))], torch.full((300,), 5.0)
-    mass[:20] = 0.5  # hidden
-    votes = Votes(ids, torch.full((300,), 0.8), mass)
+    share = torch.full((300,), 0.8)
+    mass[:10], share[10:20] = 0.5, 0.4  # hidden, undecided
+    votes = Votes(ids, share, mass)
     drawn = draw_encodings(encodings, votes, classifier)
     said = classifier.class_ids[classifier(drawn[:, 0]).argmax(1)]
     assert torch.equal(said[20:], ids[20:]) and torch.equal(drawn[:20], encodings[:20])
@@ -147,6 +148,15 @@ def test_drawn_encodings_say_what_the_votes_say_and_move_no_further() -> None:
     clear = logits.gather(1, own)[:, 0] > logits.scatter(1, own, -torch.inf).amax(1) + MARGIN
     assert clear.any() and torch.equal(drawn[clear], encodings[clear])
     assert torch.equal(draw_encodings(drawn, votes, classifier), drawn)
+
+
+def test_less_than_half_of_the_votes_decides_nothing() -> None:
+    model, stripes = random_model(), (torch.arange(WIDTH) // 10 % 4).expand(HEIGHT, WIDTH)
+    votes = elect(model, CAMERAS, lambda _: stripes, torch.arange(4), torch.full((60,), 6))
+    counted = count_votes(model, CAMERAS, lambda _: stripes, range(4))
+    decided = (counted.amax(1) > 0.5 * counted.sum(1)) & (counted.sum(1) >= 1)
+    assert decided.any() and not decided.all() and torch.equal(votes.decide, decided)
+    assert (votes.ids[~decided] == 6).all() and torch.equal(votes.ids[decided], counted.argmax(1)[decided])
 
 
 def test_impurity_is_the_share_of_votes_for_others() -> None:

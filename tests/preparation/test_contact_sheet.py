@@ -16,7 +16,7 @@ DEMO = Path(__file__).parents[2] / "data" / "demo"
 
 @pytest.fixture(scope="module")
 def patient() -> Patient:
-    found, _ = examine(ModelParams(source_path=str(DEMO), train_split=True), 3, quiet=True)
+    found, _ = examine(ModelParams(source_path=str(DEMO), train_split=True), 3)
     assert found is not None
     return found
 

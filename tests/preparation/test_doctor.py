@@ -27,7 +27,7 @@ def demo(tmp_path: Path) -> Path:
 
 def diagnose(folder: Path, **options: object) -> tuple[Patient | None, list[Finding]]:
     params = ModelParams(source_path=str(folder), **{"train_split": True, **options})  # type: ignore[arg-type]
-    return examine(params, 3, quiet=True)
+    return examine(params, 3)
 
 
 def texts(folder: Path, level: str, **options: object) -> str:

@@ -42,9 +42,9 @@ def masks(tmp_path: Path) -> Path:
 def test_external_ids_become_dense_in_their_order_and_nothing_else_changes(
     tmp_path: Path, views: list[CameraInfo], masks: Path
 ) -> None:
-    census = take_census(find_masks(masks, views), views, quiet=True)
+    census = take_census(find_masks(masks, views), views)
     numbers, table = number_objects(census, {name: s.ids for name, s in census.items()}, 1)
-    write_masks(tmp_path / "out", census, numbers, table, quiet=True)
+    write_masks(tmp_path / "out", census, numbers, table)
     saved = json.loads((tmp_path / "out" / "ids.json").read_text())["ids"]
     assert {int(new): row["source"] for new, row in saved.items()} == {1: 7, 2: 300, 3: 40_000}
     back = np.array([0, 7, 300, 40_000])
@@ -64,7 +64,7 @@ def test_rgb_codes_and_deva_s_folder_are_read(tmp_path: Path, views: list[Camera
         path = tmp_path / "deva" / "Annotations" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    census = take_census(find_masks(tmp_path / "deva", views), views, quiet=True)
+    census = take_census(find_masks(tmp_path / "deva", views), views)
     assert census["v.1"].ids.tolist() == [3 + 256 + 2 * 65536] and census["v.1"].pixels.tolist() == [120]
 
 
@@ -72,9 +72,9 @@ def test_many_ids_make_16_bit_masks(tmp_path: Path, views: list[CameraInfo]) -> 
     ids = np.arange(12 * 20).reshape(SHAPE)
     for k, name in enumerate(NAMES):
         write_id_map(tmp_path / "masks" / f"{name}.png", ids + 240 * k)
-    census = take_census(find_masks(tmp_path / "masks", views), views, quiet=True)
+    census = take_census(find_masks(tmp_path / "masks", views), views)
     numbers, table = number_objects(census, {name: s.ids for name, s in census.items()}, 1)
-    write_masks(tmp_path / "out", census, numbers, table, quiet=True)
+    write_masks(tmp_path / "out", census, numbers, table)
     np.testing.assert_array_equal(read_id_map(tmp_path / "out" / "sub/v.3.png"), ids + 480)
 
 
@@ -84,7 +84,7 @@ def test_ids_of_few_views_are_dropped_and_counted(views: list[CameraInfo], tmp_p
         ids[:4] = 9 if k < 2 else 0
         ids[4:5] = 100 + k
         write_id_map(tmp_path / "masks" / f"{name}.png", ids)
-    census = take_census(find_masks(tmp_path / "masks", views), views, quiet=True)
+    census = take_census(find_masks(tmp_path / "masks", views), views)
     numbers, table = number_objects(census, {name: s.ids for name, s in census.items()}, 2)
     assert {row["source"]: row["views"] for row in table["ids"].values()} == {5: 3, 9: 2}
     assert table["dropped"] == {"ids": 3, "pixels": 60}
@@ -130,13 +130,13 @@ def test_a_bad_mask_is_named(masks: Path, views: list[CameraInfo], damage: str) 
         Image.new("RGB", (350, 200)).save(views[1].image_path)
     reason = {"cropped": "12x12, but", "picture": "69,999 ids"}.get(damage, "cannot be read as a mask")
     with pytest.raises(UserError, match=rf"v\.2\.png.*{reason}"):
-        take_census(find_masks(masks, views), views, quiet=True)
+        take_census(find_masks(masks, views), views)
 
 
 def test_more_ids_than_a_mask_holds(
     monkeypatch: pytest.MonkeyPatch, masks: Path, views: list[CameraInfo]
 ) -> None:
-    census = take_census(find_masks(masks, views), views, quiet=True)
+    census = take_census(find_masks(masks, views), views)
     monkeypatch.setattr(id_maps, "MAX_IDS", 2)
     with pytest.raises(UserError, match="the masks hold 3 ids"):
         number_objects(census, {name: s.ids for name, s in census.items()}, 1)
@@ -146,9 +146,9 @@ def test_more_ids_than_a_mask_holds(
 def test_a_full_disk_leaves_the_old_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: Path, views: list[CameraInfo], when: str
 ) -> None:
-    census = take_census(find_masks(masks, views), views, quiet=True)
+    census = take_census(find_masks(masks, views), views)
     numbers, table = number_objects(census, {name: s.ids for name, s in census.items()}, 1)
-    write_masks(tmp_path / "out", census, numbers, table, quiet=True)
+    write_masks(tmp_path / "out", census, numbers, table)
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     if when == "before":
         monkeypatch.setattr(id_maps, "BYTES_PER_PIXEL", 1e18)
@@ -161,6 +161,6 @@ def test_a_full_disk_leaves_the_old_masks(
         monkeypatch.setattr(Image.Image, "save", fail)
         error = OSError
     with pytest.raises(error):
-        write_masks(tmp_path / "out", census, numbers, table, quiet=True)
+        write_masks(tmp_path / "out", census, numbers, table)
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert not list(tmp_path.glob(".*"))

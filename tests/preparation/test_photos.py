@@ -39,8 +39,8 @@ def test_all_broken_files_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     (source / "cut.png").write_bytes((source / "cut.png").read_bytes()[:700])
     names = list_photos(source)
     for work in (
-        lambda: copy_photos(source, names, tmp_path / "out", 0, quiet=True),
-        lambda: check_photos(source, names, quiet=True),
+        lambda: copy_photos(source, names, tmp_path / "out", 0),
+        lambda: check_photos(source, names),
     ):
         with pytest.raises(UserError) as error:
             work()
@@ -56,7 +56,7 @@ def test_photos_come_upright_and_no_larger_than_asked(tmp_path: Path) -> None:
     photo().save(source / "turned.jpg", exif=exif)
     photo(80, 60).save(source / "large.png")
     photo().convert("RGBA").save(source / "scan.tif")
-    copy_photos(source, list_photos(source), tmp_path / "out", 40, quiet=True)
+    copy_photos(source, list_photos(source), tmp_path / "out", 40)
     sizes = {}
     for path in (tmp_path / "out").iterdir():
         with Image.open(path) as image:

@@ -39,7 +39,7 @@ def test_blur_lowers_sharpness_and_brightness_does_not_matter() -> None:
 
 
 def test_the_sharpest_of_every_stretch(video: Path, tmp_path: Path) -> None:
-    extract_frames(video, tmp_path / "input", 3, 0, quiet=True)
+    extract_frames(video, tmp_path / "input", 3, 0)
     kept = sorted((tmp_path / "input").iterdir())
     assert [path.name for path in kept] == ["frame_00001.jpg", "frame_00002.jpg", "frame_00003.jpg"]
     for path, index in zip(kept, SHARP, strict=True):
@@ -48,7 +48,7 @@ def test_the_sharpest_of_every_stretch(video: Path, tmp_path: Path) -> None:
 
 
 def test_no_more_frames_than_there_are_and_none_larger_than_asked(video: Path, tmp_path: Path) -> None:
-    extract_frames(video, tmp_path / "input", 100, 32, quiet=True)
+    extract_frames(video, tmp_path / "input", 100, 32)
     kept = list((tmp_path / "input").iterdir())
     assert len(kept) == 9
     with Image.open(kept[0]) as image:
@@ -60,5 +60,5 @@ def test_a_video_without_frames(video: Path, tmp_path: Path, content: bytes | No
     path = tmp_path / "empty.mp4"
     path.write_bytes(video.read_bytes()[:200] if content is None else content)
     with pytest.raises(UserError, match=r"empty\.mp4"):
-        extract_frames(path, tmp_path / "input", 3, 0, quiet=True)
+        extract_frames(path, tmp_path / "input", 3, 0)
     assert not (tmp_path / "input").exists()

@@ -158,7 +158,7 @@ def test_tracking_keeps_ids_and_resumes(
 
     monkeypatch.setattr(video_masks, "automatic_masks", planted)
     folder = SegmentFolder(tmp_path / "segments", {"kind": "test"}, views)
-    paths = track_objects(folder, views, weights["sam2"], 2, CPU, quiet=True)
+    paths = track_objects(folder, views, weights["sam2"], 2, CPU)
     assert list(paths) == [view.image_name for view in views]
     assert len(calls) == 4  # key frames 0, 2, 4 and the last
     first = {name: read_id_map(path) for name, path in paths.items()}
@@ -168,9 +168,9 @@ def test_tracking_keeps_ids_and_resumes(
     for name in ("4", "5"):
         paths[name].unlink()
     calls[:] = [1, 1]  # as far as the earlier call had come with view 2
-    track_objects(folder, views, weights["sam2"], 2, CPU, quiet=True)
+    track_objects(folder, views, weights["sam2"], 2, CPU)
     for name, path in paths.items():
         np.testing.assert_array_equal(read_id_map(path), first[name])
     calls.clear()
-    track_objects(folder, views, "nothing to load", 2, CPU, quiet=True)
+    track_objects(folder, views, "nothing to load", 2, CPU)
     assert not calls

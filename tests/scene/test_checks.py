@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 
 def load(folder: Path, **options: object) -> Scene:
-    return Scene(ModelParams(source_path=str(folder), **options), None, quiet=True)  # type: ignore[arg-type]
+    return Scene(ModelParams(source_path=str(folder), **options), None)  # type: ignore[arg-type]
 
 
 def refusal(folder: Path, **options: object) -> str:

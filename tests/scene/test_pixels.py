@@ -54,9 +54,9 @@ def test_a_scene_without_room_shows_the_same_pixels(
     scene_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ModelParams(source_path=str(scene_folder), model_path="")
-    kept = Scene(args, None, quiet=True)
+    kept = Scene(args, None)
     monkeypatch.setattr(pixels, "available_memory", lambda: 0)
-    read = Scene(args, None, quiet=True)
+    read = Scene(args, None)
     assert read.class_ids == kept.class_ids
     for a, b in zip(kept.getTrainCameras(), read.getTrainCameras(), strict=True):
         b.prefetch()

@@ -36,7 +36,6 @@ def demo(model_path: Path, model: Any, **options: Any) -> Scene:
     return Scene(
         ModelParams(source_path=str(DEMO), model_path=str(model_path), train_split=True),
         model,
-        quiet=True,
         **options,
     )
 

@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 
 
 def load(scene: Path, **options: object) -> None:
-    Scene(ModelParams(source_path=str(scene), **options), None, quiet=True)  # type: ignore[arg-type]
+    Scene(ModelParams(source_path=str(scene), **options), None)  # type: ignore[arg-type]
 
 
 def no_scene(scene: Path) -> None:

@@ -41,7 +41,7 @@ def params(folder: Path, **options: object) -> ModelParams:
 
 def load(folder: Path, **options: object) -> Scene:
     """What a training reads before it begins."""
-    return Scene(params(folder, **options), None, quiet=True)
+    return Scene(params(folder, **options), None)
 
 
 def refusal(folder: Path, **options: object) -> str:
@@ -123,7 +123,7 @@ def test_survey_coordinates_give_the_same_scene_and_stay_in_the_files(
     assert far.nerf_normalization["radius"] == pytest.approx(near.nerf_normalization["radius"], abs=1e-8)
 
     model = GaussianModel(0)
-    scene = Scene(params(scene_folder, model_path=str(tmp_path / "run")), model, quiet=True)
+    scene = Scene(params(scene_folder, model_path=str(tmp_path / "run")), model)
     assert "coordinates around (" in "\n".join(scene.notes)
     scene.write_start()
     positions = [view["position"] for view in json.loads((tmp_path / "run" / "cameras.json").read_text())]

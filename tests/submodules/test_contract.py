@@ -225,7 +225,7 @@ def test_scene_model_and_render_go_together(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     gaussians = GaussianModel(dataset.sh_degree)
-    scene = Scene(dataset, gaussians, quiet=True)
+    scene = Scene(dataset, gaussians)
     gaussians.training_setup(OptimizationParams(feature_lr=0.05, opacity_lr=0.1))
     pipe, background, losses = SimpleNamespace(), torch.zeros(3), []
     viewpoint = scene.getTrainCameras()[0]

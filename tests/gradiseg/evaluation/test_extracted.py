@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> TrainedRun:
     write_scene(tmp_path / "scene")
     write_run(tmp_path / "run", tmp_path / "scene")
     params = ModelParams(str(tmp_path / "scene"), str(tmp_path / "run"), train_split=True, sh_degree=0)
-    return load_run(params, DeviceParams(), quiet=True)
+    return load_run(params, DeviceParams())
 
 
 def piece(mask: np.ndarray, free: np.ndarray | None = None) -> Silhouette:

@@ -130,13 +130,13 @@ def test_words_become_masks_in_every_view(run: Path, marks: Path) -> None:
 
 
 def test_words_that_find_nothing_get_empty_masks_and_are_said(
-    run: Path, marks: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, marks: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_mask(marks / "blue disc.png", np.zeros((HEIGHT, WIDTH), bool))
     part = silhouette(DISCS["red disc"], TEST_VIEWS[0]) & (np.arange(WIDTH) < WIDTH // 4)
     write_mask(marks / "red disc.png", part)
     render.main(["-m", str(run), "--text", TEXT, "--text_masks", str(marks), "--skip_train"])
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "blue disc: nothing found" in said and "red disc: found in the picture, but no id" in said
     masks = list(run.glob("test/*_text/test_mask/*/*.png"))
     assert len(masks) == 2 * len(TEST_VIEWS) and not any(read_mask(path).any() for path in masks)

@@ -46,7 +46,7 @@ def test_all_folders_are_written_and_masks_only_where_they_exist(tmp_path: Path)
     stale = tmp_path / "renders" / "00007.png"
     stale.parent.mkdir()
     stale.touch()
-    write_views(tmp_path, cameras, draw, classifier(), colors, quiet=True)
+    write_views(tmp_path, cameras, draw, classifier(), colors)
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     always = ("renders", "gt", "objects_feature16", "objects_pred", "objects_id", "concat")
     expected = {f"{name}/0000{view}.png" for name in always for view in (0, 1)} | {
@@ -55,7 +55,7 @@ def test_all_folders_are_written_and_masks_only_where_they_exist(tmp_path: Path)
     assert found == expected
     sizes = {Image.open(tmp_path / "concat" / f"0000{view}.png").size for view in (0, 1)}
     assert sizes == {(5 * WIDTH, HEIGHT)}
-    write_views(tmp_path, cameras[:1], draw, classifier(), colors, quiet=True)
+    write_views(tmp_path, cameras[:1], draw, classifier(), colors)
     assert Image.open(tmp_path / "concat" / "00000.png").size == (4 * WIDTH, HEIGHT)  # no view has a mask
 
 

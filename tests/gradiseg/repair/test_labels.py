@@ -174,11 +174,11 @@ def test_bits_do_not_depend_on_threads_or_chunks(threads: int, monkeypatch: pyte
 
 
 def test_outlines_are_corrected_before_repairs_start_from_them() -> None:
-    size, true_radius = 48, 15
+    size, true_radius = 96, 32
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    distance = torch.hypot(y - 23.5, x - 23.5)
+    distance = torch.hypot(y - 47.5, x - 47.5)
     photograph = torch.where(distance < true_radius, 220, 20).expand(3, size, size).to(torch.uint8)
-    small = torch.where(distance < true_radius - 1, CUP, TABLE).to(torch.uint8)
+    small = torch.where(distance < true_radius - 1.3, CUP, TABLE).to(torch.uint8)
     labels = TrainingLabels(one_hot_classifier())
     cameras = [
         Camera(uid, f"v{uid}", size, size, 20.0, 20.0, 24.0, 24.0, np.eye(3), np.zeros(3), photograph, small)

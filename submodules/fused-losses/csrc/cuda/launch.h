@@ -1,5 +1,4 @@
-// One way to launch a kernel: plain C++, no triple brackets. Every package of this repository holds this file
-// (a test compares).
+// One way to launch a kernel: plain C++, no triple brackets. Every package holds this file (a test compares).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,16 +12,15 @@ inline void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-/// Starts kernel(arguments...) on a grid of blocks of `threads` threads; of no block, nothing.
-template <class... Parameters, class... Arguments>
-void launch(dim3 grid, int threads, cudaStream_t stream, void (*kernel)(Parameters...),
-            Arguments... arguments) {
+/// Starts kernel(given...) on a grid of blocks of `threads` threads; of no block, nothing.
+template <class... Parameters, class... Given>
+void launch(dim3 grid, int threads, cudaStream_t stream, void (*kernel)(Parameters...), Given... given) {
   if (grid.x == 0) return;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(unsigned(threads));
   config.stream = stream;
-  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(given)...));
 }
 
 }  // namespace cuda_launch

@@ -1,0 +1,1 @@
+"""Identities for a splat that another tool trained: votes of its pixels, and sharper boundaries."""

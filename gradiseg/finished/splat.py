@@ -1,0 +1,123 @@
+"""A splat of another tool, and whether it belongs to a scene's cameras."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import render
+from scene.cameras import Camera
+from scene.formats.files import read_gaussians
+from scene.gaussian_model import GaussianModel
+from scene.ply import NO_ORIGIN
+from utils.errors import UserError
+from utils.image import psnr
+
+CHECKED_VIEWS = 6
+BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
+SAME_SIZE = 1.5  # factor by which the splat's size may differ from that of the scene's points
+
+
+def load_splat(
+    path: str | os.PathLike[str], device: torch.device | str, origin: np.ndarray = NO_ORIGIN
+) -> GaussianModel:
+    """The Gaussians of a file in the frame of the scene at `origin` (3,), without identities.
+
+    Raises: UserError as `read_gaussians`.
+    """
+    params = read_gaussians(path, origin)
+    params["obj_dc"] = torch.zeros_like(params["obj_dc"])
+    model = GaussianModel(math.isqrt(params["f_rest"].shape[1] + 1) - 1, device)
+    model.set_params(params)
+    model.active_sh_degree, model.origin = model.max_sh_degree, origin
+    return model
+
+
+@torch.no_grad()
+def fit(model: GaussianModel, cameras: Sequence[Camera], background: Tensor) -> float:
+    """Mean PSNR (dB) of the views."""
+    scores = []
+    for camera in cameras:
+        drawn = render(camera, model, bg_color=background)["render"].clamp(0, 1)
+        scores.append(float(psnr(drawn, camera.original_image)))
+    return sum(scores) / len(scores)
+
+
+def check_fit(
+    model: GaussianModel, cameras: Sequence[Camera], background: Tensor, points: np.ndarray, lowest: float
+) -> float:
+    """The PSNR of some views spread over `cameras`; `points` (P, 3) are the scene's.
+
+    Raises: UserError where it is below `lowest`, with what is probably wrong.
+    """
+    chosen = [cameras[i] for i in np.linspace(0, len(cameras) - 1, CHECKED_VIEWS).round().astype(int)]
+    found = fit(model, chosen, background)
+    if found >= lowest:
+        return found
+    raise UserError(
+        f"--ply: {found:.1f} dB PSNR in the scene's views, at least {lowest:g} expected: the splat and the "
+        f"cameras do not belong together. {_cause(model, chosen, background, points, found)} --min_psnr "
+        "takes another limit."
+    )
+
+
+def _cause(
+    model: GaussianModel, cameras: Sequence[Camera], background: Tensor, points: np.ndarray, found: float
+) -> str:
+    """What is probably wrong, in a sentence or two."""
+    size = spread(model.get_xyz.detach().cpu().numpy()) / spread(points)
+    if not 1 / SAME_SIZE < size < SAME_SIZE:
+        return (
+            f"Its Gaussians spread {size:.2g} times as far as the scene's points: it has another scale, or "
+            "is of another scene. Export it in the scene's coordinates, or give the poses of its training."
+        )
+    best, name = max((fit(model, views, background), name) for name, views in _other_poses(cameras))
+    if best > found + BETTER:
+        return f"With {name} it would be {best:.1f} dB. Export it in the scene's own coordinates."
+    return (
+        "It is of another scene, or was trained with other poses: give -s the folder whose sparse/0 (or "
+        "transforms_train.json) it was trained from, with undistorted images and their principal point."
+    )
+
+
+def spread(points: np.ndarray) -> float:
+    """Median distance of points (P, 3) from their median."""
+    return float(np.median(np.linalg.norm(points - np.median(points, 0), axis=1)))
+
+
+def _other_poses(cameras: Sequence[Camera]) -> Iterator[tuple[str, list[Camera]]]:
+    """The views under usual mistakes: principal point, OpenGL's axes, a scene that is turned by quarters."""
+    yield "the principal point in the middle", [_centred(camera) for camera in cameras]
+    flip = np.diag([1.0, -1.0, -1.0])
+    yield "OpenGL's axes of the cameras (y up, z back)", [_posed(c, c.R @ flip, c.R @ c.T) for c in cameras]
+    for turn in quarter_turns():
+        axes = ", ".join(f"{'-' if row.sum() < 0 else ''}{'xyz'[int(abs(row).argmax())]}" for row in turn)
+        turned = [_posed(c, turn @ c.R, turn @ c.R @ c.T) for c in cameras]
+        yield f"the scene's x, y, z turned to {axes}", turned
+
+
+def quarter_turns() -> list[np.ndarray]:
+    """The 23 rotations (3, 3) that map the axes onto each other, without the identity."""
+    signs = np.array(np.meshgrid(*[[1.0, -1.0]] * 3)).reshape(3, -1).T
+    orders = [np.eye(3)[list(p)] for p in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))]
+    turns = [row[:, None] * order for order in orders for row in signs]
+    return [turn for turn in turns if np.linalg.det(turn) > 0 and not np.array_equal(turn, np.eye(3))]
+
+
+def _centred(camera: Camera) -> Camera:
+    return _with(camera, camera.image_width / 2, camera.image_height / 2, camera.R, camera.T)
+
+
+def _posed(camera: Camera, R: np.ndarray, moved: np.ndarray) -> Camera:
+    """The view with another rotation; `moved` (3,) is minus its centre."""
+    return _with(camera, camera.cx, camera.cy, R, R.T @ moved)
+
+
+def _with(camera: Camera, cx: float, cy: float, R: np.ndarray, T: np.ndarray) -> Camera:
+    size = (camera.image_width, camera.image_height)
+    intrinsics = (camera.fx, camera.fy, cx, cy)
+    other = Camera(camera.uid, camera.image_name, *size, *intrinsics, R, T, camera.image_uint8)
+    return other.with_matrices_on(camera.world_view_transform.device)

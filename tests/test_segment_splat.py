@@ -1,0 +1,139 @@
+"""segment_splat.py: from a splat without identities to a run that every other command opens."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import edit
+import export
+import render
+import segment_splat
+from gradiseg.classifier import identify, load_conv
+from scene.masks import read_id_map, write_id_map
+from scene.ply import export_3dgs_ply, read_ply
+from scripts import eval_extracted, eval_lerf_mask
+from tests.disc_scene import DISCS, disc_model, write_scene
+from utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two discs."""
+    folder = tmp_path_factory.mktemp("scene")
+    write_scene(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def splat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their splat as 3DGS writes it, with ten Gaussians behind the cameras."""
+    params = {name: table.detach().clone() for name, table in disc_model().params.items()}
+    params["xyz"][:10, 2] = -3.0
+    path = tmp_path_factory.mktemp("splat") / "point_cloud.ply"
+    export_3dgs_ply(path, params)
+    return path
+
+
+def segment(splat: Path, scene: Path, out: Path, *flags: str) -> Path:
+    """Run the command; the folder of the saved model."""
+    segment_splat.main(
+        ["--ply", str(splat), "-s", str(scene), "-m", str(out), "--train_split", "--quiet", *flags]
+    )
+    return next((out / "point_cloud").iterdir())
+
+
+def test_every_command_works_on_the_result(splat: Path, scene: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    saved = segment(splat, scene, run, "--rounds", "1", "--steps", "8")
+    record = json.loads((run / "segmented.json").read_text())
+    assert record["unseen"] == 10 and record["objects"] == 2 and saved.name == "iteration_8"
+    render.main(["-m", str(run), "--quiet"])
+    for script in (eval_lerf_mask, eval_extracted):
+        script.main(["-m", str(run), "--quiet"])
+    masks = json.loads((run / "eval_lerf_mask.json").read_text())
+    assert masks["miou"] > 0.9 and min(rule["miou"] for rule in masks["rules"].values()) > 0.9
+    extracted = json.loads((run / "eval_extracted.json").read_text())
+    assert min(means["iou"] for means in extracted["selections"].values()) > 0.9
+    edit.main(["-m", str(run), "--out", str(tmp_path / "edited"), "--quiet", "remove", "--select", "3"])
+    export.main(["-m", str(run), "--per_object", "--out", str(tmp_path / "parts"), "--quiet"])
+    ids = np.load(tmp_path / "parts" / "5.ids.npy")
+    assert set(ids) == {5}
+
+
+def test_votes_alone_leave_the_splat_as_it_is(splat: Path, scene: Path, tmp_path: Path) -> None:
+    saved = segment(splat, scene, tmp_path / "run", "--no_refine")
+    before, after = read_ply(splat), read_ply(saved / "point_cloud.ply")
+    assert saved.name == "iteration_0"
+    assert all(torch.equal(before[name], after[name]) for name in before if name != "obj_dc")
+    said = identify(after["obj_dc"][:, 0], load_conv(saved / "classifier.pth"))
+    votes = np.load(saved / "votes.npz")
+    np.testing.assert_array_equal(said.numpy(), votes["ids"])
+    truth = disc_model().get_objects[10:, 0].argmax(1)
+    assert (said[:10] == 0).all() and (said[10:] == truth).float().mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_bits(splat: Path, scene: Path, tmp_path: Path) -> None:
+    flags = ("--rounds", "2", "--steps", "3")
+    one, two = (segment(splat, scene, tmp_path / name, *flags) for name in ("one", "two"))
+    for name in ("point_cloud.ply", "classifier.pth"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_what_no_mask_shows_gets_no_id(splat: Path, scene: Path, tmp_path: Path) -> None:
+    """Masks that leave an object out: its Gaussians are id 0, not that of the object next to it."""
+    folder = tmp_path / "scene"
+    write_scene(folder)
+    for path in (folder / "object_mask").iterdir():
+        ids = read_id_map(path)
+        write_id_map(path, np.where(ids == DISCS["blue disc"].identity, 0, ids))
+    saved = segment(splat, folder, tmp_path / "run", "--no_refine")
+    ids = np.load(saved / "votes.npz")["ids"]
+    assert set(ids) == {0, DISCS["red disc"].identity}
+    blue = disc_model().get_objects[:, 0].argmax(1).numpy() == DISCS["blue disc"].identity
+    assert not ids[blue].any()
+
+
+def test_a_splat_of_another_scene_is_refused_and_nothing_is_written(scene: Path, tmp_path: Path) -> None:
+    params = {name: table.detach().clone() for name, table in disc_model().params.items()}
+    params["f_dc"] = -params["f_dc"]
+    params["xyz"] = params["xyz"] + torch.tensor([0.0, 0.6, 0.0])
+    export_3dgs_ply(tmp_path / "other.ply", params)
+    with pytest.raises(UserError, match="do not belong together"):
+        segment(tmp_path / "other.ply", scene, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_are_needed(splat: Path, scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no masks of training views.*--object_path"):
+        segment(splat, scene, tmp_path / "run", "--object_path", "nowhere")
+    with pytest.raises(UserError, match="--ply is required"):
+        segment_splat.main(["-s", str(scene), "-m", str(tmp_path / "run")])
+
+
+def test_a_stop_writes_nothing(
+    splat: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refine = segment_splat.Segmentation.refine
+
+    def stopped(self: segment_splat.Segmentation, *args: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        refine(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(segment_splat.Segmentation, "refine", stopped)
+    with pytest.raises(UserError, match="Nothing was written"):
+        segment(splat, scene, tmp_path / "run", "--steps", "50")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_is_not_written_over(splat: Path, scene: Path, tmp_path: Path) -> None:
+    segment(splat, scene, tmp_path / "run", "--no_refine")
+    with pytest.raises(UserError, match="--overwrite"):
+        segment(splat, scene, tmp_path / "run", "--no_refine")
+    segment(splat, scene, tmp_path / "run", "--no_refine", "--overwrite")

