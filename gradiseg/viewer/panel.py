@@ -81,7 +81,7 @@ class Panel:
         for label, key, modifier, action in (
             ("Undo", "Z", "cmd/ctrl", self._undo),
             ("Redo", "Z", "cmd/ctrl+shift", self._redo),
-            ("Remove the selection", "DELETE", None, lambda: self.session.edit("remove")),
+            ("Remove the selection", "delete", None, lambda: self.session.edit("remove")),
         ):
             command = self.gui.add_command(label, hotkey=key, modifier=modifier)
             command.on_trigger(lambda _, action=action: self.client.do(action))
@@ -126,7 +126,7 @@ class Panel:
             self._recolour()
         with self.gui.add_folder("Place"):
             self._place()
-        with self.gui.add_folder("Slow ones", expand_by_default=False):
+        with self.gui.add_folder("Fill and restyle", expand_by_default=False):
             self._slow()
         with self.gui.add_folder("Objects"):
             self._identities()

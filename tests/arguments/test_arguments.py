@@ -25,7 +25,8 @@ from utils.errors import UserError
 
 TRAIN_GROUPS = (ModelParams, DeviceParams, OptimizationParams, GradiSegParams, RepairParams, RunParams)
 EDIT_GROUPS = (ModelParams, DeviceParams, EditParams)
-CONFIGS = sorted(Path(__file__).parents[2].glob("config/*/*.json"))
+SHIPPED = sorted(Path(__file__).parents[2].glob("config/*/*.json"))
+CONFIGS = [path for path in SHIPPED if path.parent.name != "edit"]  # those are recipes, no options
 GAUSSIAN_GROUPING_CFG = (
     "Namespace(data_device='cuda', eval=False, images='images', model_path='output/figurines', n_views=100, "
     "num_classes=256, object_path='object_mask', random_init=False, resolution=1, sh_degree=3, "
