@@ -18,7 +18,7 @@ from utils.image import psnr
 
 CHECKED_VIEWS = 6
 BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
-SAME_SIZE = 1.5  # factor by which the splat's size may differ from that of the scene's points
+SAME_SIZE = 8.0  # factor by which the spread of Gaussians and points may differ; 4 on the demo
 
 
 def load_splat(
@@ -68,18 +68,18 @@ def _cause(
     model: GaussianModel, cameras: Sequence[Camera], background: Tensor, points: np.ndarray, found: float
 ) -> str:
     """What is probably wrong, in a sentence or two."""
+    best, name = max((fit(model, views, background), name) for name, views in _other_poses(cameras))
+    if best > found + BETTER:
+        return f"With {name} it would be {best:.1f} dB. Export it in the scene's own coordinates."
     size = spread(model.get_xyz.detach().cpu().numpy()) / spread(points)
     if not 1 / SAME_SIZE < size < SAME_SIZE:
         return (
             f"Its Gaussians spread {size:.2g} times as far as the scene's points: it has another scale, or "
             "is of another scene. Export it in the scene's coordinates, or give the poses of its training."
         )
-    best, name = max((fit(model, views, background), name) for name, views in _other_poses(cameras))
-    if best > found + BETTER:
-        return f"With {name} it would be {best:.1f} dB. Export it in the scene's own coordinates."
     return (
-        "It is of another scene, or was trained with other poses: give -s the folder whose sparse/0 (or "
-        "transforms_train.json) it was trained from, with undistorted images and their principal point."
+        "It is of another scene or scale, or was trained with other poses: give -s the folder whose sparse/0 "
+        "(or transforms.json) it was trained from, with undistorted images and their principal point."
     )
 
 
