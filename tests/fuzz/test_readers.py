@@ -33,10 +33,9 @@ def test_all_readers_are_here(by_name: dict[str, Target]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_whole_files_are_read(by_name: dict[str, Target], name: str, tmp_path: Path) -> None:
-    target = by_name[name]
-    target.execute(tmp_path, target.cases[0], measure=False)  # loads modules, which are not the file's memory
-    for case in target.cases:
-        target.execute(tmp_path, case)
+    for measure in (False, True):  # the first loads modules, which are not the file's memory
+        for case in by_name[name].cases:
+            by_name[name].execute(tmp_path, case, measure)
 
 
 @pytest.mark.parametrize("name", NAMES)
