@@ -9,7 +9,7 @@ half.
 import torch
 from torch import Tensor
 
-from gradiseg.classifier import ABSENT_BIAS
+from gradiseg.classifier import ABSENT_BIAS, UNLABELLED
 from gradiseg.labelled import LabelledModel
 
 REACH = 4.0  # a new encoding lies so many times as far out as the farthest one in its direction
@@ -71,3 +71,15 @@ def relabel(model: LabelledModel, chosen: Tensor, id: int) -> LabelledModel:
     encodings = code[None, None].expand(int(chosen.sum()), 1, -1)
     ids = torch.full((int(chosen.sum()),), id, device=model.ids.device)
     return model.with_rows_changed(chosen, obj_dc=encodings, ids=ids)
+
+
+def forget_removed(before: LabelledModel, after: LabelledModel) -> LabelledModel:
+    """`after` without the classes of objects that only `before` has: no pixel is taken for one of them.
+
+    Encodings of neighbours may still say a removed id where their votes do not. Id 0 stays: it is no object.
+    """
+    gone = sorted(set(before.counts()) - set(after.counts()) - {UNLABELLED})
+    for id in gone:
+        if id < after.num_classes:
+            after = after.with_class(id, torch.zeros_like(after.weight[0]), ABSENT_BIAS)
+    return after

@@ -2,7 +2,8 @@
 
 | operation | what becomes of the identities |
 |---|---|
-| `remove`, `keep` | rows go, the rest stays as it is |
+| `remove` | rows go; an id that none has any more loses its class |
+| `keep` | rows go, the rest stays as it is |
 | `recolour`, `transform` | unchanged: the object keeps its id |
 | `duplicate`, `insert` | a new id with an encoding and a classifier row of its own |
 | `swap` | unchanged: both objects keep their ids, in each other's places |
@@ -27,7 +28,7 @@ from torch import Tensor
 from gradiseg.editing import colour
 from gradiseg.editing.fields import field
 from gradiseg.editing.fill import filled
-from gradiseg.editing.identity import new_identity, relabel
+from gradiseg.editing.identity import forget_removed, new_identity, relabel
 from gradiseg.editing.inpainting import inpainter
 from gradiseg.editing.motion import Motion, move
 from gradiseg.editing.object_files import ids_beside, names_beside, read_ids, read_names, read_object
@@ -94,7 +95,7 @@ class Remove(Operation):
         chosen = choose(model, scene, self.select, "remove")
         if bool(chosen.all()):
             raise UserError(f"remove: {self.select!r} selects every Gaussian: nothing would be left.")
-        return model.rows(~chosen)
+        return forget_removed(model, model.rows(~chosen))
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,8 @@ class Fill(Operation):
             raise UserError(f"fill: {self.select!r} selects every Gaussian: nothing would be left.")
         weights = str(scene.folder / self.weights) if self.weights else ""
         inpaint = inpainter(self.inpainter, weights)
-        return filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
+        result = filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
+        return forget_removed(model, result)
 
 
 @dataclass(frozen=True)
