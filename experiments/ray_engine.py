@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody that it runs
 
@@ -23,7 +24,7 @@ from utils.errors import UserError
 
 RETRIES = 5  # of a run whose node or worker was lost
 SECONDS_TO_CONNECT = 5.0
-QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
+QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
 class Ray:
