@@ -10,12 +10,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends be
 class StopSignals:
     """While it is entered, SIGINT and SIGTERM only set `received`; a second SIGINT ends the process at once.
 
-    A second SIGTERM does not: a cluster sends it to every process, and who started this one passes his on. It
-    may come late, so that a process which was told to end ignores SIGTERM from then on: it is on its way out.
+    A second SIGTERM does not: a cluster sends it to every process, and who started this one passes his on.
     """
 
     def __init__(self) -> None:
-        self.received = self._terminated = False
+        self.received = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -23,12 +22,13 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            ending = number == signal.SIGTERM and self._terminated
-            signal.signal(number, signal.SIG_IGN if ending else handler)
+        self._restore()
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.received = True
-        self._terminated |= signum == signal.SIGTERM
         if signum == signal.SIGINT:
             signal.signal(signum, self._previous[signal.SIGINT])
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,28 +1,20 @@
 """A signal asks for the end once; a second Ctrl-C is obeyed."""
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from utils.stop_signals import SIGNALS, StopSignals
 
 
-@pytest.fixture(autouse=True)
-def handlers_come_back() -> Iterator[None]:
-    """A process that was told to end ignores SIGTERM, which this one must not."""
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_only_asks(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
     with StopSignals() as stop:
         received = [stop.received]
         signal.raise_signal(number)
         assert [*received, stop.received] == [False, True]
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
@@ -35,7 +27,6 @@ def test_a_second_sigterm_is_the_first_one_on_another_way() -> None:
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-    signal.raise_signal(signal.SIGTERM)  # late, when the work has been saved and the process is about to end
     assert stop.received
 
 
