@@ -32,6 +32,8 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "split_random": ("train", "--igd_split random"),
     "candidates_all": ("train", "--la_knn_candidates all"),
     "candidates_20": ("train", "--la_knn_candidates 20"),
+    "progressive": ("train", "--quarter_resolution_until_iter 3000 --half_resolution_until_iter 12000"),
+    "half_to_20000": ("train", "--half_resolution_until_iter 20000"),
     "tau_quantile": ("train", "--igd_rule quantile"),
     "tau_3_std": ("train", "--igd_std_factor 3"),
 }
