@@ -334,9 +334,7 @@ struct BackwardTile {
   int groups(const Inputs& in) const { return kStatic ? kGroups : gradient_stride(in.num_identity) / 16; }
 
   /// How many of the channels reach the geometry by their gradients.
-  static int geometry_channels(const Inputs& in) {
-    return kIdentityChannels + (in.identity_geometry_grad ? in.num_identity : 0);
-  }
+  static int geometry_channels(const Inputs& in) { return kIdentityChannels + (in.identity_geometry_grad ? in.num_identity : 0); }
 
   /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
