@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.sh_degree = model.max_sh_degree
     cameras = scene.getTrainCameras()
     background = torch.full((3,), float(args.white_background), device=device)
-    check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr)
+    check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr, options.ply)
     before = fit(model, cameras, background)
     segmentation = Segmentation(
         model, cameras, scene.class_ids, args.num_classes, background, scene.cameras_extent
