@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ from utils.errors import UserError
 from utils.image import psnr
 
 CHECKED_VIEWS = 6
+LEAST_PSNR = 16.0  # dB in the scene's views; with the splat of another scene it is about 10
 POSES = {"cameras.json": "--cameras", "dataparser_transforms.json": "--dataparser"}  # what trainers leave
 FOLDERS_UP = 4  # from a splat to its run: 3DGS has it in point_cloud/iteration_N
 BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
 SAME_SIZE = 8.0  # factor by which the spread of Gaussians and points may differ; 4 on the demo
+
+View = TypeVar("View")
 
 
 def load_splat(
@@ -49,19 +53,24 @@ def fit(model: GaussianModel, cameras: Sequence[Camera], background: Tensor) -> 
     return sum(scores) / len(scores)
 
 
+def spread_over(views: Sequence[View]) -> list[View]:
+    """Some of the views, as far from each other in their order as they can be."""
+    return [views[i] for i in np.unique(np.linspace(0, len(views) - 1, CHECKED_VIEWS).round().astype(int))]
+
+
 def check_fit(
     model: GaussianModel,
     cameras: Sequence[Camera],
     background: Tensor,
     points: np.ndarray,
-    lowest: float,
+    lowest: float = LEAST_PSNR,
     path: str | os.PathLike[str] = "",
 ) -> float:
     """The PSNR of some views spread over `cameras`; `points` (P, 3) are the scene's, `path` the splat's.
 
     Raises: UserError where it is below `lowest`, with what is probably wrong.
     """
-    chosen = [cameras[i] for i in np.linspace(0, len(cameras) - 1, CHECKED_VIEWS).round().astype(int)]
+    chosen = spread_over(cameras)
     found = fit(model, chosen, background)
     if found >= lowest:
         return found

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData, PlyElement
 
 from gaussian_renderer import render
 from gradiseg.finished.splat import check_fit, load_splat, quarter_turns
@@ -95,7 +96,12 @@ def test_rows_of_nan_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCap
         load_splat(tmp_path / "nothing.ply", "cpu")
 
 
-def test_a_mesh_is_refused(tmp_path: Path) -> None:
-    write_point_cloud(tmp_path / "mesh.ply", np.zeros((4, 3)), np.zeros((4, 3)))
-    with pytest.raises(UserError, match=r"mesh\.ply: no column f_dc_0.*not the file of a Gaussian model"):
-        load_splat(tmp_path / "mesh.ply", "cpu")
+def test_a_mesh_and_a_point_cloud_are_refused(tmp_path: Path) -> None:
+    corners = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [(axis, "f4") for axis in "xyz"])
+    faces = np.array([([0, 1, 2],)], [("vertex_indices", "i4", (3,))])
+    elements = [PlyElement.describe(corners, "vertex"), PlyElement.describe(faces, "face")]
+    PlyData(elements).write(tmp_path / "mesh.ply")
+    write_point_cloud(tmp_path / "points.ply", np.zeros((4, 3)), np.zeros((4, 3)))
+    for name in ("mesh", "points"):
+        with pytest.raises(UserError, match=rf"{name}\.ply: no column f_dc_0.*not the file of a Gaussian"):
+            load_splat(tmp_path / f"{name}.ply", "cpu")
