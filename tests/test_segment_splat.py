@@ -142,14 +142,14 @@ def test_poses_of_other_programs_give_the_same_objects(scene: Path, tmp_path: Pa
     cameras = write_json(tmp_path / "given" / "cameras.json", cameras_json(info))
     transforms = write_json(tmp_path / "given" / "transforms.json", transforms_json(info))
     dataparser = write_json(tmp_path / "frame.json", dataparser_json())
-    ways = {
-        "own": (plain, scene),
-        "3dgs": (plain, bare, "--cameras", str(cameras)),
-        "colmap": (turned, scene, "--dataparser", str(dataparser)),
-        "nerfstudio": (turned, bare, "--cameras", str(transforms), "--dataparser", str(dataparser)),
+    ways: dict[str, tuple[Path, Path, list[str]]] = {
+        "own": (plain, scene, []),
+        "3dgs": (plain, bare, ["--cameras", str(cameras)]),
+        "colmap": (turned, scene, ["--dataparser", str(dataparser)]),
+        "nerfstudio": (turned, bare, ["--cameras", str(transforms), "--dataparser", str(dataparser)]),
     }
     ids = {}
-    for name, (splat, folder, *flags) in ways.items():
+    for name, (splat, folder, flags) in ways.items():
         saved = segment(splat, folder, tmp_path / name, "--no_refine", *flags)
         ids[name] = np.load(saved / "votes.npz")["ids"]
         if name == "nerfstudio":  # other commands read the poses where segment_splat.py did
