@@ -9,8 +9,8 @@
 
 `--ply` is a splat of the scene whose training saw no masks, as above. `votes` is it with `--no_refine`,
 `refined` with the defaults; each in a process of its own. `--trained RUN` adds a run that learned identities
-from the same masks. `-r` as the splat was trained. `--truth` names the folder with the true silhouettes, if it
-is not the scene. `cpu_seconds` are what counts where other work runs beside.
+from the same masks. `-r` as the splat was trained. `--truth` names the folder with the true silhouettes, if
+it is not the scene. `cpu_seconds` are what counts where other work runs beside.
 """
 
 import argparse
