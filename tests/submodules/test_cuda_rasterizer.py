@@ -286,7 +286,7 @@ def test_one_gaussian_over_many_tiles(backend: Backend) -> None:
 def test_a_warp_of_gaussians_over_many_tiles(backend: Backend) -> None:
     """One at every lane, each over 130 tiles: whole warps sum the rows of each in turn. One pixel row.
 
-    Without the `__syncwarp` before that loop of `gather_rows` (gaussians.h) this fails on the shim, in float64
+    Without the `__syncwarp` before that loop of `gather_rows` (gaussians.h) it fails on the shim, in float64
     and float32 alike, by a race between the two stores to `sums`; the test above passes. Tried on 2026-11-29.
     """
     camera = plain_camera(2080, 1)
