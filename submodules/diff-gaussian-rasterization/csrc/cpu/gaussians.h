@@ -234,18 +234,6 @@ void chain_rule(const Inputs& in, const InputGradients& grad, const Camera<T>& c
   g.template store<3>(grad.scales, 3, touched, dL_dscale), g.template store<4>(grad.rotations, 4, touched, dL_drotation);
 }
 
-/// Asks for the gradient rows of Gaussian i, or the first few of many: they lie in the order of depth. To be inlined, or GCC
-/// drops the calls.
-template <class T>
-GS_HD void prefetch_rows(const Frame& frame, const Inputs& in, int64_t i) {
-  if (i >= in.num_gaussians || frame.tile_count[i] == 0) return;
-  const int64_t row_bytes = gradient_stride(in.num_identity) * int64_t(sizeof(T)), first = frame.first_row[i];
-  const int count = frame.tile_count[i] < 4 ? frame.tile_count[i] : 4;
-  const char* from = frame.packed_gradients.data() + first * row_bytes;
-  __builtin_prefetch(&frame.place_of_row[first]);
-  for (int64_t byte = 0; byte < count * row_bytes; byte += 64) __builtin_prefetch(from + byte);
-}
-
 /// Sums the gradient rows of Gaussian i in the order of its tiles: `head` takes what is common to all, the encoding's part goes
 /// to its gradient. False where no pixel saw it.
 template <class T, class V>
@@ -277,10 +265,8 @@ void gaussians_backward(Frame& frame, const Inputs& in, const InputGradients& gr
   for_each_sixteen<T>(in, [&](Sixteen<T> g) {
     V sum[16] = {}, row[16];
     unsigned touched = 0;
-    for (int lane = 0; lane < g.count; ++lane) {
-      prefetch_rows<T>(frame, in, g.first + lane + 4);
+    for (int lane = 0; lane < g.count; ++lane)
       touched |= unsigned(sum_rows<T>(frame, in, grad, g.first + lane, sum[lane])) << lane;
-    }
     for (int lane = 0; lane < 16; ++lane)
       memcpy(&row[lane], touched >> lane & 1 ? packed + (g.first + lane) * row_stride(in.num_identity) : kNowhere<T>,
              sizeof row[lane]);
