@@ -9,6 +9,7 @@ both optimizers and let the densification strategies (3DGS's, then IGD) change t
 import utils.openmp  # noqa: F401  # isort: skip
 
 import gc
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gradiseg import checkpoint
 from gradiseg.progress import Progress
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
+from gradiseg.viewer import live
 from scene import GaussianModel, Scene
 from scene.run_folder import RunFolder
 from utils.device import select_device
@@ -55,8 +57,10 @@ def save_checkpoint(training: Training, progress: Progress, folder: RunFolder) -
     return path
 
 
-def train(training: Training, progress: Progress, folder: RunFolder, run: RunParams) -> None:
-    """Run to the last iteration, or to Ctrl-C or SIGTERM.
+def train(
+    training: Training, progress: Progress, folder: RunFolder, run: RunParams, viewer: live.Lender | None
+) -> None:
+    """Run to the last iteration, or to Ctrl-C or SIGTERM; a viewer is lent the model when it asks.
 
     Raises: UserError in the latter case; a checkpoint has been saved then.
     """
@@ -68,6 +72,8 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
         while training.iteration < last and not stop.received:
             losses = training.step()
             progress.update(training.iteration, losses, training.model.num_gaussians)
+            if viewer is not None:
+                viewer.lend(training, losses)
             if training.iteration in run.test_iterations:
                 progress.test_scores(training.iteration, *training.test())
             if training.iteration in run.save_iterations:
@@ -91,6 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
+    if run.viewer:
+        live.check_viewer(run.viewer)
     seed_everything(run.seed)
     device = select_device(pipe.device)
     state = None
@@ -111,7 +119,9 @@ def main(argv: list[str] | None = None) -> None:
     folder.begin(run.overwrite)
     write_cfg_args(args.model_path, args, opt, gradiseg, repair)
     scene.write_start()
-    train(training, progress, folder, run)
+    last = schedule.opt.iterations
+    with live.shown(args, pipe, run.viewer, last) if run.viewer else nullcontext() as viewer:
+        train(training, progress, folder, run, viewer)
     groups = (args, schedule.opt, schedule.gradiseg, schedule.repair, run)
     config = {key: value for group in groups for key, value in asdict(group).items()}
     progress.save_summary(training.model.num_gaussians, config)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from arguments import (
     OF_SAVED_MODEL,
+    VIEWER_PORT,
     DeviceParams,
     ModelParams,
     OptimizationParams,
@@ -40,7 +41,7 @@ from utils.errors import UserError, run_command
 class ViewParams:
     """Where the viewer is to be found."""
 
-    port: int = option(8080, "port of the page", first=True, low=1, high=65535)
+    port: int = option(VIEWER_PORT, "port of the page", first=True, low=1, high=65535)
     host: str = option(
         "127.0.0.1", "address to listen at; others than this machine's ask for a token", first=True
     )

@@ -38,13 +38,13 @@ SMALL_QUALITY = 70
 LARGEST_SIDE = 1920  # pixels of a client's picture; larger windows get it enlarged
 
 
-def require_viser() -> Any:
-    """The module.
+def require_viser(what: str = "view.py") -> Any:
+    """The module, which `what` needs.
 
     Raises: UserError where it is not installed.
     """
     if importlib.util.find_spec("viser") is None:
-        raise UserError("view.py needs viser: pip install -e '.[viewer]'")
+        raise UserError(f"{what} needs viser: pip install -e '.[viewer]'")
     import viser
 
     return viser
@@ -72,13 +72,13 @@ def start_server(host: str, port: int, gate: Gate) -> Any:
     return server
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, flag: str = "--port") -> None:
     """Raise a UserError where a port cannot be had; viser would quietly take the next one."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise UserError(f"{host}:{port} cannot be had ({error.strerror}). Choose another --port.") from error
+        raise UserError(f"{host}:{port} cannot be had ({error.strerror}). Choose another {flag}.") from error
 
 
 @contextmanager
