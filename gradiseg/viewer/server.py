@@ -5,6 +5,7 @@ Nothing else of the viewer knows viser.
 """
 
 import asyncio
+import functools
 import importlib.util
 import math
 import socket
@@ -35,6 +36,7 @@ from utils.log import logger
 
 JPEG_QUALITY = 85
 SMALL_QUALITY = 70
+PAD = 1e4  # of the box that is drawn on, in the scene's units: around every camera
 LARGEST_SIDE = 1920  # pixels of a client's picture; larger windows get it enlarged
 
 
@@ -187,6 +189,7 @@ class Client:
         self.session = Session(viewer.workspace)
         self.worker = Worker(self._draw, self._failed)
         self.panel = Panel(self)
+        self.pad: Any = None
         self.gizmo: Any = None
         self._gizmo_pivot: list[float] = [0.0, 0.0, 0.0]
         viewer.workspace.tell(self)
@@ -236,6 +239,7 @@ class Client:
     def changed(self) -> None:
         """The selection or what is shown has changed."""
         self.panel.refresh()
+        self.place_pad()
         self.place_gizmo()
         self.worker.changed()
 
@@ -301,6 +305,32 @@ class Client:
     def _boxed(self, event: Any) -> None:
         corners = self._point(event.screen_min), self._point(event.screen_max)
         self.do(lambda: self.session.box(*corners, add=event.modifier.endswith("shift")))
+
+    def place_pad(self) -> None:
+        """While a lasso is drawn, drags go to an invisible box around everything, not to the camera."""
+        if self.panel.draws_lasso == (self.pad is not None):
+            return
+        if self.pad is not None:
+            self.pad.remove()
+            self.pad = None
+            return
+        middle = tuple(self.viewer.workspace.middle.tolist())
+        self.pad = self.handle.scene.add_box(
+            "/lasso", dimensions=(PAD,) * 3, position=middle, opacity=0.0, side="back", cast_shadow=False
+        )
+        for modifier in (None, "shift"):
+            self.pad.on_drag("left", modifier=modifier)(self._drawn)
+
+    async def _drawn(self, event: Any) -> None:  # async, see _dragged
+        if event.phase == "start":
+            self.session.lasso[:] = [self._point(event.start_screen_pos)]
+        self.session.lasso.append(self._point(event.end_screen_pos))
+        if event.phase == "end":
+            add = event.modifier == "shift"
+            close = functools.partial(self.panel.close_lasso, add)
+            asyncio.get_running_loop().run_in_executor(None, self.do, close)
+        else:
+            self.worker.moved()
 
     # Moving.
 

@@ -211,10 +211,10 @@ class Session:
         return False
 
     def close_lasso(self, add: bool = False) -> None:
-        """Select what shows in the lasso."""
+        """Select what shows in the lasso, and forget it."""
         corners = list(self.lasso)
-        self.region(corners, add)
         self.lasso.clear()
+        self.region(corners, add)
 
     def grow(self, radius: float) -> None:
         """Take in neighbours within a radius in scene units."""
@@ -281,6 +281,12 @@ class Session:
         """Insert an uploaded object, and select it."""
         before = self.model.counts().keys()
         self.workspace.insert(content, name)
+        self.select_new(before)
+
+    def insert_from(self, lender: str, id: int) -> None:
+        """Insert an object of another run, and select it."""
+        before = self.model.counts().keys()
+        self.workspace.insert_from(lender, id)
         self.select_new(before)
 
     def box_of_selection(self) -> Box | None:

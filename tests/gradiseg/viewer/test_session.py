@@ -250,6 +250,30 @@ def test_uploads_are_inserted_and_kept(session: Session, tmp_path: Path) -> None
     assert replayed(session).model.same_as(session.model)
 
 
+def test_objects_of_runs_in_the_folder_are_inserted(session: Session, tmp_path: Path) -> None:
+    assert session.workspace.lenders() == []
+    session.select(2)
+    session.rename(2, "ball")
+    (tmp_path / "cfg_args").write_text("Namespace()")
+    session.workspace.save("saved")
+    assert session.workspace.lenders() == ["edits/saved"]
+    session.insert_from("edits/saved", 2)
+    new, model = session.selection, session.model
+    for name in ("xyz", "f_dc", "scaling"):
+        assert torch.equal(model.params[name][model.ids == new], model.params[name][model.ids == 2])
+    assert new == 5 and new not in model.names  # the name is the other's
+    assert replayed(session).model.same_as(model)
+    for _ in range(2):  # the insertion and the name
+        session.workspace.undo()
+    session.insert_from("edits/saved", 2)
+    assert session.model.names == {5: "ball"}
+    with pytest.raises(UserError, match="has no object 77"):
+        session.insert_from("edits/saved", 77)
+    for path in ("../x", "/etc", str(tmp_path), "edits", "."):
+        with pytest.raises(UserError, match="is none of the runs here"):
+            session.insert_from(path, 2)
+
+
 def test_uploads_are_not_trusted(session: Session, tmp_path: Path) -> None:
     model = labelled_scene()
     broken = Workspace(trained_run(tmp_path / "other"), lambda: None)  # type: ignore[arg-type, return-value]
