@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +22,12 @@ from typing import Any
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from arguments.flags import make_parser
 from gradiseg.editing.document import Document, operation_of, read_recipe
-from gradiseg.editing.files import open_run, save_run
-from gradiseg.editing.operations import OPERATIONS, Operation
+from gradiseg.editing.files import check_out, open_run, save_run
+from gradiseg.editing.operations import OPERATIONS, Extract, Operation
 from gradiseg.editing.placement import box_of
 from gradiseg.evaluation.text import TextParams, choose_by_text
 from gradiseg.trained import load_run
+from scene.run_folder import RunFolder
 from utils.errors import UserError, run_command
 from utils.log import bar, set_up
 
@@ -127,14 +128,18 @@ def list_ids(document: Document) -> str:
     return "\n".join(lines)
 
 
-def apply_all(
-    document: Document, operations: Sequence[Operation], find: Callable[[str], Sequence[int]]
-) -> None:
+def apply_all(document: Document, operations: Sequence[Operation]) -> None:
     """Do the operations in their order, each with its bar."""
     for operation in operations:
         with Bar(type(operation).__name__.lower()) as told:
-            document.surroundings = replace(document.surroundings, told=told, find=find)
+            document.surroundings = replace(document.surroundings, told=told)
             document.apply(operation)
+
+
+def where_to(options: EditParams, run: RunFolder, changes: Sequence[Operation]) -> Path:
+    """The folder of the edited run."""
+    name = Path(options.recipe).stem if options.recipe else ""
+    return Path(options.out) if options.out else run.edit(name or type(changes[0]).__name__.lower()).path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -151,13 +156,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not operations:
         print(list_ids(document))
         return
+    changes = [step for step in operations if not isinstance(step, Extract)]
+    out = where_to(options, run.folder, changes) if changes else None
+    if out:
+        check_out(out, options.overwrite)  # before the work
 
     def find(text: str) -> Sequence[int]:
         return choose_by_text(run, Path(model.source_path), replace(words, text=text)).ids[text]
 
-    apply_all(document, operations, find)
-    name = Path(options.recipe).stem if options.recipe else type(operations[0]).__name__.lower()
-    out = Path(options.out) if options.out else run.folder.edit(name).path
+    document.surroundings = replace(document.surroundings, find=find, overwrite=options.overwrite)
+    apply_all(document, operations)
+    if not out:
+        return
     save_run(document, run, out, options.overwrite)
     if not options.quiet:
         print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")

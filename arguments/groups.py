@@ -257,11 +257,6 @@ class RepairParams:
         why="ours: 4 is better on the demo, on tabletop it costs PSNR",
         low=0,
     )
-    draw_encodings: bool = option(
-        False,
-        "saved encodings say of every Gaussian what most votes of its pixels say",
-        why="ours: objects cut out by encoding gain, masks by argmax lose 0.005 mIoU on one scene of two",
-    )
 
 
 @dataclass

@@ -73,6 +73,11 @@ class LabelledModel:
         counts = self.ids.bincount()
         return {int(found): int(counts[found]) for found in counts.nonzero().flatten()}
 
+    @property
+    def names_in_use(self) -> dict[int, str]:
+        """Names of the ids that occur."""
+        return {id: self.names[id] for id in self.counts() if id in self.names}
+
     def model(self) -> GaussianModel:
         """The Gaussians as the renderer takes them; it shares the tensors."""
         rest = self.params["f_rest"].shape[1]
@@ -95,12 +100,14 @@ class LabelledModel:
         params = {name: tensor[chosen] for name, tensor in self.params.items()}
         return replace(self, params=params, ids=self.ids[chosen], support=self.support[chosen])
 
-    def followed_by(self, params: Mapping[str, Tensor], ids: Tensor) -> "LabelledModel":
-        """These Gaussians, then those of `params` with their ids."""
+    def followed_by(
+        self, params: Mapping[str, Tensor], ids: Tensor, support: Tensor | None = None
+    ) -> "LabelledModel":
+        """These Gaussians, then those of `params` with their ids, and support where they have some."""
         joined = {name: torch.cat([tensor, params[name].to(tensor)]) for name, tensor in self.params.items()}
         every = torch.cat([self.ids, ids.to(self.ids)])
-        support = torch.cat([self.support, self.support.new_zeros(len(ids), 2)])
-        return replace(self, params=joined, ids=every, support=support)
+        own = self.support.new_zeros(len(ids), 2) if support is None else support.to(self.support)
+        return replace(self, params=joined, ids=every, support=torch.cat([self.support, own]))
 
     def with_rows_changed(self, chosen: Tensor, **changed: Tensor) -> "LabelledModel":
         """The rows of a mask (N,) with other values of some parameters, and of `ids` where given."""

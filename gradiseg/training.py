@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from arguments import ModelParams
 from gaussian_renderer import render
@@ -16,12 +15,11 @@ from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
-from gradiseg.votes import Votes, draw_encodings, elect, save_votes
+from gradiseg.votes import Votes, elect, save_votes
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
 from scene.halving import halve_camera, halve_labels
-from scene.ply import write_ply
 from scene.run_folder import RunFolder
 from utils.errors import UserError, some
 from utils.files import atomic_write
@@ -98,13 +96,15 @@ class Training:
         return losses
 
     def boundary_step(self, camera: Camera, labels: Tensor) -> tuple[dict[str, Tensor], Losses]:
-        """A view rendered with codes of the Gaussians' owners, its colour loss and that of the boundaries."""
+        """A view rendered with codes of the owners, its colour loss, that of boundaries and of encodings."""
         if self.boundary.is_due(self.iteration, self.model.num_gaussians):
             views = (self.labels(view) for view in self.cameras if view.is_masked)
             self.boundary.renew(self.iteration, self.votes(), self.classifier.class_ids, views)
         rendered = render(camera, self.model, bg_color=self.background, override_identity=self.boundary.codes)
         losses = self.objective(self.iteration, camera, None, rendered, self.model)
+        encodings, alpha = self.model.get_objects[:, 0], self.objective.alpha(losses.rgb)
         losses.boundary = self.boundary(rendered["render_object"], labels)
+        losses.boundary = losses.boundary + self.boundary.of_encodings(encodings, self.classifier, alpha)
         return rendered, losses
 
     def revise(self) -> None:
@@ -157,15 +157,9 @@ class Training:
         return elect(self.model, self.cameras, self.labels, self.classifier.class_ids, by_encoding)
 
     def save_model(self, folder: RunFolder) -> None:
-        """The PLY, the classifier and the votes of this iteration.
-
-        The training itself goes on with its encodings as they are, whether they are saved or not.
-        """
-        votes, params = self.votes(), dict(self.model.params)
-        if self.schedule.repair.draw_encodings:
-            params["obj_dc"] = Parameter(draw_encodings(params["obj_dc"], votes, self.classifier))
-        write_ply(folder.ply(self.iteration), params, self.model.origin)
-        save_votes(folder.votes(self.iteration), votes)
+        """The PLY, the classifier and the votes of this iteration."""
+        self.model.save_ply(folder.ply(self.iteration))
+        save_votes(folder.votes(self.iteration), self.votes())
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
         with atomic_write(path) as temporary, open(temporary, "wb") as file:

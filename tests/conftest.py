@@ -3,6 +3,7 @@
 import utils.openmp  # noqa: F401  # isort: skip
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,11 @@ def messages_as_in_a_library() -> Iterator[None]:
     logger.setLevel(logging.NOTSET)
     yield
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def sigterm_as_in_a_library() -> Iterator[None]:
+    """Every test leaves SIGTERM as it was: a command that a test runs in this process takes it over."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)

@@ -66,12 +66,35 @@ def test_the_result_is_a_run_with_its_recipe(run: Path, tmp_path: Path) -> None:
     edit.main(["-m", str(out), "--quiet"])  # opens as a run
 
 
+def test_an_object_is_extracted_and_inserted_from_there_or_from_a_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where relative paths begin
+    edit.main(["-m", str(run), "--quiet", "extract", "--select", "5", "--to", "blue"])
+    assert {path.name for path in Path("blue").iterdir()} >= {"point_cloud.ply", "classifier.pth"}
+    assert not (run / "edits").exists()  # the model was not changed
+    flags = ["-m", str(run), "--quiet", "remove", "--select", "5", "insert", "--source", "blue"]
+    edit.main([*flags[:2], "--out", "back", *flags[2:]])
+    edit.main(["-m", "back", "--out", "twice", "--quiet", "insert", "--source", str(run), "--select", "5"])
+    saved = Path("point_cloud") / f"iteration_{ITERATION}"
+    assert ("back" / saved / "point_cloud.ply").read_bytes() == (run / saved / "point_cloud.ply").read_bytes()
+    classifiers = [torch.load(folder / saved / "classifier.pth") for folder in (run, Path("back"))]
+    assert all(torch.equal(classifiers[0][name], classifiers[1][name]) for name in ("weight", "bias"))
+    once, twice = (read_ply(folder / saved / "point_cloud.ply")["xyz"] for folder in (run, Path("twice")))
+    assert torch.equal(twice, torch.cat([once, read_ply("blue/point_cloud.ply")["xyz"]]))
+    recipe = json.loads(Path("back/edit.json").read_text())
+    assert recipe["operations"][1]["source"] == str(tmp_path / "blue")
+
+
 def test_an_edit_is_not_replaced_unasked(run: Path, tmp_path: Path) -> None:
     flags = ["-m", str(run), "--out", str(tmp_path / "out"), "--quiet", "remove", "--select", "5"]
     edit.main(flags)
     with pytest.raises(UserError, match="--overwrite"):
         edit.main(flags)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "test" / "ours_30").mkdir(parents=True)
     edit.main([*flags[:5], "--overwrite", *flags[5:]])
+    assert (tmp_path / "out" / "notes.txt").is_file() and not (tmp_path / "out" / "test").exists()
     with pytest.raises(UserError, match="something else than an edit"):
         edit.main(["-m", str(run), "--out", str(run), "--quiet", "remove", "--select", "5"])
 

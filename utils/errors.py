@@ -10,6 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from utils.stop_signals import own_process
+
 SHOWN = 5
 DEBUG = "--debug"  # of every command: the traceback beside the line
 REMEDIES = {
@@ -60,6 +62,7 @@ def explain(error: BaseException) -> str | None:
 
 def run_command(main: Callable[[], None]) -> None:
     """Run an entry point; what a user can mend becomes one line on stderr and exit status 2."""
+    own_process()
     debug = DEBUG in sys.argv[1:]
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != DEBUG]
     try:

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
@@ -51,9 +52,18 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: isinstance(v, Sequence) and len(v) == 3 and all(map(_is_vector, v)),
     ),
     "text": ("a text that is not empty", lambda v: isinstance(v, str) and bool(v)),
-    "word": ("a text", lambda v: isinstance(v, str)),
+    "path": ("a path", lambda v: isinstance(v, str) and bool(v)),
+    "style": (
+        "the number of a built-in style, or the path of a picture",
+        lambda v: type(v) is int or (isinstance(v, str) and bool(v)),
+    ),
     "truth": ("true or false", lambda v: isinstance(v, bool)),
 }
+
+
+def _written(value: Any, kind: str) -> Any:
+    is_path = kind == "path" or (kind == "style" and isinstance(value, str) and not value.isdecimal())
+    return str(Path(value).absolute()) if is_path else value
 
 
 def from_json(operation: type, values: Mapping[str, Any], where: str) -> Any:
@@ -83,11 +93,11 @@ def from_json(operation: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def to_json(operation: Any) -> dict[str, Any]:
-    """The fields of an operation that differ from their defaults."""
+    """The fields of an operation that differ from their defaults; paths are absolute."""
     values = {}
     for item in dataclasses.fields(operation):
         value = getattr(operation, item.name)
         made = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
         if value != made:
-            values[item.name] = value
+            values[item.name] = _written(value, item.metadata["kind"])
     return values

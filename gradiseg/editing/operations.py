@@ -5,7 +5,8 @@
 | `remove` | rows go; an id that none has any more loses its class |
 | `keep` | rows go, the rest stays as it is |
 | `recolour`, `transform` | unchanged: the object keeps its id |
-| `duplicate`, `insert` | a new id with an encoding and a classifier row of its own |
+| `extract` | unchanged: the object is written with its encodings and the classifier |
+| `duplicate`, `insert` | new ids with encodings and classifier rows of their own |
 | `swap` | unchanged: both objects keep their ids, in each other's places |
 | `import` | rows of a file take ids from labels beside it, from its encodings, or from the nearest row |
 | `merge` | the selection takes over the encoding of the id that it joins |
@@ -28,16 +29,25 @@ from torch import Tensor
 from gradiseg.editing import colour
 from gradiseg.editing.fields import field
 from gradiseg.editing.fill import filled
-from gradiseg.editing.identity import forget_removed, new_identity, relabel
+from gradiseg.editing.identity import forget_removed, relabel
 from gradiseg.editing.inpainting import inpainter
+from gradiseg.editing.insertion import added, inserted, with_equal_degrees
 from gradiseg.editing.motion import Motion, move
-from gradiseg.editing.object_files import ids_beside, names_beside, read_ids, read_names, read_object
+from gradiseg.editing.object_files import (
+    Stored,
+    extract,
+    names_beside,
+    read_ids_beside,
+    read_names,
+    read_object,
+)
 from gradiseg.editing.origin import identities
 from gradiseg.editing.placement import box_of, foot_of, up_of
 from gradiseg.editing.style import restyled, stylizer
 from gradiseg.labelled import LabelledModel
 from gradiseg.selection.expression import Chooser, Expression
 from scene.cameras import Camera
+from scene.formats.files import read_gaussians
 from utils.errors import UserError
 
 
@@ -47,14 +57,14 @@ class Surroundings:
 
     - views: cameras of the scene by name
     - held_out: names of those that only test
-    - folder: where relative paths of files begin
+    - overwrite: whether an operation may replace what another wrote
     - told: hears the share of a slow operation that is done, and may raise to stop it
     - find: the ids of an object given in words
     """
 
     views: Mapping[str, Camera]
     held_out: frozenset[str] = frozenset()
-    folder: Path = Path()
+    overwrite: bool = False
     told: Callable[[float], None] = lambda share: None
     find: Callable[[str], Sequence[int]] | None = None
 
@@ -106,6 +116,18 @@ class Keep(Operation):
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         return model.rows(choose(model, scene, self.select, "keep"))
+
+
+@dataclass(frozen=True)
+class Extract(Operation):
+    """Write Gaussians into a folder, with all that makes them objects; the model stays as it is."""
+
+    select: Expression = field("selection", "what is written")
+    to: str = field("path", "folder")
+
+    def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
+        extract(Path(self.to), model, choose(model, scene, self.select, "extract"), scene.overwrite)
+        return model
 
 
 @dataclass(frozen=True)
@@ -163,21 +185,6 @@ class Transform(Operation):
         return moved(model, chosen, self.motion(model.params["xyz"][chosen]))
 
 
-def added(
-    model: LabelledModel, params: Mapping[str, Tensor], id: int | None, name: str | None, where: str
-) -> LabelledModel:
-    """The model followed by Gaussians of a new id, by default the smallest that is free."""
-    id = model.free_id() if id is None else id
-    if id in model.counts():
-        raise UserError(f"{where}: id {id} is taken. Leave it out, or choose {model.free_id()}.")
-    code, row, bias = new_identity(model)
-    count = len(params["xyz"])
-    with_codes = {**params, "obj_dc": code[None, None].expand(count, 1, -1).to(model.params["obj_dc"])}
-    ids = torch.full((count,), id, device=model.ids.device)
-    names = {**model.names, id: name} if name else model.names
-    return changed(model.with_class(id, row, bias).followed_by(with_codes, ids), names=names)
-
-
 @dataclass(frozen=True)
 class Duplicate(Transform):
     """A copy with a new id, turned, scaled and moved like `transform`."""
@@ -215,52 +222,35 @@ class Swap(Operation):
 
 @dataclass(frozen=True)
 class Insert(Transform):
-    """An object of a file, with a new id, placed as the file has it and moved."""
+    """Objects of a file, placed as it has them and moved as one."""
 
-    select: Expression = field("selection", "not used", {"all": True})
-    source: str = field("text", "file (.ply, .splat, .glb), or the folder of an extracted object", "")
-    id: int | None = field("id", "of the object; default: the smallest that is free", None)
-    name: str | None = field("text", "of the object", None)
+    select: Expression = field("selection", "which of its objects, where it has ids", {"all": True})
+    source: str = field("path", "file (.ply, .splat, .glb), extracted object, or run", "")
+    id: int | None = field("id", "of one object; default: its own if free, else the smallest free", None)
+    name: str | None = field("text", "of one object; default: its own", None)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         if not self.source:
             raise UserError("insert: source is missing: the file of an object, or the folder of one.")
-        params = read_object(scene.folder / self.source, model.origin)
-        model, params = with_equal_degrees(model, params)
-        return added(model, move(params, self.motion(params["xyz"])), self.id, self.name, "insert")
-
-
-def with_equal_degrees(
-    model: LabelledModel, params: Mapping[str, Tensor]
-) -> tuple[LabelledModel, dict[str, Tensor]]:
-    """Both with as many SH coefficients as the one that has more; those that lack are 0."""
-    count = max(model.params["f_rest"].shape[1], params["f_rest"].shape[1])
-
-    def padded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        rest = tensors["f_rest"]
-        zeros = rest.new_zeros(len(rest), count - rest.shape[1], 3)
-        return {**tensors, "f_rest": torch.cat([rest, zeros], 1)}
-
-    return changed(model, params=padded(model.params)), padded(params)
+        stored = read_object(Path(self.source), model.origin)
+        chosen = choose(stored.model, Surroundings({}), self.select, f"insert: {self.source}")
+        model, objects = with_equal_degrees(model, stored.model.rows(chosen))
+        objects = changed(objects, params=move(objects.params, self.motion(objects.params["xyz"])))
+        rows = None if stored.rows is None else stored.rows[chosen]
+        return inserted(model, Stored(objects, rows), self.id, self.name)
 
 
 @dataclass(frozen=True)
 class Import(Operation):
     """The Gaussians of a file in place of all: the scene as another program changed it after an export."""
 
-    source: str = field("text", "file: .ply, .splat or .glb")
-    labels: str | None = field("text", "ids of its rows (.npy); default: those beside it", None)
+    source: str = field("path", "file: .ply, .splat or .glb")
+    labels: str | None = field("path", "ids of its rows (.npy); default: those beside it", None)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
-        path = scene.folder / self.source
-        params = read_object(path, model.origin)
-        labels = ids_beside(path) if self.labels is None else scene.folder / self.labels
-        ids = None if self.labels is None and not labels.is_file() else read_ids(labels)
-        if ids is not None and len(ids) != len(params["xyz"]):
-            raise UserError(
-                f"{labels}: {len(ids):,} ids, but {path} has {len(params['xyz']):,} Gaussians. Its rows were "
-                "changed: move the ids away, and each takes the id of the nearest Gaussian of the run."
-            )
+        path = Path(self.source)
+        params = read_gaussians(path, model.origin)
+        ids = read_ids_beside(path, len(params["xyz"]), None if self.labels is None else Path(self.labels))
         params["obj_dc"], ids = identities(model, params, ids)
         params = {name: tensor.to(model.ids.device) for name, tensor in params.items()}
         names = {**model.names, **read_names(names_beside(path))}
@@ -330,15 +320,14 @@ class Fill(Operation):
 
     select: Expression = field("selection", "what goes")
     inpainter: str = field("text", "biharmonic, telea, patchmatch or lama", "biharmonic")
-    weights: str = field("word", "TorchScript file of lama's network", "")
+    weights: str | None = field("path", "TorchScript file of lama's network", None)
     rounds: int = field("count", "of training", 250)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         chosen = choose(model, scene, self.select, "fill")
         if bool(chosen.all()):
             raise UserError(f"fill: {self.select!r} selects every Gaussian: nothing would be left.")
-        weights = str(scene.folder / self.weights) if self.weights else ""
-        inpaint = inpainter(self.inpainter, weights)
+        inpaint = inpainter(self.inpainter, self.weights or "")
         result = filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
         return forget_removed(model, result)
 
@@ -348,13 +337,13 @@ class Style(Operation):
     """Give Gaussians the look of a style, baked into their colours."""
 
     select: Expression = field("selection", "what is restyled")
-    style: Expression = field("selection", "number of a built-in style, 0 to 25, or path of a picture")
+    style: int | str = field("style", "number of a built-in style, 0 to 25, or path of a picture")
     strength: float = field("share", "of the style", 1.0)
     rounds: int = field("count", "of training", 250)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         chosen = choose(model, scene, self.select, "style")
-        restyle = stylizer(str(self.style), self.strength, scene.folder)
+        restyle = stylizer(str(self.style), self.strength)
         return restyled(model, chosen, scene.training_views, restyle, self.rounds, scene.told)
 
 
@@ -362,6 +351,6 @@ OPERATIONS: dict[str, type[Operation]] = {
     operation.__name__.lower(): operation
     for operation in (
         *(Remove, Keep, Fill, Recolour, Style, Transform, Duplicate, Swap),
-        *(Insert, Import, Merge, Split, Rename),
+        *(Extract, Insert, Import, Merge, Split, Rename),
     )
 }

@@ -26,7 +26,7 @@ SMALLEST = 12  # pixels of an object that teach
 EDGE = 256  # pixels: smaller pictures are enlarged to it, because the network's strokes have a fixed size
 
 
-def stylizer(style: str, strength: float, folder: Path) -> Stylizer:
+def stylizer(style: str, strength: float) -> Stylizer:
     """A style by its number (0 to 25, built in), or by a picture's path, with a strength from 0 to 1.
 
     Raises:
@@ -40,7 +40,7 @@ def stylizer(style: str, strength: float, folder: Path) -> Stylizer:
         ) from error
     if style.isdecimal() and int(style) >= library.NUM_STYLES:
         raise UserError(f"style: {style} is none of 0 to {library.NUM_STYLES - 1}. Name one, or a picture.")
-    painting = None if style.isdecimal() else Image.fromarray(read_pixels(folder / style))
+    painting = None if style.isdecimal() else Image.fromarray(read_pixels(Path(style)))
     network = library.StyleTransfer(device="cpu", threads=torch.get_num_threads())
 
     def restyle(image: np.ndarray) -> np.ndarray:

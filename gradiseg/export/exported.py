@@ -35,7 +35,7 @@ def export(path: Path, model: LabelledModel, format: str, up: Sequence[float]) -
     """
     write_gaussians(path, model.params, format, up, model.origin)
     write_ids(ids_beside(path), model.ids)
-    write_names(names_beside(path), {id: model.names[id] for id in model.counts() if id in model.names})
+    write_names(names_beside(path), model.names_in_use)
     with _silence():  # what the reader would warn of, the losses say
         back = read_gaussians(path, model.origin)
     if len(back["xyz"]) != model.count:

@@ -34,7 +34,7 @@ from utils.files import atomic_write
 from utils.image import PcaColors
 
 IMPORTED = Path("edits", "imported")  # below the run: what was uploaded, by its hash
-PATHS = ("source", "labels", "weights", "style")  # fields of operations that can name a file
+PATHS = ("source", "labels", "weights", "style", "to")  # fields of operations that can name a file
 TOLD_EVERY = 0.2  # seconds between two reports of a slow operation
 LARGEST_UPLOAD = 2**30  # bytes; a million Gaussians are 250 MB
 SAVED_NAME = re.compile(r"\w[\w .-]{0,62}\w|\w")  # of an edit; a folder below the run, never a path
@@ -201,11 +201,11 @@ class Workspace:
         """
         if len(content) > LARGEST_UPLOAD:
             raise UserError(f"{len(content) / 2**20:.0f} MB are too many. Insert it with edit.py insert.")
-        kept = IMPORTED / f"{hashlib.sha256(content).hexdigest()[:16]}.ply"
-        with atomic_write(self.run.folder.path / kept) as temporary:
+        kept = self.run.folder.path / IMPORTED / f"{hashlib.sha256(content).hexdigest()[:16]}.ply"
+        with atomic_write(kept) as temporary:
             temporary.write_bytes(content)
             check_object(temporary, self.document.model.origin)
-        self._apply({"operation": "insert", "source": kept.as_posix(), **({"name": name} if name else {})})
+        self._apply({"operation": "insert", "source": str(kept), **({"name": name} if name else {})})
 
     def lenders(self) -> list[str]:
         """Names of the runs whose objects can be inserted."""

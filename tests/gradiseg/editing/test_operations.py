@@ -1,5 +1,6 @@
 """Operations: what each does to the picture and to the masks, exactly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from gradiseg.editing.motion import Motion
-from gradiseg.editing.object_files import read_names, write_object
+from gradiseg.editing.object_files import read_names
 from gradiseg.editing.operations import (
     Duplicate,
+    Extract,
     Insert,
     Keep,
     Merge,
@@ -25,8 +27,11 @@ from gradiseg.editing.operations import (
     moved,
 )
 from gradiseg.editing.placement import foot_of
+from gradiseg.export.exported import export
 from gradiseg.labelled import LabelledModel
+from gradiseg.selection.expression import Expression
 from scene.cameras import Camera
+from scene.formats.files import FORMATS
 from tests.labelled_scene import PER_OBJECT, camera, labelled_scene, views
 from utils.errors import UserError
 from utils.image import psnr
@@ -166,14 +171,54 @@ def test_swapped_objects_stand_where_the_other_stood() -> None:
     torch.testing.assert_close(upright.params["xyz"], swapped.params["xyz"], rtol=0, atol=1e-4)
 
 
-def test_what_was_written_out_and_put_back_gives_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("select", [2, "duck", [1, 3]])
+def test_what_was_extracted_and_put_back_gives_the_same_bits(tmp_path: Path, select: Expression) -> None:
     model = labelled_scene()
-    write_object(tmp_path / "mug", Keep(select=2).apply(model, SCENE))
-    without = Remove(select=2).apply(model, SCENE)
-    again = Insert(source=str(tmp_path / "mug"), name="mug").apply(without, SCENE)
+    assert Extract(select=select, to=str(tmp_path / "out")).apply(model, SCENE) is model
+    without = Remove(select=select).apply(model, SCENE)
+    again = Insert(source=str(tmp_path / "out")).apply(without, SCENE)
+    assert again.same_as(model)
     for index in range(6):
-        assert torch.equal(picture(again, camera(index)), picture(model, camera(index)))
-    assert read_names(tmp_path / "mug" / "objects.json") == model.names
+        drawn, before = (render(camera(index), each.model()) for each in (again, model))
+        assert all(torch.equal(drawn[name], before[name]) for name in ("render", "render_object"))
+
+
+def test_an_object_that_is_still_there_is_inserted_as_a_new_one(tmp_path: Path) -> None:
+    model = labelled_scene()
+    Extract(select=[1, 4], to=str(tmp_path / "two")).apply(model, SCENE)
+    twice = Insert(source=str(tmp_path / "two"), translation=[0.0, 0.0, 1.4]).apply(model, SCENE)
+    assert twice.counts() == dict.fromkeys(range(1, 7), PER_OBJECT) and dict(twice.names) == model.names
+    for id in (1, 4, 5, 6):
+        covered, shown = cover(twice, id), id_map(twice) == id
+        assert not (shown & (covered < 0.2)).any() and shown[covered > 0.8].all()
+    alone = Insert(source=str(tmp_path / "two"), select="duck", name="third duck").apply(model, SCENE)
+    assert alone.counts()[5] == PER_OBJECT and alone.names[5] == "third duck"
+    with pytest.raises(UserError, match="Select one of them"):
+        Insert(source=str(tmp_path / "two"), name="both").apply(model, SCENE)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_exported_objects_keep_their_ids_and_names_where_they_are_free(tmp_path: Path, name: str) -> None:
+    model = labelled_scene()
+    path = tmp_path / f"two{FORMATS[name].suffix}"
+    export(path, model.rows((model.ids == 1) | (model.ids == 4)), name, (0.0, 0.0, 1.0))
+    other = Remove(select=1).apply(Rename(id=1, name="goose").apply(model, SCENE), SCENE)
+    result = Insert(source=str(path)).apply(other, SCENE)
+    assert result.counts() == dict.fromkeys((1, 2, 3, 4, 5), PER_OBJECT)
+    assert result.names == {1: "duck", 2: "mug"}
+
+
+def test_what_was_extracted_is_not_replaced_unasked(tmp_path: Path) -> None:
+    model, out = labelled_scene(), tmp_path / "out"
+    Extract(select=2, to=str(out)).apply(model, SCENE)
+    with pytest.raises(UserError, match="--overwrite"):
+        Extract(select=1, to=str(out)).apply(model, SCENE)
+    Extract(select=1, to=str(out)).apply(model, replace(SCENE, overwrite=True))
+    assert read_names(out / "objects.json") == {1: "duck"}
+    (out / "mine.txt").touch()
+    with pytest.raises(UserError, match="something else"):
+        Extract(select=2, to=str(out)).apply(model, replace(SCENE, overwrite=True))
+    assert read_names(out / "objects.json") == {1: "duck"}
 
 
 def test_merging_and_splitting_move_masks_from_one_id_to_another() -> None:
@@ -208,6 +253,7 @@ def test_names_are_given_and_kept_apart() -> None:
         (Swap(first=1, second=[1, 2]), "in common"),
         (Insert(), "source is missing"),
         (Insert(source="no such file.ply"), "not there"),
+        (Insert(source="."), "Name a file, an extracted object, or a run"),
     ],
 )
 def test_what_cannot_be_done_is_said(operation: Remove, words: str) -> None:

@@ -345,6 +345,7 @@ def test_slow_operations_tell_how_far_they_are_and_can_be_cancelled(
         {"operation": "import", "source": "x.ply", "labels": "x.npy"},
         {"operation": "fill", "select": 1, "weights": "x.pt"},
         {"operation": "style", "select": 1, "style": "x.png"},
+        {"operation": "extract", "select": 1, "to": "x"},
     ],
 )
 def test_no_path_that_a_client_sends_is_opened(session: Session, entry: dict[str, object]) -> None:
