@@ -16,7 +16,7 @@ from torch import nn
 
 from arguments import DeviceParams, ModelParams
 from gradiseg import checkpoint
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import IdentityClassifier, conv_of
 from gradiseg.trained import TrainedRun
 from gradiseg.viewer.workspace import Workspace
 from scene import GaussianModel, Scene
@@ -61,9 +61,8 @@ def restored(
     gaussians.origin = origin
     dense = IdentityClassifier(state["classifier"]["class_ids"], num_classes)
     dense.load_state_dict(state["classifier"])
-    conv = nn.Conv2d(dense.weight.shape[1], num_classes, 1)
-    conv.load_state_dict(dense.full_state_dict())
-    return gaussians, conv.to(device).requires_grad_(False).eval()
+    full = dense.full_state_dict()
+    return gaussians, conv_of(full["weight"].to(device), full["bias"].to(device))
 
 
 def show(workspace: Workspace, state: Mapping[str, Any], note: str) -> bool:
