@@ -9,9 +9,11 @@ both optimizers and let the densification strategies (3DGS's, then IGD) change t
 import utils.openmp  # noqa: F401  # isort: skip
 
 import gc
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -27,10 +29,10 @@ from arguments import (
     write_cfg_args,
 )
 from gradiseg import checkpoint
+from gradiseg.objective import Losses
 from gradiseg.progress import Progress
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
-from gradiseg.viewer import live
 from scene import GaussianModel, Scene
 from scene.run_folder import RunFolder
 from utils.device import select_device
@@ -58,9 +60,13 @@ def save_checkpoint(training: Training, progress: Progress, folder: RunFolder) -
 
 
 def train(
-    training: Training, progress: Progress, folder: RunFolder, run: RunParams, viewer: live.Lender | None
+    training: Training,
+    progress: Progress,
+    folder: RunFolder,
+    run: RunParams,
+    shown: Callable[[Training, Losses], None] | None = None,
 ) -> None:
-    """Run to the last iteration, or to Ctrl-C or SIGTERM; a viewer is lent the model when it asks.
+    """Run to the last iteration, or to Ctrl-C or SIGTERM; `shown` is called after each.
 
     Raises: UserError in the latter case; a checkpoint has been saved then.
     """
@@ -72,8 +78,8 @@ def train(
         while training.iteration < last and not stop.received:
             losses = training.step()
             progress.update(training.iteration, losses, training.model.num_gaussians)
-            if viewer is not None:
-                viewer.lend(training, losses)
+            if shown is not None:
+                shown(training, losses)
             if training.iteration in run.test_iterations:
                 progress.test_scores(training.iteration, *training.test())
             if training.iteration in run.save_iterations:
@@ -90,6 +96,19 @@ def train(
         training.save_model(folder)
 
 
+def viewer_of(run: RunParams) -> ModuleType | None:
+    """The module that shows the training, if --viewer asks for it: with it comes all that edits.
+
+    Raises: UserError where viser is not installed, or the port is taken.
+    """
+    if not run.viewer:
+        return None
+    from gradiseg.viewer import live
+
+    live.check_viewer(run.viewer)
+    return live
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the options, set up the run, train. Nothing is written before all has been read and checked."""
     args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
@@ -97,8 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
-    if run.viewer:
-        live.check_viewer(run.viewer)
+    live = viewer_of(run)
     seed_everything(run.seed)
     device = select_device(pipe.device)
     state = None
@@ -120,8 +138,8 @@ def main(argv: list[str] | None = None) -> None:
     write_cfg_args(args.model_path, args, opt, gradiseg, repair)
     scene.write_start()
     last = schedule.opt.iterations
-    with live.shown(args, pipe, run.viewer, last) if run.viewer else nullcontext() as viewer:
-        train(training, progress, folder, run, viewer)
+    with live.shown(args, pipe, run.viewer, last) if live else nullcontext() as shown:
+        train(training, progress, folder, run, shown)
     groups = (args, schedule.opt, schedule.gradiseg, schedule.repair, run)
     config = {key: value for group in groups for key, value in asdict(group).items()}
     progress.save_summary(training.model.num_gaussians, config)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -89,21 +89,25 @@ def copied(training: Training, losses: Losses) -> dict[str, Any]:
 
 
 @contextmanager
-def shown(model: ModelParams, device: DeviceParams, port: int, iterations: int) -> Iterator[Lender]:
-    """While it is entered, a process shows the training to which the `Lender` belongs.
+def shown(
+    model: ModelParams, device: DeviceParams, port: int, iterations: int
+) -> Iterator[Callable[[Training, Losses], None]]:
+    """While it is entered, a process shows the training; gives what is to be called between iterations.
 
-    It ends with the training, however that ends: it reads the end of the pipe.
+    The process ends with the training, however that ends: it reads the end of the pipe.
     """
     context = multiprocessing.get_context("spawn")  # threads do not live through a fork
     ours, theirs = context.Pipe()
     process = context.Process(
         target=serve, args=(theirs, model, device, port, iterations), name="viewer", daemon=True
     )
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits: Ctrl-C is for the training
     process.start()
+    signal.signal(signal.SIGINT, handler)
     theirs.close()
     logger.info(f"The training shows at http://localhost:{port}, in some seconds.")
     try:
-        yield Lender(ours)
+        yield Lender(ours).lend
     finally:
         ours.close()
         process.join(SECONDS_TO_END)
@@ -112,7 +116,6 @@ def shown(model: ModelParams, device: DeviceParams, port: int, iterations: int) 
 
 def serve(pipe: Connection, model: ModelParams, device: DeviceParams, port: int, iterations: int) -> None:
     """The other process: show the training until its end of the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training's, which then closes the pipe
     os.nice(NICENESS)
     try:
         server = start_server(HOST, port, Gate())

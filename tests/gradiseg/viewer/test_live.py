@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -14,12 +14,15 @@ import pytest
 import torch
 
 import train
+from gradiseg.objective import Losses
+from gradiseg.training import Training
 from gradiseg.viewer import live, server
 from gradiseg.viewer.following import progress_of, restored
 from scene.run_folder import RunFolder
 from tests.disc_scene import CLASSES, write_scene
 from utils.errors import UserError
 
+Lend = Callable[[Training, Losses], None]
 FLAGS = ("-r", "8", "--iterations", "12", "--threads", "1", "--quiet", "--train_split")
 
 
@@ -48,11 +51,11 @@ def onlooker(states: list[dict[str, Any]]) -> Any:
             pipe.close()
 
     @contextmanager
-    def shown(*_: object) -> Iterator[live.Lender]:
+    def shown(*_: object) -> Iterator[Lend]:
         ours, theirs = Pipe()
         thread = threading.Thread(target=look, args=(theirs,))
         thread.start()
-        yield live.Lender(ours)
+        yield live.Lender(ours).lend
         ours.close()
         thread.join()
 
@@ -80,10 +83,10 @@ def test_a_viewer_that_ends_is_no_end_of_the_training(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     @contextmanager
-    def gone(*_: object) -> Iterator[live.Lender]:
+    def gone(*_: object) -> Iterator[Lend]:
         ours, theirs = Pipe()
         theirs.close()
-        yield live.Lender(ours)
+        yield live.Lender(ours).lend
 
     monkeypatch.setattr(live, "shown", gone)
     monkeypatch.setattr(live, "check_viewer", lambda port: None)
