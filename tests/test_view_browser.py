@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
@@ -406,10 +408,19 @@ def training(scene: Path, run: Path, *flags: str) -> Iterator[subprocess.Popen[s
         made.wait()
 
 
+def answers(port: int) -> bool:
+    """Whether there is a page."""
+    try:
+        with urlopen(f"http://localhost:{port}", timeout=SECONDS / 1000):
+            return True
+    except URLError:
+        return False
+
+
 def opened(browser: Any, port: int) -> Any:
     """A page of a training; its server may need a while to begin."""
     end = time.monotonic() + SECONDS / 1000
-    while socket.socket().connect_ex(("127.0.0.1", port)):
+    while not answers(port):
         assert time.monotonic() < end, "nobody listens"
         time.sleep(0.2)
     page = browser.new_page(viewport=WINDOW)

@@ -17,6 +17,8 @@ HELP = (
     "Click: select. Shift+click: add or leave out. Ctrl+drag: a box (with Shift: add). "
     "Drag: turn. Right drag: shift. Wheel: nearer."
 )
+UNSELECTED = "Click an object of the picture. Drag turns, the wheel goes nearer."
+SELECTED = "Tab *Edit* recolours, moves and removes it; *Undo* takes back."
 LASSO, GIZMO = "Draw a lasso", "Move with a handle"
 
 
@@ -34,6 +36,9 @@ class Browser(Protocol):
 
     def changed(self) -> None:
         """What is shown has changed."""
+
+    def redraw(self) -> None:
+        """What is tried out has changed."""
 
     def stand_at(self, camera: Camera) -> None:
         """Stand where a view was taken."""
@@ -139,13 +144,18 @@ class Panel:
         tinted = self.gui.add_checkbox("Tint", False, hint="take the colour below, light and shade kept")
         tint = self.gui.add_rgb("Tint colour", (230, 60, 40))
 
-        def recolour() -> None:
-            fields: dict[str, Any] = {"hue": float(hue.value), "saturation": float(saturation.value)}
-            if tinted.value:
-                fields["tint"] = [channel / 255 for channel in tint.value]
-            self.session.edit("recolour", **fields)
+        def fields() -> dict[str, Any]:
+            colour = {"tint": [channel / 255 for channel in tint.value]} if tinted.value else {}
+            return {"hue": float(hue.value), "saturation": float(saturation.value), **colour}
 
-        self._button("Recolour", recolour)
+        def preview() -> None:
+            self.session.paint(**fields())
+            self.client.redraw()
+
+        for control in (hue, saturation, tinted):
+            control.on_update(lambda _: preview())
+        tint.on_update(lambda _: preview() if tinted.value else setattr(tinted, "value", True))
+        self._button("Recolour", lambda: self.session.edit("recolour", **fields()))
 
     def _place(self) -> None:
         self.gizmo = self.gui.add_checkbox(GIZMO, False, hint="arrows move, rings turn")
@@ -315,8 +325,8 @@ class Panel:
         lines = [f"**{self.session.workspace.run.folder.path.name}**: {model.count:,} Gaussians"]
         lines.append(f"{selected:,} selected" if selected else "nothing selected")
         lines.append(f"{len(document.operations)} operations")
-        note = self.session.workspace.note
-        self.status.content = ", ".join(lines) + (f"\n\n{note}" if note else "")
+        notes = [self.session.workspace.note, SELECTED if selected else UNSELECTED]
+        self.status.content = "\n\n".join([", ".join(lines), *filter(None, notes)])
         counts = {id: count for id, count in model.counts().items() if id}
         listed = sorted(sorted(counts, key=lambda id: -counts[id])[:LISTED])
         self.legend.content = legend(listed, counts, model.names, model.num_classes, len(counts))

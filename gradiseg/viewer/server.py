@@ -243,9 +243,14 @@ class Client:
         self.place_gizmo()
         self.worker.changed()
 
+    def redraw(self) -> None:
+        """What is tried out has changed, and may go on changing."""
+        self.worker.moved()
+
     def document_changed(self) -> None:
         """The document has changed, by this client or another."""
         self.session.try_out(None)
+        self.session.paint()
         self.changed()
 
     def progressed(self, share: float) -> None:

@@ -155,6 +155,19 @@ def test_a_movement_is_shown_before_it_is_done(session: Session) -> None:
     assert len(session.workspace.document.operations) == 1
 
 
+def test_colours_are_shown_before_they_are_taken(session: Session) -> None:
+    session.paint(hue=120.0)  # of nothing
+    plain = session.canvas()
+    session.select(1)
+    session.paint(hue=120.0)
+    shown, (model, _) = session.canvas(), session.tried_out()
+    assert (shown != plain).any() and not session.workspace.document.operations
+    session.edit("recolour", hue=120.0)
+    assert session.model.same_as(model)
+    session.select(2)
+    assert session.tried_out()[0] is session.model  # the preview was of what is not selected any more
+
+
 def test_a_handle_moves_as_it_stands() -> None:
     motion = motion_between((1, 2, 3), (2, 2, 3), (np.cos(0.25), 0, 0, np.sin(0.25)))
     point = torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]])
