@@ -6,8 +6,9 @@ Medians over cameras on the way between the scene's views, each drawn and encode
 small picture while the camera moves, a full one at rest, the first of every kind left out. `clicks` are from
 the click to the id. `seconds_to_start` is from the command to the line with its address, a start of Python
 and torch included, and to the first picture in a headless Chromium that was running before and draws without
-a GPU (with playwright only), the median of `--starts`; `cpu` is the CPU time of the command. `load` is the system's load average before and after: where
-it is above 0, others took part of the processor, and `cpu_ms` (CPU time, summed over threads) says more.
+a GPU (with playwright only), the median of `--starts`; `cpu` is the CPU time of the command. `load` is the
+system's load average before and after: where it is above 0, others took part of the processor, and `cpu_ms`
+(CPU time, summed over threads) says more.
 """
 
 import argparse
@@ -147,8 +148,10 @@ def wait_for_picture(page: Any, address: str) -> None:
 
 
 def seconds_to_start(run: str, port: int, size: Sequence[int]) -> dict[str, float] | None:
-    """From the command to its address and to the first picture in a browser, on the clock; and the CPU time of
-    the command. None where viser is not installed."""
+    """From the command to its address and to the first picture in a browser, on the clock; its CPU time.
+
+    None where viser is not installed.
+    """
     command = [sys.executable, "view.py", "-m", run, "--port", str(port)]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     found: dict[str, float] = {}

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 # Software WebGL, as machines without a GPU have it.
 FLAGS = ("--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-WINDOW = {"width": 1400, "height": 640}
+WINDOW = {"width": 1100, "height": 560}
 SECONDS = 60_000  # milliseconds that any step may take on a busy machine
 RED, BLUE = DISCS.values()
 REDS, BLUES = len(disc_points(RED)), len(disc_points(BLUE))  # Gaussians of each
