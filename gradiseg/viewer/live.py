@@ -49,6 +49,7 @@ class Lender:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._is_open = True
+        self._sending: threading.Thread | None = None
 
     def lend(self, training: Training, losses: Losses) -> None:
         """Send the training as it is now, where somebody looks; to be called between two iterations."""
@@ -61,12 +62,19 @@ class Lender:
             logger.warning("The viewer has ended; the training goes on without it.")
             return
         state = copied(training, losses)
-        threading.Thread(target=self._send, args=(state,), name="lending", daemon=True).start()
+        self._sending = threading.Thread(target=self._send, args=(state,), name="lending", daemon=True)
+        self._sending.start()
+
+    def close(self) -> None:
+        """End it, once what is on its way has arrived."""
+        if self._sending is not None:
+            self._sending.join(SECONDS_TO_END)
+        self._pipe.close()
 
     def _send(self, state: dict[str, Any]) -> None:
         content = io.BytesIO()
         torch.save(state, content)
-        with suppress(OSError):  # who asked has gone
+        with suppress(OSError, TypeError):  # who asked has gone, or the pipe was closed meanwhile
             self._pipe.send_bytes(content.getbuffer())
 
 
@@ -106,10 +114,11 @@ def shown(
     signal.signal(signal.SIGINT, handler)
     theirs.close()
     logger.info(f"The training shows at http://localhost:{port}, in some seconds.")
+    lender = Lender(ours)
     try:
-        yield Lender(ours).lend
+        yield lender.lend
     finally:
-        ours.close()
+        lender.close()
         process.join(SECONDS_TO_END)
         process.kill()
 

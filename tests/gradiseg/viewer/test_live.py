@@ -55,8 +55,9 @@ def onlooker(states: list[dict[str, Any]]) -> Any:
         ours, theirs = Pipe()
         thread = threading.Thread(target=look, args=(theirs,))
         thread.start()
-        yield live.Lender(ours).lend
-        ours.close()
+        lender = live.Lender(ours)
+        yield lender.lend
+        lender.close()
         thread.join()
 
     return shown
