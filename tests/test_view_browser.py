@@ -462,9 +462,8 @@ def test_a_training_shows_itself(browser: Any, tmp_path: Path) -> None:
         made.close()
     stopped = re.search(r"stopped at iteration (\d+) of", said)
     assert stopped is not None
-    assert same_state(
-        RunFolder(run), checkpoint_of(scene, tmp_path / "alone", int(stopped[1]), *flags[:2], *flags[4:])
-    )
+    alone = checkpoint_of(scene, tmp_path / "alone", int(stopped[1]))
+    assert same_state(checkpoint.load(RunFolder(run).latest_checkpoint()), checkpoint.load(alone))
 
 
 def checkpoint_of(scene: Path, run: Path, iteration: int) -> Path:
@@ -480,14 +479,7 @@ def checkpoint_of(scene: Path, run: Path, iteration: int) -> Path:
 
 def same_state(one: dict[str, Any], two: dict[str, Any]) -> bool:
     """Whether two checkpoints have the same bits, the generators' included."""
-    models = [state["model"]["params"] for state in (one, two)]
-    same = all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
-    return (
-        same and all(one[name] == two[name] for name in ("iteration", "camera_order")) and same_rng(one, two)
-    )
-
-
-def same_rng(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    """Whether the generators of Python and torch stand at the same place."""
-    python, of_torch = ([state["rng"][name] for state in (one, two)] for name in ("python", "torch"))
-    return python[0] == python[1] and torch.equal(*of_torch)
+    models, rngs = ([state[name] for state in (one, two)] for name in ("model", "rng"))
+    same = all(torch.equal(tensor, models[1]["params"][name]) for name, tensor in models[0]["params"].items())
+    same &= all(one[name] == two[name] for name in ("iteration", "camera_order"))
+    return same and rngs[0]["python"] == rngs[1]["python"] and torch.equal(*(rng["torch"] for rng in rngs))
