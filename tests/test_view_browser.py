@@ -25,6 +25,7 @@ import pytest
 import torch
 
 import edit
+from gradiseg import checkpoint
 from scene.run_folder import RunFolder
 from tests.disc_scene import (
     CLASSES,
@@ -99,10 +100,11 @@ class Page:
     def clear(self) -> None:
         """Close the notes that lie over the picture; none tells of one that could not be drawn."""
         assert not self.page.get_by_text("could not be drawn").count()
-        notes = self.page.locator("[class*=Notification-closeButton]")
-        for _ in range(notes.count()):
-            notes.first.click()
-            self.page.wait_for_timeout(400)
+        closing = (
+            "document.querySelectorAll('[class*=Notification-closeButton]').forEach(note => note.click())"
+        )
+        self.page.evaluate(closing)
+        self.page.wait_for_timeout(400)
 
     def wait(self, text: str) -> None:
         """Wait until the panel says something."""
