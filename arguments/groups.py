@@ -31,6 +31,14 @@ class ModelParams:
     object_path: str = option(
         "object_mask", "folder of the id masks inside the scene", why="Gaussian Grouping"
     )
+    cameras: str = option(
+        "", "poses in place of the scene's own: 3DGS's cameras.json or a transforms.json", why="ours"
+    )
+    dataparser: str = option(
+        "",
+        "nerfstudio's dataparser_transforms.json: cameras and points are moved into the frame it trained in",
+        why="ours",
+    )
     white_background: bool = option(
         False, "white instead of black behind the scene", why="3DGS", flags=["-w"]
     )
