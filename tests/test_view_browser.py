@@ -100,10 +100,8 @@ class Page:
     def clear(self) -> None:
         """Close the notes that lie over the picture; none tells of one that could not be drawn."""
         assert not self.page.get_by_text("could not be drawn").count()
-        closing = (
-            "document.querySelectorAll('[class*=Notification-closeButton]').forEach(note => note.click())"
-        )
-        self.page.evaluate(closing)
+        buttons = self.page.locator("[class*=Notification-closeButton]")
+        buttons.evaluate_all("buttons => buttons.forEach(button => button.click())")
         self.page.wait_for_timeout(400)
 
     def wait(self, text: str) -> None:
@@ -163,10 +161,9 @@ class Page:
 
     def drag(self, start: tuple[float, float], end: tuple[float, float], key: str = "") -> None:
         """Drag from one place of the page to another."""
-        shares = (step / 8 for step in range(9))
-        self.draw(
-            [tuple(a + (b - a) * share for a, b in zip(start, end, strict=True)) for share in shares], key
-        )
+        (left, top), (right, bottom) = start, end
+        shares = [step / 8 for step in range(9)]
+        self.draw([(left + (right - left) * t, top + (bottom - top) * t) for t in shares], key)
 
     def draw(self, places: Sequence[tuple[float, float]], key: str = "") -> None:
         """Drag along places of the page."""
