@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from gradiseg.classifier import identify, map_encodings
+from gradiseg.editing.baking import coverage
 from gradiseg.editing.document import operation_of
 from gradiseg.editing.operations import Operation
 from gradiseg.evaluation.metrics import BoolArray, boundary_dilation, score_mask
@@ -175,6 +176,40 @@ def markdown(scores: Mapping[str, EditScore]) -> str:
     if len(scores) > 1:
         lines.append("| mean | " + " | ".join(_cells(mean_score(list(scores.values())))) + " |")
     return "\n".join([*lines, "", "In brackets: the model as it was, against the scene as it was.", ""])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far recolouring or restyling reaches: mean absolute differences of colours in [0, 1] over views.
+
+    `inside` the mask of what was selected (pixels that are more than half its own), `outside` of the mask
+    dilated by 2% of the image's diagonal, `outside_most` in the view where it is largest.
+    """
+
+    inside: float
+    outside: float
+    outside_most: float
+
+
+def reach_of(
+    before: LabelledModel,
+    after: LabelledModel,
+    chosen: Tensor,
+    cameras: Sequence[Camera],
+    background: Tensor,
+) -> Reach | None:
+    """The reach of an edit of the colours of the Gaussians `chosen` (N,); None if no view shows them."""
+    inside, outside = [], []
+    for camera in cameras:
+        mask = (coverage(before, chosen, camera) > 0.5).cpu().numpy()
+        if not mask.any():
+            continue
+        near = binary_dilation(mask, np.ones((3, 3), bool), boundary_dilation(*mask.shape))
+        pictures = (draw(model, camera, background)[0] for model in (before, after))
+        difference = torch.sub(*pictures).abs().mean(0)  # (H, W)
+        inside.append(float(difference[torch.from_numpy(mask)].mean()))
+        outside.append(float(difference[torch.from_numpy(~near)].mean()))
+    return Reach(fmean(inside), fmean(outside), max(outside)) if inside else None
 
 
 def mean_score(scores: Sequence[EditScore]) -> EditScore:
