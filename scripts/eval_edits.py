@@ -20,6 +20,7 @@ from gradiseg.editing.files import open_run
 from gradiseg.editing.operations import Fill, Recolour, Remove, Style, choose
 from gradiseg.evaluation.edits import list_edits, markdown, mean_score, reach_of, score_edit
 from gradiseg.trained import TrainedRun, load_run
+from pretrained.lpips import ARCHITECTURES, HINT, load_lpips
 from utils.errors import UserError, run_command
 from utils.files import write_text
 from utils.json_files import write_json
@@ -33,6 +34,9 @@ class EvaluationParams:
 
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
     inpainter: str = option("", "removals are filled, by this method (docs/editing.md)")
+    lpips: str = option(
+        "none", "also LPIPS of the changed region, in the JSON", choices=(*ARCHITECTURES, "none")
+    )
     recipe: str = option("", "recipe whose recolourings and styles are held against what lies around them")
     json: str = option("", "where the scores go (default: eval_edits.json in the run), a .md file beside it")
     quiet: bool = option(False, "print nothing but errors")
@@ -60,13 +64,18 @@ def true_edits(run: TrainedRun, scene: Path, options: EvaluationParams) -> tuple
     edits = list_edits(scene)
     document = open_run(run)
     before = document.model
+    lpips = None if options.lpips == "none" else load_lpips(options.lpips)
+    if options.lpips != "none" and lpips is None:
+        raise UserError(f"--lpips: {HINT}")
     scores = {}
     for edit in edits:
         step = edit.operation
         if options.inpainter and isinstance(step, Remove):
             step = Fill(step.select, options.inpainter)
         after = step.apply(before, document.surroundings)
-        scores[edit.folder.name] = score_edit(edit, scene, before, after, run.test_cameras, run.background)
+        scores[edit.folder.name] = score_edit(
+            edit, scene, before, after, run.test_cameras, run.background, lpips
+        )
     record = {
         "inpainter": options.inpainter or None,
         "edits": {name: asdict(score) for name, score in scores.items()},

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gaussian_renderer import contributions, render, surface
-from gradiseg.editing.baking import Told, bake, coverage, picture
+from gradiseg.editing.baking import Told, bake, coverage, part, picture
 from gradiseg.editing.identity import usual_encoding
 from gradiseg.editing.inpainting import Inpainter
 from gradiseg.labelled import LabelledModel
@@ -54,7 +54,9 @@ class Hole:
 
 
 @torch.no_grad()
-def trust(before: LabelledModel, removed: Tensor, cameras: Sequence[Camera]) -> Tensor:
+def trust(
+    before: LabelledModel, removed: Tensor, cameras: Sequence[Camera], told: Told = lambda share: None
+) -> Tensor:
     """How well photographs know what shows now: (N,) in [0, 1], 0 for the Gaussians `removed` (N,).
 
     It is what a Gaussian added to the training views before the removal, over what it adds after it.
@@ -62,10 +64,11 @@ def trust(before: LabelledModel, removed: Tensor, cameras: Sequence[Camera]) -> 
     seen = torch.zeros(before.count, device=removed.device)
     shown = torch.zeros_like(seen)
     model, rest = before.model(), before.rows(~removed).model()
-    for camera in cameras:
+    for number, camera in enumerate(cameras, 1):
         everywhere = torch.ones(1, camera.image_height, camera.image_width, device=removed.device)
         seen += contributions(camera, model, everywhere)[:, 0]
         shown[~removed] += contributions(camera, rest, everywhere)[:, 0]
+        told(number / len(cameras))
     return torch.where(removed, 0.0, (seen / shown.clamp_min(1e-3)).clamp_max(1.0))
 
 
@@ -77,13 +80,15 @@ def find_holes(
     known: Tensor,
     cameras: Sequence[Camera],
     inpaint: Inpainter,
+    told: Told = lambda share: None,
 ) -> list[Hole]:
     """The holes of the views that have one; `removed` (N,) went from `before`, `known` (M,) is the rest's
     trust.
     """
     rest = after.model()
     holes, unknown, hidden = [], 0, 0
-    for camera in cameras:
+    for number, camera in enumerate(cameras):
+        told(number / len(cameras))
         covered = coverage(before, removed, camera)
         alpha, depth = surface(camera, rest)
         trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
@@ -210,10 +215,10 @@ def filled(
     told: Told,
 ) -> LabelledModel:
     """The model without the Gaussians `removed` (N,), the hole that they leave filled."""
-    known = trust(before, removed, cameras)
+    known = trust(before, removed, cameras, part(told, 0.0, 0.2))
     gone = known < TRUSTED
     after = before.rows(~gone)
-    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint)
+    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint, part(told, 0.2, 0.5))
     if not holes:
         return after
     start = after.followed_by(*seeds(holes, after))
@@ -223,4 +228,4 @@ def filled(
         shown = picture(after, hole.camera)
         region = hole.region.to(shown.device)
         targets.append((hole.camera, torch.where(region, hole.picture.to(shown.device), shown)))
-    return bake(start, new, RATES, targets, rounds, told)
+    return bake(start, new, RATES, targets, rounds, part(told, 0.5, 1.0))

@@ -69,6 +69,18 @@ def test_an_edit_that_did_nothing_is_seen(scene: Path) -> None:
     assert (score.pixels_left or 0) > 50 and (score.psnr_inside or 99) < 30 < (score.psnr_outside or 0)
 
 
+def test_lpips_sees_the_region_alone(scene: Path) -> None:
+    (edit,) = list_edits(scene)
+    model = labelled_scene()
+
+    def differing(image: torch.Tensor, target: torch.Tensor) -> float:
+        return float((image != target).any(0).float().mean())
+
+    white = torch.ones(3)  # which the truth has nowhere
+    score = score_edit(edit, scene, model, model, CAMERAS, white, differing)
+    assert 0.02 < (score.lpips_inside or 0) < 0.5
+
+
 def test_other_sizes_are_drawn_at_the_truths(scene: Path) -> None:
     (edit,) = list_edits(scene)
     model = labelled_scene()
