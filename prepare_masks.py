@@ -3,9 +3,11 @@
 import utils.openmp  # noqa: F401  # isort: skip
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from arguments import parse
+from gradiseg.finished.association import associate
 from preparation.masks import MaskParams, prepare_masks
 from utils.errors import run_command
 from utils.json_files import write_json
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
     (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
     set_up(params.quiet)
-    table = prepare_masks(params)
+    table = prepare_masks(params, partial(associate, params.ply, params.device))
     if params.json:
         write_json(params.json, table)
     if params.quiet:

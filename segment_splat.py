@@ -18,7 +18,7 @@ import torch
 
 from arguments import DeviceParams, ModelParams, option, parse, write_cfg_args
 from gradiseg.finished.segmentation import LAST_PACE, Segmentation
-from gradiseg.finished.splat import check_fit, fit, load_splat
+from gradiseg.finished.splat import LEAST_PSNR, check_fit, fit, load_splat
 from scene import Scene
 from scene.run_folder import RunFolder
 from utils.device import select_device
@@ -38,7 +38,7 @@ class SegmentParams:
     rounds: int = option(6, "rounds of refinement, with votes after each", low=1)
     steps: int = option(100, "steps of a round", low=1)
     join_aliases: bool = option(True, "join ids that are of one object, as training does")
-    min_psnr: float = option(16.0, "PSNR that the splat must have in the scene's views at least", low=0)
+    min_psnr: float = option(LEAST_PSNR, "PSNR that the splat must have in the scene's views at least", low=0)
     overwrite: bool = option(False, "replace the run that the output folder holds", first=True)
     seed: int = option(0, "seed of every random choice", low=0)
     quiet: bool = option(False, "print nothing but errors")
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.sh_degree = model.max_sh_degree
     cameras = scene.getTrainCameras()
     background = torch.full((3,), float(args.white_background), device=device)
-    check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr)
+    check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr, options.ply)
     before = fit(model, cameras, background)
     segmentation = Segmentation(
         model, cameras, scene.class_ids, args.num_classes, background, scene.cameras_extent

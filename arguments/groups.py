@@ -30,6 +30,14 @@ class ModelParams:
     object_path: str = option(
         "object_mask", "folder of the id masks inside the scene", why="Gaussian Grouping"
     )
+    cameras: str = option(
+        "", "poses in place of the scene's own: 3DGS's cameras.json or a transforms.json", why="ours"
+    )
+    dataparser: str = option(
+        "",
+        "nerfstudio's dataparser_transforms.json: cameras and points are moved into the frame it trained in",
+        why="ours",
+    )
     white_background: bool = option(
         False, "white instead of black behind the scene", why="3DGS", flags=["-w"]
     )
@@ -255,11 +263,6 @@ class RepairParams:
         "after IGD, every so many iterations draw Gaussians back from other objects' pixels; 0 = none",
         why="ours: 4 is better on the demo, on tabletop it costs PSNR",
         low=0,
-    )
-    draw_encodings: bool = option(
-        False,
-        "saved encodings say of every Gaussian what most votes of its pixels say",
-        why="ours: objects cut out by encoding gain, masks by argmax lose 0.005 mIoU on one scene of two",
     )
 
 

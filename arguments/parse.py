@@ -91,8 +91,9 @@ def _fill(groups: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
         filled.append(group(**{key: value for key, value in values.items() if key in names}))
     by_type = {type(instance): instance for instance in filled}
     if model := by_type.get(ModelParams):
-        if model.source_path:
-            model.source_path = os.path.abspath(model.source_path)  # cfg_args may move to another folder
+        for name in ("source_path", "cameras", "dataparser"):
+            if getattr(model, name):  # cfg_args may move to another folder
+                setattr(model, name, os.path.abspath(getattr(model, name)))
         model.eval |= model.train_split  # without it Gaussian Grouping drops the views that do not train
     if (run := by_type.get(RunParams)) and (opt := by_type.get(OptimizationParams)):
         last = final_iteration(opt.iterations, opt.schedule_scale)

@@ -1,9 +1,11 @@
 """Association of single views' masks, scored against the true ids.
 
     python benchmarks/bench_associate3d.py --scene data/demo --json benchmarks/results/associate3d_demo.json
+    python benchmarks/bench_associate3d.py --scene data/demo --ply scene.ply --json associate_splat_demo.json
 
 Every mask of `object_mask_exact/` and then of `object_mask/` (noisy) gets its ids shuffled at random, view by
-view, and `prepare_masks.py`'s association has to find out which belong together. Scores, over all pixels of
+view, and `prepare_masks.py`'s association has to find out which belong together: by tracks, or with `--ply`
+through a splat of the scene (`bench_finished.py` has its training). Scores, over all pixels of
 all views: the adjusted Rand index; purity, the share of pixels whose id mostly means the same object;
 completeness, the share of pixels whose object mostly has the same id; the mean over the true objects of the
 IoU of their best id. Pixels without an id count as one more id. `input` scores the ids as they were before
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,10 @@ import numpy as np
 
 from arguments import ModelParams
 from benchmarks.machine import environment
+from gradiseg.finished.association import associate
 from preparation import association
 from preparation.id_maps import find_masks, number_objects, relabel, take_census
-from preparation.masks import MIN_VIEWS, associate_views
+from preparation.masks import MIN_VIEWS, Associate, by_area, by_tracks
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, write_id_map
 from utils.json_files import write_json
@@ -75,7 +79,7 @@ def scores(table: np.ndarray) -> dict[str, float]:
     }
 
 
-def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
+def measure(scene: Path, kind: str, seed: int, join: Associate) -> dict[str, Any]:
     """Scores of the association of the shuffled masks in `kind`, and what it took."""
     info = read_scene(ModelParams(str(scene)))
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
@@ -85,7 +89,7 @@ def measure(scene: Path, kind: str, seed: int) -> dict[str, Any]:
         views = [view for view in views if view.image_name in given]
         census = take_census(find_masks(Path(folder), views), views)
         start = time.process_time()
-        objects = associate_views(info, views, census)
+        objects = by_area(join(info, views, census), views, census)
         seconds = time.process_time() - start
         numbers, table = number_objects(census, objects, MIN_VIEWS["associate3d"])
         true = {name: read_id_map(scene / "object_mask_exact" / f"{name}.png") for name in given}
@@ -110,18 +114,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Association of single views' masks, scored.")
     parser.add_argument("--scene", type=Path, required=True, help="scene with object_mask_exact/")
     parser.add_argument("--json", type=Path, help="write the record here")
+    parser.add_argument("--ply", help="a splat of the scene: associate through it")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle")
     parser.add_argument("--tracks_only", action="store_true", help="without virtual points")
     arguments = parser.parse_args()
     if arguments.tracks_only:
         association.SAMPLES = association.SAMPLES_PER_VIEW = 0
         association.MIN_EVIDENCE = 1  # tracks are few
-    flags = (
-        f"--scene {arguments.scene.name} --seed {arguments.seed}" + " --tracks_only" * arguments.tracks_only
-    )
+    flags = f"--scene {arguments.scene.name} --seed {arguments.seed}"
+    flags += " --tracks_only" * arguments.tracks_only
+    flags += f" --ply {Path(arguments.ply).name}" if arguments.ply else ""
+    join = partial(associate, arguments.ply, "cpu") if arguments.ply else by_tracks
     record: dict[str, Any] = {"command": f"python benchmarks/bench_associate3d.py {flags}", **environment()}
     for kind in KINDS:
-        record[kind] = measure(arguments.scene, kind, arguments.seed)
+        record[kind] = measure(arguments.scene, kind, arguments.seed, join)
     if arguments.json:
         write_json(arguments.json, record)
     print(json.dumps(record, indent=2))

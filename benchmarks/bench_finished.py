@@ -9,13 +9,15 @@
 
 `--ply` is a splat of the scene whose training saw no masks, as above. `votes` is it with `--no_refine`,
 `refined` with the defaults; each in a process of its own. `--trained RUN` adds a run that learned identities
-from the same masks. `--truth` names the folder with the true silhouettes, if it is not the scene.
+from the same masks. `-r` as the splat was trained. `--truth` names the folder with the true silhouettes, if
+it is not the scene. `cpu_seconds` are what counts where other work runs beside.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,11 @@ from utils.memory import peak_memory_mb
 def segmented(ply: str, scene: str, truth: str, flags: Sequence[str]) -> dict[str, Any]:
     """The record of segment_splat.py with some flags, the process's peak of memory, and the scores."""
     with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
         segment_splat(["--ply", ply, "-s", scene, "-m", folder, "--train_split", "--quiet", *flags])
-        peak = round(peak_memory_mb(), 1)
+        took = {"cpu_seconds": time.process_time() - start, "peak_mb": round(peak_memory_mb(), 1)}
         record = json.loads(Path(folder, "segmented.json").read_text(encoding="utf-8"))
-        return record | {"peak_mb": peak} | scores(folder, truth)
+        return record | took | scores(folder, truth)
 
 
 def scores(run_folder: str, truth: str) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--truth", help="folder with test_mask_amodal/ (default: the scene)")
     parser.add_argument("--trained", help="run that learned identities")
     parser.add_argument("--steps", type=int, default=SegmentParams().steps, help="steps of a round")
+    parser.add_argument("-r", "--resolution", default="-1", help="as of train.py")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args(argv)
     truth = args.truth or args.scene
@@ -84,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         **environment(),
     }
     for name, flags in (("votes", ["--no_refine"]), ("refined", ["--steps", str(args.steps)])):
+        flags = ["-r", args.resolution, *flags]
         record[name] = alone(segmented, args.ply, args.scene, truth, flags)
     if args.trained:
         record["trained"] = scores(args.trained, truth)

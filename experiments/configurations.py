@@ -22,7 +22,6 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "boundary": ("train", "--boundary_interval 4"),
     "boundary_2": ("train", "--boundary_interval 2"),
     "boundary_alone": ("paper", "--boundary_interval 4"),
-    "drawn": ("train", "--draw_encodings"),  # encodings saved as the votes have it
     "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),
     "early_repair": ("train", "--repair_from_iter 2000"),  # for long runs
     "fixed_geometry": ("train", "--no_identity_geometry_grad"),

@@ -1,10 +1,14 @@
-"""Boundary steps: Gaussians that reach into another object's pixels draw back.
+"""Boundary steps: Gaussians comply with their owners, in space and in their encodings.
 
 After IGD, every `boundary_interval`-th iteration renders in place of the identity encodings a code of each
 Gaussian's owner (`gradiseg.votes`): 1 in the owner's channel. So channel c of the map E is the mass of label
 c in a pixel, and their sum the accumulated alpha A. The loss is the mass that stands in a pixel of another
 label, A - E[label], in the mean over the pixels. It has no gradient to the codes, but one to positions,
-shapes and opacities (compare BEA-GS).
+shapes and opacities (compare BEA-GS): a Gaussian that reaches into another object's pixels draws back.
+
+Encodings are not rendered in such a step. They learn their owners one by one instead: cross-entropy of each
+Gaussian's own class, which reaches those that hardly a pixel supervises, too. So ids by encoding, as Gaussian
+Grouping's scripts read them, and by votes become the same.
 
 A label of the masks bends geometry where it is wrong, so a pixel counts only where its label has the majority
 of E already. Owners are frozen for `RENEWAL` iterations: a Gaussian that changed hands in every step would go
@@ -18,8 +22,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from fused_losses import linear_cross_entropy
 from torch import Tensor
 
+from gradiseg.classifier import IGNORED, IdentityClassifier
 from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
 
@@ -30,28 +36,31 @@ RENEWAL = 500  # iterations between elections, each of which renders all views
 class BoundaryLoss:
     """The loss, with the owners that it holds the Gaussians to.
 
-    Attributes: `of_gaussian` (N,) int64 and `of_label` (K,) int64, the channel of every Gaussian's owner and
-    of every dense label, empty before `renew`; `elected`, the iteration of the last election.
+    Attributes: `owners` (N,) int64, the dense label of every Gaussian's owner; `decided` (N,) bool, whether
+    votes gave it that one; `of_label` (K,) int64, the channel of every label; all empty before `renew`.
+    `elected`: the iteration of the last election.
     """
 
     def __init__(self) -> None:
         self.elected = 0
-        self.of_gaussian = self.of_label = torch.zeros(0, dtype=torch.int64)
+        self.owners = self.of_label = torch.zeros(0, dtype=torch.int64)
+        self.decided = torch.zeros(0, dtype=torch.bool)
 
     def is_due(self, iteration: int, num_gaussians: int) -> bool:
         """Whether owners are to be found anew before a boundary step."""
-        return len(self.of_gaussian) != num_gaussians or iteration - self.elected >= RENEWAL
+        return len(self.owners) != num_gaussians or iteration - self.elected >= RENEWAL
 
     def renew(self, iteration: int, votes: Votes, class_ids: Tensor, labels: Iterable[Tensor]) -> None:
         """Take over owners by `votes`; `labels`: the dense labels (H, W) of all views, negative = none."""
         self.elected = iteration
         self.of_label = share_channels(touching(labels, class_ids.numel())).to(class_ids.device)
-        self.of_gaussian = self.of_label[torch.searchsorted(class_ids, votes.ids)]
+        self.owners = torch.searchsorted(class_ids, votes.ids)
+        self.decided = votes.decide
 
     @property
     def codes(self) -> Tensor:
         """What is rendered in place of the identity encodings: (N, 16)."""
-        return torch.nn.functional.one_hot(self.of_gaussian, IDENTITY_DIM).float()
+        return torch.nn.functional.one_hot(self.of_label[self.owners], IDENTITY_DIM).float()
 
     def __call__(self, rendered: Tensor, labels: Tensor) -> Tensor:
         """The weighted loss of the rendered codes (16, H, W) against dense labels (H, W)."""
@@ -60,13 +69,27 @@ class BoundaryLoss:
         counts = (labels >= 0) & (rendered.detach().argmax(0) == channel)
         return WEIGHT * (wrong * counts).mean()
 
+    def of_encodings(
+        self, encodings: Tensor, classifier: IdentityClassifier, scale: float | Tensor
+    ) -> Tensor:
+        """`scale` times the mean cross-entropy of encodings (N, 16) against the owners that votes decided.
+
+        The classifier gets no gradient: it answers for pixels, of which large Gaussians have more.
+        """
+        labels = torch.where(self.decided, self.owners, IGNORED)
+        rows = encodings.T[:, None]  # (16, 1, N): to the loss a map of one row
+        weight, bias = classifier.weight.detach(), classifier.bias.detach()
+        return linear_cross_entropy(rows, weight, bias, labels[None], ignore_label=IGNORED, scale=scale)
+
     def state_dict(self) -> dict[str, Any]:
         """What going on needs."""
-        return {"of_gaussian": self.of_gaussian, "of_label": self.of_label, "elected": self.elected}
+        tensors = {"owners": self.owners, "decided": self.decided, "of_label": self.of_label}
+        return {**tensors, "elected": self.elected}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take over what `state_dict` gave."""
-        self.of_gaussian, self.of_label = (state[name].to(device) for name in ("of_gaussian", "of_label"))
+        for name in ("owners", "decided", "of_label"):
+            setattr(self, name, state[name].to(device))
         self.elected = state["elected"]
 
 

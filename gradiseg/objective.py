@@ -73,24 +73,28 @@ class Objective:
         return losses
 
     def identity_2d(self, identity_map: Tensor, labels: Tensor, rgb: Tensor) -> Tensor:
-        """alpha L_2d of an identity map (16,H,W) against labels (H,W), in a view whose colour loss is `rgb`.
-
-        alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
-        keep their balance where photographs are explained badly, but `MAX_ALPHA_FACTOR` times at most;
-        without `identity_lambda_by_rgb` it is `identity_lambda_val`, as in the paper.
-        """
+        """alpha L_2d of a map (16,H,W) against labels (H,W), in a view whose colour loss is `rgb`."""
         ignored = IGNORED if self.opt.ignore_label >= 0 else None
-        scale: float | Tensor = self.opt.identity_lambda_val / math.log(self.classifier.num_classes)
-        if self.schedule.repair.identity_lambda_by_rgb:
-            scale = scale * (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR)
         return linear_cross_entropy(
             identity_map,
             self.classifier.weight,
             self.classifier.bias,
             labels,
             ignore_label=ignored,
-            scale=scale,
+            scale=self.alpha(rgb),
         )
+
+    def alpha(self, rgb: Tensor) -> float | Tensor:
+        """The weight of a cross-entropy in a view whose colour loss is `rgb`, the division by log C in it.
+
+        alpha is `identity_lambda_val` times that loss over `RGB_REFERENCE`, so that identities and colours
+        keep their balance where photographs are explained badly, but `MAX_ALPHA_FACTOR` times at most;
+        without `identity_lambda_by_rgb` it is `identity_lambda_val`, as in the paper.
+        """
+        scale: float | Tensor = self.opt.identity_lambda_val / math.log(self.classifier.num_classes)
+        if self.schedule.repair.identity_lambda_by_rgb:
+            scale = scale * (rgb.detach() / RGB_REFERENCE).clamp(max=MAX_ALPHA_FACTOR)
+        return scale
 
     def identity_3d(self, model: GaussianModel, mode: str) -> Tensor:
         """L_3d over sampled Gaussians and their `global` or `adaptive` neighbours."""

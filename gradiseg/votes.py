@@ -9,8 +9,8 @@ pixel; one that is seen seldom, or has moved since, may hold an encoding that no
 Its votes cannot. An id with more than half of them *owns* the Gaussian. Where none has, or hardly a pixel
 sees it, the encoding decides.
 
-Saved encodings are drawn to the owners, so that what reads encodings alone (Gaussian Grouping's own scripts)
-cuts out the same objects.
+Boundary steps (`gradiseg.boundary`) draw encodings to the owners, so that what reads encodings alone
+(Gaussian Grouping's own scripts) cuts out the same objects.
 """
 
 import os
@@ -23,14 +23,12 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import MAPS_PER_PASS, contributions
-from gradiseg.classifier import UNLABELLED, IdentityClassifier
+from gradiseg.classifier import UNLABELLED
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import atomic_write
 
-MARGIN = 0.5  # by which the owner's logit exceeds all others' in an encoding drawn to the votes
-ROUNDS = 50  # of drawing; of 32,000 Gaussians of the demo none needs more than 20
 MAJORITY = 0.5  # share of the votes above which they decide
 HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
 
@@ -129,33 +127,6 @@ def elect_by_masks(model: GaussianModel, cameras: Sequence[Camera], otherwise: T
         return torch.searchsorted(ids, camera.objects.long())
 
     return elect(model, cameras, labels_of, ids, otherwise)
-
-
-@torch.no_grad()
-def draw_encodings(encodings: Tensor, votes: Votes, classifier: IdentityClassifier) -> Tensor:
-    """Encodings (N, 1, 16) that say what the votes decide, moved as far as that needs and no further.
-
-    Where another id's logit comes within `MARGIN` of the owner's, the encoding moves the shortest way out,
-    the worst rival first.
-    """
-    weight, bias = classifier.weight, classifier.bias
-    rows = votes.decide.nonzero()[:, 0]
-    owner = torch.searchsorted(classifier.class_ids, votes.ids[rows])
-    drawn, moving = encodings.detach().clone(), encodings.detach()[rows, 0]  # (R, 16)
-    for _ in range(ROUNDS):
-        logits = moving @ weight.T + bias  # (R, K)
-        own = logits.gather(1, owner[:, None])[:, 0]
-        best, rival = logits.scatter(1, owner[:, None], -torch.inf).max(1)
-        short = own < best + MARGIN
-        if not short.any():
-            break
-        drawn[rows, 0] = moving
-        rows, owner, rival, moving = rows[short], owner[short], rival[short], moving[short]
-        away = weight[owner] - weight[rival]  # (R, 16)
-        missing = (best - own)[short] + 1.01 * MARGIN  # not short by a rounding error again
-        moving = moving + (missing / away.square().sum(1).clamp_min(1e-12))[:, None] * away
-    drawn[rows, 0] = moving
-    return drawn
 
 
 def save_votes(path: str | os.PathLike[str], votes: Votes) -> None:

@@ -169,12 +169,18 @@ def _shared_points(views: Sequence[SegmentedView], num_points: int) -> np.ndarra
     return shared
 
 
-def cluster(votes: np.ndarray, num_nodes: int, num_views: int) -> np.ndarray:
-    """Cluster (N,) of every node, by the agreement that the module's docstring defines."""
+def cluster(
+    votes: np.ndarray, num_nodes: int, num_views: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Cluster (N,) of every node, by the agreement that the module's docstring defines.
+
+    `weights` (K,) of the votes: a pair of them counts their product instead of 1.
+    """
     point = np.unique(votes[:, 0], return_inverse=True)[1].ravel()
-    one, num_points = np.ones(len(votes)), int(point.max(initial=-1)) + 1
-    holds = sparse.csr_matrix((one, (votes[:, 2], point)), (num_nodes, num_points))
-    labelled = sparse.csr_matrix((one, (votes[:, 1], point)), (num_views, num_points))
+    num_points = int(point.max(initial=-1)) + 1
+    weights = np.ones(len(votes)) if weights is None else weights.astype(float)
+    holds = sparse.csr_matrix((weights, (votes[:, 2], point)), (num_nodes, num_points))
+    labelled = sparse.csr_matrix((weights, (votes[:, 1], point)), (num_views, num_points))
     agree = holds @ holds.T  # (C, C), C clusters, at first one per node
     occasions = (holds @ labelled.T).toarray()  # (C, V)
     members = np.zeros((num_nodes, num_views))  # (C, V) nodes of a cluster in a view

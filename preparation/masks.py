@@ -1,11 +1,12 @@
-"""Id maps for a scene, by one of three backends.
+"""Id maps for a scene, by one of four backends.
 
 - `external`: id maps that another program tracked through the views (DEVA); only their ids change.
 - `associate3d`: segments of single views, joined where points of the sparse model say they are one object.
+- `splat`: the same, joined where Gaussians of a finished splat colour both.
 - `sam2`: automatic masks on key frames, propagated through the views in the order of their names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,10 @@ from utils.errors import UserError
 from utils.log import logger
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
-MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3}
+MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3}
+
+# Object (N,) of every segment of the views.
+Associate = Callable[[SceneInfo, Sequence[CameraInfo], Mapping[str, Segments]], np.ndarray]
 
 
 @dataclass
@@ -42,10 +46,13 @@ class MaskParams:
     images: str = option("images", "folder of the images inside the scene", flags=["-i"])
     object_path: str = option("object_mask", "folder inside the scene that the masks are written to")
     backend: str = option("associate3d", "where consistent ids come from", choices=list(MIN_VIEWS))
-    masks: str = option("", "folder of id maps to start from (external, associate3d)")
+    masks: str = option("", "folder of id maps to start from (all but sam2)")
     segmenter: str = option(
-        "hed", "what makes the masks of single views (associate3d)", choices=["hed", "sam", "sam2"]
+        "hed", "what makes the masks of single views (associate3d, splat)", choices=["hed", "sam", "sam2"]
     )
+    ply: str = option("", "a finished splat of the scene (splat)")
+    cameras: str = option("", "poses in place of the scene's own: 3DGS's cameras.json or a transforms.json")
+    dataparser: str = option("", "nerfstudio's dataparser_transforms.json, whose frame the splat is in")
     weights: str = option("", "weights of the model: a local folder or file, or a name on the hub")
     key_interval: int = option(10, "views from one key frame to the next (sam2)", low=1)
     min_views: int = option(0, "drop ids that fewer views show; 0 = 1 for external, else 3", low=0)
@@ -55,8 +62,10 @@ class MaskParams:
     quiet: bool = option(False, "print errors only")
 
 
-def prepare_masks(params: MaskParams) -> dict[str, Any]:
+def prepare_masks(params: MaskParams, by_splat: Associate) -> dict[str, Any]:
     """Makes `<scene>/<object_path>/` and returns the table of its ids.
+
+    `by_splat` joins segments for `--backend splat`: it renders, so that it lies above this room.
 
     Raises:
         UserError: scene, masks or weights cannot be used, masks are there already, or the disk is full.
@@ -64,16 +73,21 @@ def prepare_masks(params: MaskParams) -> dict[str, Any]:
     """
     check_options(params)
     scene = Path(params.source_path)
-    info = read_scene(ModelParams(params.source_path, images=params.images))
+    info = read_scene(
+        ModelParams(
+            params.source_path, images=params.images, cameras=params.cameras, dataparser=params.dataparser
+        )
+    )
     for note in info.notes:
         logger.warning(note)
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
     with disk_full_told(scene):
         paths = _segments(params, views)
         census = take_census(paths, views)
-        if params.backend == "associate3d":
+        if params.backend in ("associate3d", "splat"):
             seen = [view for view in views if view.image_name in census]
-            objects = associate_views(info, seen, census)
+            join = by_splat if params.backend == "splat" else by_tracks
+            objects = by_area(join(info, seen, census), seen, census)
         else:
             objects = {name: segments.ids for name, segments in census.items()}
         min_views = params.min_views or MIN_VIEWS[params.backend]
@@ -98,14 +112,14 @@ def check_options(params: MaskParams) -> None:
         raise UserError("--backend external needs --masks: the folder of the id maps.")
     if params.backend == "sam2" and params.masks:
         raise UserError("--masks: the sam2 backend makes its own. Use it with external or associate3d.")
+    if (params.backend == "splat") != bool(params.ply):
+        raise UserError("--backend splat and --ply FILE, a finished splat of the scene, go together.")
     if params.masks and Path(params.masks).absolute() == target.absolute():
         raise UserError(f"--masks and --object_path are both {target}. Write to another --object_path.")
 
 
-def associate_views(
-    info: SceneInfo, views: Sequence[CameraInfo], census: Mapping[str, Segments]
-) -> dict[str, np.ndarray]:
-    """View name -> object (K,) of each of its segments, larger objects first, by the tracks of the model.
+def by_tracks(info: SceneInfo, views: Sequence[CameraInfo], census: Mapping[str, Segments]) -> np.ndarray:
+    """Object (N,) of every segment of the views, by the tracks of the model.
 
     Raises:
         UserError: the model cannot be read or holds no tracks.
@@ -122,11 +136,17 @@ def associate_views(
             f"{model}: images.bin/.txt holds no tracks, by which --backend associate3d joins masks. Copy "
             "COLMAP's own files into it."
         )
-    sizes = [len(census[view.image_name].ids) for view in views]
-    found = association.associate(segmented, sum(sizes))
+    return association.associate(segmented, sum(len(census[view.image_name].ids) for view in views))
+
+
+def by_area(
+    found: np.ndarray, views: Sequence[CameraInfo], census: Mapping[str, Segments]
+) -> dict[str, np.ndarray]:
+    """View name -> object (K,) of each of its segments, of `found` (N,) of all views; larger ones first."""
     area = np.bincount(found, np.concatenate([census[view.image_name].pixels for view in views]))
     rank = np.empty(len(area), dtype=np.int64)
     rank[np.argsort(-area, kind="stable")] = np.arange(1, len(area) + 1)
+    sizes = [len(census[view.image_name].ids) for view in views]
     parts = np.split(rank[found], np.cumsum(sizes)[:-1])
     return {view.image_name: part for view, part in zip(views, parts, strict=True)}
 

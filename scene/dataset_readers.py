@@ -1,5 +1,8 @@
 """Scenes on disk, without the pixels: COLMAP (Gaussian Grouping's layout), or cameras as JSON.
 
+Poses come from the scene's folder, or from a file elsewhere (`--cameras`), and may be brought into
+nerfstudio's frame (`--dataparser`).
+
 What they give, and its conventions, stands in `scene.views`. Where files leave a choice (two models, a
 picture under another suffix, coordinates that float32 cannot hold), it is made here and told in
 `SceneInfo.notes`.
@@ -15,12 +18,15 @@ import numpy as np
 
 from arguments import ModelParams
 from scene import checks, colmap
+from scene.cameras_json import read_cameras_json
+from scene.dataparser import Similarity, read_dataparser
 from scene.names import Pictures, is_there, match_masks, visible_files, without_suffix
 from scene.ply import read_point_cloud
 from scene.transforms import read_transforms
 from scene.views import BasicPointCloud, CameraInfo, SceneInfo
 from utils.errors import UserError, some
 from utils.graphics import quaternion_to_matrix
+from utils.json_files import read_json
 
 TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
 RANDOM_POINTS = 100_000
@@ -30,7 +36,7 @@ EXTENT_MARGIN = 1.1  # 3DGS's margin on the radius of the cameras
 # pixel and seven times the last learning rate of positions; farther off, renders get worse.
 FAR = 100.0
 MODEL_ROOTS = ("sparse", "colmap/sparse")  # COLMAP's, nerfstudio's
-CLOUDS = ("points3d", "sparse_pc", "sparse_points", "pointcloud", "point_cloud", "points", "pcd")
+CLOUDS = ("points3d", "sparse_pc", "sparse_points", "pointcloud", "point_cloud", "points", "pcd", "input")
 
 
 def read_scene(args: ModelParams) -> SceneInfo:
@@ -42,6 +48,8 @@ def read_scene(args: ModelParams) -> SceneInfo:
     source = Path(args.source_path)
     if not source.name or not source.is_dir():
         raise UserError(f"{source}: no such folder. -s (--source_path) takes the folder of a scene.")
+    if args.cameras:
+        return read_given_cameras(args, Path(args.cameras))
     models = _models(source)
     if models:
         return read_colmap_scene(args, models)
@@ -76,7 +84,8 @@ def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
     notes += _told(pictures)
     if (source / "transforms_train.json").is_file():
         notes.append(f"{source / 'transforms_train.json'} is not read, because {folder} is there.")
-    return _scene_info(train, test, points, str(folder / "points3D"), folder, notes)
+    frame = read_dataparser(Path(args.dataparser)) if args.dataparser else None
+    return _scene_info(train, test, points, str(folder / "points3D"), folder, notes, frame)
 
 
 def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
@@ -98,7 +107,25 @@ def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
             train, test = train + test, []
     points, cloud = _cloud(source, content, notes)
     notes += _told(pictures)
-    return _scene_info(train, test, points, cloud, None, notes)
+    frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
+    return _scene_info(train, test, points, cloud, None, notes, frame)
+
+
+def read_given_cameras(args: ModelParams, path: Path) -> SceneInfo:
+    """Scene of the pictures and masks in the folder of a scene, and of the poses in a file: 3DGS's
+    `cameras.json`, or a `transforms.json`. Points are a PLY beside that file.
+    """
+    source, pictures, notes = Path(args.source_path), Pictures(), list[str]()
+    content = read_json(path, "--cameras takes 3DGS's cameras.json or a transforms.json.")
+    if isinstance(content, list):
+        views, content = read_cameras_json(path, content, source / args.images, pictures), {}
+    else:
+        views, content = read_transforms(path, pictures, source)
+    train, test = _with_masks(args, *_split(views, args, notes))
+    points, cloud = _cloud(path.parent, content, notes)
+    notes += _told(pictures)
+    frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
+    return _scene_info(train, test, points, cloud, None, notes, frame)
 
 
 def _models(source: Path) -> list[Path]:
@@ -161,10 +188,17 @@ def _scene_info(
     cloud: str,
     model_folder: Path | None,
     notes: list[str],
+    frame: Similarity | None,
 ) -> SceneInfo:
-    """Checks, and the scene's own frame; `cloud` is what the points are called in messages."""
+    """Checks, and the scene's own frame; `cloud` is what the points are called in messages.
+
+    `frame`: where all is moved first.
+    """
     checks.check_views(train, test)
     checks.check_points(points.points, cloud)
+    if frame is not None:
+        train, test = ([frame.view(view) for view in views] for views in (train, test))
+        points = BasicPointCloud(frame.points(points.points), points.colors)
     origin = _origin([*train, *test], points.points, notes)
     if origin.any():
         train, test = (

@@ -26,8 +26,12 @@ LONGEST_SHOWN = 200  # characters of a path in a message
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
 
 
-def read_transforms(path: Path, pictures: Pictures) -> tuple[list[CameraInfo], dict[str, Any]]:
+def read_transforms(
+    path: Path, pictures: Pictures, folder: Path | None = None
+) -> tuple[list[CameraInfo], dict[str, Any]]:
     """Views of a JSON file in the order of their paths, without masks, and the whole of the file.
+
+    Pictures lie in `folder`, if not beside the file.
 
     Raises:
         UserError: names the file, the frame and the key.
@@ -37,12 +41,13 @@ def read_transforms(path: Path, pictures: Pictures) -> tuple[list[CameraInfo], d
         raise UserError(f"{path}: must hold one object with a list of frames.")
     frames = [_Frame(path, index, content, frame) for index, frame in enumerate(content["frames"])]
     frames.sort(key=lambda frame: frame.file_path)
-    images = [pictures.find(path.parent / frame.file_path) for frame in frames]
+    folder = folder or path.parent
+    images = [pictures.find(folder / frame.file_path) for frame in frames]
     absent = [frame.file_path for frame, image in zip(frames, images, strict=True) if not is_there(image)]
     if absent:
         raise UserError(
             f"{path}: {absent[0][:LONGEST_SHOWN]} is not there, nor a picture of that name with another "
-            f"suffix ({len(absent)} such frames). Copy it there, or mend file_path."
+            f"suffix, in {folder} ({len(absent)} such frames). Copy it there, or mend file_path."
         )
     names = _view_names(path, [frame.file_path for frame in frames], images)
     views = [frame.view(name, image) for frame, name, image in zip(frames, names, images, strict=True)]

@@ -16,6 +16,8 @@ from preparation.id_maps import find_masks
 from scene.colmap import read_model, write_model
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
+from scene.ply import export_3dgs_ply
+from tests import disc_scene
 from utils.errors import UserError
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
@@ -117,6 +119,9 @@ def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
         (["--segmenter", "sam", "--weights", "{scene}/none"], "hf download facebook/sam-vit-base"),
         (["--backend", "sam2", "--weights", "{scene}/none"], r"hf download facebook/sam2\.1"),
         (["--masks", "{scene}/images"], "holds no PNG"),
+        (["--backend", "splat", "--masks", "x"], "--ply FILE"),
+        (["--ply", "{scene}/x.ply", "--masks", "x"], "go together"),
+        (["--backend", "splat", "--ply", "{scene}/x.ply", "--masks", f"{DEMO}/object_mask"], "not there"),
     ],
 )
 def test_what_cannot_be_done_is_said(scene: Path, flags: list[str], message: str) -> None:
@@ -135,6 +140,33 @@ def test_a_photograph_that_is_none_is_named(scene: Path, monkeypatch: pytest.Mon
     (scene / "images" / "frame_00003.jpg").unlink()
     with pytest.raises(UserError, match=r"frame_00003\.jpg: in the model but not on disk"):
         run(scene)
+
+
+@pytest.fixture
+def discs(tmp_path: Path) -> Path:
+    """The scene of two discs, its masks shuffled in `shuffled/`, its splat in `splat.ply`."""
+    folder = tmp_path / "discs"
+    disc_scene.write_scene(folder)
+    shuffle_masks({p.stem: p for p in (folder / "object_mask").iterdir()}, folder / "shuffled", seed=3)
+    (folder / "object_mask").rename(folder / "true")
+    export_3dgs_ply(folder / "splat.ply", disc_scene.disc_model().params)
+    return folder
+
+
+def test_a_splat_joins_what_its_gaussians_colour(discs: Path) -> None:
+    """COLMAP's model has no tracks here, so that the splat alone can say it."""
+    found = run(discs, "--backend", "splat", "--ply", f"{discs}/splat.ply", "--masks", f"{discs}/shuffled")
+    true = {name: read_id_map(discs / "true" / f"{name}.png") for name in found}
+    shuffled = [read_id_map(discs / "shuffled" / f"{name}.png") for name in found]
+    assert scores(contingency(zip(true.values(), shuffled, strict=True)))["adjusted_rand_index"] < 0.99
+    table = contingency((true[name], ids) for name, ids in found.items())
+    assert scores(table)["adjusted_rand_index"] == 1.0 and len(found) == 4
+
+
+def test_a_splat_of_another_scene_joins_nothing(discs: Path, scene: Path) -> None:
+    with pytest.raises(UserError, match="do not belong together"):
+        run(scene, "--backend", "splat", "--ply", f"{discs}/splat.ply", "--masks", f"{DEMO}/object_mask")
+    assert not (scene / "object_mask").exists()
 
 
 def test_a_model_without_tracks_cannot_associate(scene: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,11 +14,21 @@ import edit
 import export
 import render
 import segment_splat
+from arguments import ModelParams
 from gradiseg.classifier import identify, load_conv
+from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, write_id_map
 from scene.ply import export_3dgs_ply, read_ply
 from scripts import eval_extracted, eval_lerf_mask
 from tests.disc_scene import DISCS, disc_model, write_scene
+from tests.given_cameras import (
+    SCALE,
+    cameras_json,
+    dataparser_json,
+    in_that_frame,
+    transforms_json,
+    write_json,
+)
 from utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,6 +119,68 @@ def test_a_splat_of_another_scene_is_refused_and_nothing_is_written(scene: Path,
     with pytest.raises(UserError, match="do not belong together"):
         segment(tmp_path / "other.ply", scene, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def in_nerfstudios_frame(path: Path) -> Path:
+    """The splat as nerfstudio would have trained it: turned, centred, scaled."""
+    params = {name: table.detach().clone() for name, table in disc_model().params.items()}
+    moved = in_that_frame(params["xyz"].double().numpy())
+    params["xyz"] = torch.from_numpy(moved).float()
+    params["scaling"] += float(np.log(SCALE))  # the same in all directions
+    export_3dgs_ply(path, params)
+    return path
+
+
+def test_poses_of_other_programs_give_the_same_objects(scene: Path, tmp_path: Path) -> None:
+    """cameras.json beside a folder without poses; nerfstudio's frame beside COLMAP's or its own poses."""
+    info = read_scene(ModelParams(str(scene), train_split=True))
+    bare = tmp_path / "bare"
+    for part in ("images", "images_train", "object_mask"):
+        shutil.copytree(scene / part, bare / part)
+    plain, turned = tmp_path / "plain.ply", in_nerfstudios_frame(tmp_path / "turned.ply")
+    export_3dgs_ply(plain, disc_model().params)
+    cameras = write_json(tmp_path / "given" / "cameras.json", cameras_json(info))
+    transforms = write_json(tmp_path / "given" / "transforms.json", transforms_json(info))
+    dataparser = write_json(tmp_path / "frame.json", dataparser_json())
+    ways: dict[str, tuple[Path, Path, list[str]]] = {
+        "own": (plain, scene, []),
+        "3dgs": (plain, bare, ["--cameras", str(cameras)]),
+        "colmap": (turned, scene, ["--dataparser", str(dataparser)]),
+        "nerfstudio": (turned, bare, ["--cameras", str(transforms), "--dataparser", str(dataparser)]),
+    }
+    ids = {}
+    for name, (splat, folder, flags) in ways.items():
+        saved = segment(splat, folder, tmp_path / name, "--no_refine", *flags)
+        ids[name] = np.load(saved / "votes.npz")["ids"]
+        if name == "nerfstudio":  # other commands read the poses where segment_splat.py did
+            render.main(["-m", str(tmp_path / name), "--quiet"])
+            assert json.loads((tmp_path / name / "segmented.json").read_text())["psnr"] > 20
+    assert {disc.identity for disc in DISCS.values()} <= set(ids["own"])
+    for name in ways:
+        assert (ids[name] == ids["own"]).mean() > 0.99, name  # equal depths come in another order
+
+
+def test_the_poses_near_a_splat_are_named(scene: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "trained" / "point_cloud" / "iteration_7"
+    saved.mkdir(parents=True)
+    write_json(tmp_path / "trained" / "dataparser_transforms.json", dataparser_json())
+    splat = in_nerfstudios_frame(saved / "point_cloud.ply")
+    with pytest.raises(UserError, match=r"Near it lies .*dataparser_transforms\.json: try --dataparser"):
+        segment(splat, scene, tmp_path / "run", "--no_refine")
+
+
+def test_what_half_of_the_views_would_need_to_see_has_id_0(scene: Path, tmp_path: Path) -> None:
+    """Masks that never see half of the scene."""
+    params = {
+        name: torch.cat([table.detach(), table.detach()]) for name, table in disc_model().params.items()
+    }
+    half = len(params["xyz"]) // 2
+    params["xyz"][half:, 0] += 50.0
+    export_3dgs_ply(tmp_path / "splat.ply", params)
+    saved = segment(tmp_path / "splat.ply", scene, tmp_path / "run", "--no_refine")
+    ids = np.load(saved / "votes.npz")["ids"]
+    assert json.loads((tmp_path / "run" / "segmented.json").read_text())["unseen"] == half
+    assert not ids[half:].any() and (ids[:half] > 0).mean() > 0.9
 
 
 def test_masks_are_needed(splat: Path, scene: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +19,13 @@ from utils.errors import UserError
 from utils.image import psnr
 
 CHECKED_VIEWS = 6
+LEAST_PSNR = 16.0  # dB in the scene's views; with the splat of another scene it is about 10
+POSES = {"cameras.json": "--cameras", "dataparser_transforms.json": "--dataparser"}  # what trainers leave
+FOLDERS_UP = 4  # from a splat to its run: 3DGS has it in point_cloud/iteration_N
 BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
 SAME_SIZE = 8.0  # factor by which the spread of Gaussians and points may differ; 4 on the demo
+
+View = TypeVar("View")
 
 
 def load_splat(
@@ -46,22 +53,41 @@ def fit(model: GaussianModel, cameras: Sequence[Camera], background: Tensor) -> 
     return sum(scores) / len(scores)
 
 
+def spread_over(views: Sequence[View]) -> list[View]:
+    """Some of the views, as far from each other in their order as they can be."""
+    return [views[i] for i in np.unique(np.linspace(0, len(views) - 1, CHECKED_VIEWS).round().astype(int))]
+
+
 def check_fit(
-    model: GaussianModel, cameras: Sequence[Camera], background: Tensor, points: np.ndarray, lowest: float
+    model: GaussianModel,
+    cameras: Sequence[Camera],
+    background: Tensor,
+    points: np.ndarray,
+    lowest: float = LEAST_PSNR,
+    path: str | os.PathLike[str] = "",
 ) -> float:
-    """The PSNR of some views spread over `cameras`; `points` (P, 3) are the scene's.
+    """The PSNR of some views spread over `cameras`; `points` (P, 3) are the scene's, `path` the splat's.
 
     Raises: UserError where it is below `lowest`, with what is probably wrong.
     """
-    chosen = [cameras[i] for i in np.linspace(0, len(cameras) - 1, CHECKED_VIEWS).round().astype(int)]
+    chosen = spread_over(cameras)
     found = fit(model, chosen, background)
     if found >= lowest:
         return found
     raise UserError(
         f"--ply: {found:.1f} dB PSNR in the scene's views, at least {lowest:g} expected: the splat and the "
-        f"cameras do not belong together. {_cause(model, chosen, background, points, found)} --min_psnr "
-        "takes another limit."
+        f"cameras do not belong together. {_cause(model, chosen, background, points, found)} "
+        f"{_left_by_trainer(Path(path))}--min_psnr takes another limit."
     )
+
+
+def _left_by_trainer(path: Path) -> str:
+    """Which file of poses near the splat to try, if there is one."""
+    for folder in list(path.absolute().parents)[:FOLDERS_UP]:
+        for name, option in POSES.items():
+            if (folder / name).is_file():
+                return f"Near it lies {folder / name}: try {option} with it. "
+    return ""
 
 
 def _cause(
@@ -75,11 +101,13 @@ def _cause(
     if not 1 / SAME_SIZE < size < SAME_SIZE:
         return (
             f"Its Gaussians spread {size:.2g} times as far as the scene's points: it has another scale, or "
-            "is of another scene. Export it in the scene's coordinates, or give the poses of its training."
+            "is of another scene. Give the poses of its training: --cameras takes 3DGS's cameras.json or a "
+            "transforms.json, --dataparser nerfstudio's dataparser_transforms.json."
         )
     return (
         "It is of another scene or scale, or was trained with other poses: give -s the folder whose sparse/0 "
-        "(or transforms.json) it was trained from, with undistorted images and their principal point."
+        "(or transforms.json) it was trained from, with undistorted images and their principal point, or "
+        "its own poses by --cameras (cameras.json, transforms.json) and --dataparser (nerfstudio)."
     )
 
 

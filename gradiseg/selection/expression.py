@@ -11,6 +11,8 @@
   `"hidden": [ids]`: as if these objects were not there
 - `{"grow": radius, "of": ...}`, `{"shrink": radius, "of": ...}`: with, or away from, neighbours within a
   radius in scene units
+- `{"inside": ...}`: of these, the Gaussians with their centre where the scene's views show their object, see
+  `occupancy`: cut out, it is cleaner
 - `{"hull": "spare", "of": ...}`: and what lies in its convex hull; `"spare"` leaves other objects alone,
   `"all"` does not
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
+from gradiseg.occupancy import centres_inside
 from gradiseg.selection import free_view, in_view, neighbours
 from gradiseg.selection.hull import inside_hull
 from scene.cameras import Camera
@@ -97,6 +100,7 @@ class Chooser:
             "lasso": ({"view", "camera", "hidden", "through"}, self._region),
             "grow": ({"of"}, self._neighbours),
             "shrink": ({"of"}, self._neighbours),
+            "inside": (set(), self._inside),
             "hull": ({"of"}, self._hull),
         }
         kinds = [key for key in expression if key in readers]
@@ -172,6 +176,12 @@ class Chooser:
         key = "grow" if "grow" in expression else "shrink"
         radius = _number(expression[key], f"{self.where}: {key}")
         return change(self.model.params["xyz"], self(expression.get("of")), float(radius))  # type: ignore[arg-type]
+
+    def _inside(self, expression: Mapping[str, Any]) -> Tensor:
+        chosen = self(expression["inside"])
+        if not self.views:
+            raise UserError(f"{self.where}: inside needs the scene's views, and there are none.")
+        return chosen & centres_inside(self.model.model(), list(self.views.values()), self.model.ids)
 
     def _hull(self, expression: Mapping[str, Any]) -> Tensor:
         rule = expression["hull"]

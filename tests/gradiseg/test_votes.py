@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import MAPS_PER_PASS, render
-from gradiseg.classifier import IdentityClassifier
 from gradiseg.votes import (
-    MARGIN,
     Votes,
     count_votes,
-    draw_encodings,
     elect,
     elect_by_masks,
     load_votes,
@@ -128,26 +125,6 @@ def test_a_gaussian_that_no_view_sees_is_hidden_and_keeps_what_it_was() -> None:
     votes = elect(model, CAMERAS, ids_of, torch.arange(8), torch.full((60,), 6))
     assert (votes.ids[:5] == 6).all() and not votes.mass[:5].any() and not votes.share[:5].any()
     assert votes.hidden[:5].all() and not votes.hidden.all()
-
-
-def test_drawn_encodings_say_what_the_votes_say_and_move_no_further() -> None:
-    torch.manual_seed(0)
-    classifier = IdentityClassifier([2, 3, 5, 9], 16)
-    with torch.no_grad():
-        classifier.weight.mul_(10)
-    encodings = torch.randn(300, 1, 16)
-    ids, mass = classifier.class_ids[torch.randint(4, (300,))], torch.full((300,), 5.0)
-    share = torch.full((300,), 0.8)
-    mass[:10], share[10:20] = 0.5, 0.4  # hidden, undecided
-    votes = Votes(ids, share, mass)
-    drawn = draw_encodings(encodings, votes, classifier)
-    said = classifier.class_ids[classifier(drawn[:, 0]).argmax(1)]
-    assert torch.equal(said[20:], ids[20:]) and torch.equal(drawn[:20], encodings[:20])
-    logits = classifier(encodings[:, 0])
-    own = torch.searchsorted(classifier.class_ids, ids)[:, None]
-    clear = logits.gather(1, own)[:, 0] > logits.scatter(1, own, -torch.inf).amax(1) + MARGIN
-    assert clear.any() and torch.equal(drawn[clear], encodings[clear])
-    assert torch.equal(draw_encodings(drawn, votes, classifier), drawn)
 
 
 def test_less_than_half_of_the_votes_decides_nothing() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData, PlyElement
 
 from gaussian_renderer import render
 from gradiseg.finished.splat import check_fit, load_splat, quarter_turns
@@ -95,7 +96,39 @@ def test_rows_of_nan_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCap
         load_splat(tmp_path / "nothing.ply", "cpu")
 
 
-def test_a_mesh_is_refused(tmp_path: Path) -> None:
-    write_point_cloud(tmp_path / "mesh.ply", np.zeros((4, 3)), np.zeros((4, 3)))
-    with pytest.raises(UserError, match=r"mesh\.ply: no column f_dc_0.*not the file of a Gaussian model"):
-        load_splat(tmp_path / "mesh.ply", "cpu")
+LAYOUTS = {  # columns as other programs write them: order, normals, what else they hold
+    "nerfstudio": "x y z nx ny nz f_dc f_rest opacity scale rot",
+    "brush": "x y z scale opacity rot f_dc f_rest",
+    "postshot": "x y z f_dc f_rest opacity rot scale segment red green blue",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_layouts_of_other_programs_are_read(tmp_path: Path, layout: str, degree: int) -> None:
+    params = {name: table.clone() for name, table in labelled_scene().params.items()}
+    params["f_rest"] = params["f_rest"][:, : (degree + 1) ** 2 - 1]
+    export_3dgs_ply(tmp_path / "ours.ply", params)
+    ours = PlyData.read(tmp_path / "ours.ply")["vertex"].data
+    names: list[str] = []
+    for word in LAYOUTS[layout].split():
+        found = [name for name in ours.dtype.names if name == word or name.startswith(f"{word}_")]
+        names += found or ([] if word == "f_rest" else [word])
+    table = np.zeros(len(ours), [(name, "f4") for name in names])
+    for name in set(names) & set(ours.dtype.names):
+        table[name] = ours[name]
+    PlyData([PlyElement.describe(table, "vertex")]).write(tmp_path / "theirs.ply")
+    one, two = (load_splat(tmp_path / f"{whose}.ply", "cpu") for whose in ("ours", "theirs"))
+    assert two.max_sh_degree == degree
+    assert all(torch.equal(one.params[name], two.params[name]) for name in one.params)
+
+
+def test_a_mesh_and_a_point_cloud_are_refused(tmp_path: Path) -> None:
+    corners = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [(axis, "f4") for axis in "xyz"])
+    faces = np.array([([0, 1, 2],)], [("vertex_indices", "i4", (3,))])
+    elements = [PlyElement.describe(corners, "vertex"), PlyElement.describe(faces, "face")]
+    PlyData(elements).write(tmp_path / "mesh.ply")
+    write_point_cloud(tmp_path / "points.ply", np.zeros((4, 3)), np.zeros((4, 3)))
+    for name in ("mesh", "points"):
+        with pytest.raises(UserError, match=rf"{name}\.ply: no column f_dc_0.*not the file of a Gaussian"):
+            load_splat(tmp_path / f"{name}.ply", "cpu")

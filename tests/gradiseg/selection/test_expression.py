@@ -48,6 +48,18 @@ def test_forms_that_speak_of_ids(expression: object, ids: set[int]) -> None:
     assert torch.equal(chosen, torch.isin(choose.model.ids, torch.tensor(sorted(ids))))
 
 
+def test_inside_leaves_out_what_lies_away_from_its_object() -> None:
+    model, moved = labelled_scene(), torch.arange(5)  # of the duck, below everything
+    model.params["xyz"][moved] = torch.tensor([0.0, 0.0, -4.0])
+    chosen = Chooser(model, views())({"inside": [1, "mug"]})
+    of_both = torch.isin(model.ids, torch.tensor([1, 2]))
+    assert not chosen[moved].any() and not chosen[~of_both].any()
+    of_both[moved] = False
+    assert chosen[of_both].float().mean() > 0.9
+    with pytest.raises(UserError, match="select: inside needs the scene's views"):
+        Chooser(model, {})({"inside": 1})
+
+
 @pytest.mark.parametrize(("id", "nearest"), [(1, 4), (2, 5), (3, 2), (4, 1)])
 def test_a_click_selects_the_object_under_it(id: int, nearest: int) -> None:
     chosen = chooser()({"click": pixel_of(id, nearest), "view": f"view_{nearest}"})
