@@ -220,6 +220,7 @@ def filled(
     after = before.rows(~gone)
     holes = find_holes(before, after, gone, known[~gone], cameras, inpaint, part(told, 0.2, 0.5))
     if not holes:
+        logger.info("fill: there is no hole: nothing is filled.")
         return after
     start = after.followed_by(*seeds(holes, after))
     new = torch.arange(start.count, device=start.ids.device) >= after.count
