@@ -43,8 +43,7 @@ class Voxels:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Their middles in the world (P, 3)."""
-        middles = ((self.cells + 0.5) * self.width).astype(np.float64)
-        return middles
+        return ((self.cells + 0.5) * self.width).astype(np.float64)
 
     def holds(self, points: NDArray[np.float64], labels: IntArray) -> NDArray[np.bool_]:
         """Which points (M, 3) lie in a cube of their label (M,), or beside one."""
