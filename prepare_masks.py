@@ -8,7 +8,6 @@ from pathlib import Path
 
 from arguments import parse
 from gradiseg.finished.association import associate
-from gradiseg.finished.clicks import write_masks_of_clicks
 from preparation.masks import MaskParams, prepare_masks
 from utils.errors import run_command
 from utils.json_files import write_json
@@ -21,9 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
     (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
     set_up(params.quiet)
-    by_splat = partial(associate, params.ply, params.device)
-    by_clicks = partial(write_masks_of_clicks, params.ply, params.clicks, params.device)
-    table = prepare_masks(params, by_splat, by_clicks)
+    table = prepare_masks(params, partial(associate, params.ply, params.device))
     if params.json:
         write_json(params.json, table)
     if params.quiet:

@@ -1,9 +1,8 @@
-"""Id maps for a scene, by one of five backends.
+"""Id maps for a scene, by one of four backends.
 
 - `external`: id maps that another program tracked through the views (DEVA); only their ids change.
 - `associate3d`: segments of single views, joined where points of the sparse model say they are one object.
 - `splat`: the same, joined where Gaussians of a finished splat colour both.
-- `clicks`: objects that were clicked, cut out there and carried to the other views by a finished splat.
 - `sam2`: automatic masks on key frames, propagated through the views in the order of their names.
 """
 
@@ -33,13 +32,10 @@ from utils.errors import UserError
 from utils.log import logger
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
-MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3, "clicks": 1}
+MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3}
 
 # Object (N,) of every segment of the views.
 Associate = Callable[[SceneInfo, Sequence[CameraInfo], Mapping[str, Segments]], np.ndarray]
-
-# Where id maps are written -> view name -> id map, and the names of ids 1, 2, ...
-Click = Callable[[SceneInfo, Sequence[CameraInfo], Path], tuple[dict[str, Path], list[str]]]
 
 
 @dataclass
@@ -50,12 +46,11 @@ class MaskParams:
     images: str = option("images", "folder of the images inside the scene", flags=["-i"])
     object_path: str = option("object_mask", "folder inside the scene that the masks are written to")
     backend: str = option("associate3d", "where consistent ids come from", choices=list(MIN_VIEWS))
-    masks: str = option("", "folder of id maps to start from (external, associate3d, splat)")
+    masks: str = option("", "folder of id maps to start from (all but sam2)")
     segmenter: str = option(
         "hed", "what makes the masks of single views (associate3d, splat)", choices=["hed", "sam", "sam2"]
     )
-    ply: str = option("", "a finished splat of the scene (splat, clicks)")
-    clicks: str = option("", "JSON file of clicks: view, x, y, object (clicks)")
+    ply: str = option("", "a finished splat of the scene (splat)")
     cameras: str = option("", "poses in place of the scene's own: 3DGS's cameras.json or a transforms.json")
     dataparser: str = option("", "nerfstudio's dataparser_transforms.json, whose frame the splat is in")
     weights: str = option("", "weights of the model: a local folder or file, or a name on the hub")
@@ -67,11 +62,10 @@ class MaskParams:
     quiet: bool = option(False, "print errors only")
 
 
-def prepare_masks(params: MaskParams, by_splat: Associate, by_clicks: Click) -> dict[str, Any]:
+def prepare_masks(params: MaskParams, by_splat: Associate) -> dict[str, Any]:
     """Makes `<scene>/<object_path>/` and returns the table of its ids.
 
-    `by_splat` joins segments for `--backend splat`, `by_clicks` makes the id maps of `--backend clicks`: they
-    render, so that they lie above this room.
+    `by_splat` joins segments for `--backend splat`: it renders, so that it lies above this room.
 
     Raises:
         UserError: scene, masks or weights cannot be used, masks are there already, or the disk is full.
@@ -88,11 +82,7 @@ def prepare_masks(params: MaskParams, by_splat: Associate, by_clicks: Click) -> 
         logger.warning(note)
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
     with disk_full_told(scene):
-        names: list[str] = []
-        if params.backend == "clicks":
-            paths, names = by_clicks(info, views, scene / "segments" / "clicks")
-        else:
-            paths = _segments(params, views)
+        paths = _segments(params, views)
         census = take_census(paths, views)
         if params.backend in ("associate3d", "splat"):
             seen = [view for view in views if view.image_name in census]
@@ -107,8 +97,6 @@ def prepare_masks(params: MaskParams, by_splat: Associate, by_clicks: Click) -> 
             "views": len(census),
             "views_without_mask": len(views) - len(census),
         }
-        for row in ids["ids"].values() if names else ():
-            row["name"] = names[row["source"] - 1]
         write_masks(scene / params.object_path, census, numbers, table | ids)
     return table | ids
 
@@ -122,16 +110,10 @@ def check_options(params: MaskParams) -> None:
         )
     if params.backend == "external" and not params.masks:
         raise UserError("--backend external needs --masks: the folder of the id maps.")
-    if params.backend in ("sam2", "clicks") and params.masks:
-        raise UserError(
-            f"--masks: the {params.backend} backend makes its own. Use it with external, associate3d, splat."
-        )
-    if (params.backend in ("splat", "clicks")) != bool(params.ply):
-        raise UserError(
-            "--backend splat or clicks and --ply FILE, a finished splat of the scene, go together."
-        )
-    if (params.backend == "clicks") != bool(params.clicks):
-        raise UserError("--backend clicks and --clicks FILE go together.")
+    if params.backend == "sam2" and params.masks:
+        raise UserError("--masks: the sam2 backend makes its own. Use it with external or associate3d.")
+    if (params.backend == "splat") != bool(params.ply):
+        raise UserError("--backend splat and --ply FILE, a finished splat of the scene, go together.")
     if params.masks and Path(params.masks).absolute() == target.absolute():
         raise UserError(f"--masks and --object_path are both {target}. Write to another --object_path.")
 

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,13 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arguments import ModelParams
 from gaussian_renderer import render
-from scene.cameras import Camera, load_camera
+from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from scene.gaussian_model import GaussianModel
 from scene.ply import NO_ORIGIN
-from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError
 from utils.image import psnr
 
@@ -27,7 +24,6 @@ POSES = {"cameras.json": "--cameras", "dataparser_transforms.json": "--dataparse
 FOLDERS_UP = 4  # from a splat to its run: 3DGS has it in point_cloud/iteration_N
 BETTER = 3.0  # dB by which another pose explains the photographs better, so that it is named
 SAME_SIZE = 8.0  # factor by which the spread of Gaussians and points may differ; 4 on the demo
-LONGEST_SIDE = 512  # pixels of views in which Gaussians are asked what they colour
 
 View = TypeVar("View")
 
@@ -45,26 +41,6 @@ def load_splat(
     model.set_params(params)
     model.active_sh_degree, model.origin = model.max_sh_degree, origin
     return model
-
-
-def load_fitting_splat(
-    path: str, device: torch.device, info: SceneInfo, views: Sequence[CameraInfo]
-) -> GaussianModel:
-    """The splat of a file that shows the photographs of `views`; see `load_splat` and `check_fit`."""
-    model = load_splat(path, device, info.origin)
-    some = [load_camera(replace(view, mask_path=None), 0, ModelParams()) for view in spread_over(views)]
-    cameras = [camera.with_matrices_on(device) for camera in some]
-    check_fit(model, cameras, torch.zeros(3, device=device), info.point_cloud.points, path=path)
-    return model
-
-
-def reduced(view: CameraInfo, device: torch.device | str) -> Camera:
-    """A view without pixels, `LONGEST_SIDE` large at most."""
-    step = min(1.0, LONGEST_SIDE / max(view.width, view.height))
-    width, height = max(1, round(step * view.width)), max(1, round(step * view.height))
-    x, y = width / view.width, height / view.height
-    lens = (view.fx * x, view.fy * y, view.cx * x, view.cy * y)
-    return Camera(0, view.image_name, width, height, *lens, view.R, view.T).with_matrices_on(device)
 
 
 @torch.no_grad()
