@@ -51,6 +51,25 @@ def load_run(model: ModelParams, pipeline: DeviceParams, iteration: int = -1) ->
     Raises:
         UserError: the run, the iteration or the scene is not there.
     """
+    scene, iteration, classifier = load_scene(model, pipeline, iteration)
+    gaussians = scene.gaussians
+    assert gaussians is not None  # as load_scene makes it
+    train, test = (
+        sorted(cameras, key=lambda camera: camera.image_name)
+        for cameras in (scene.getTrainCameras(), scene.getTestCameras())
+    )
+    background = torch.full((3,), float(model.white_background), device=gaussians.device)
+    votes = load_votes(scene.folder.votes(iteration), gaussians)
+    return TrainedRun(scene.folder, iteration, gaussians, classifier, votes, train, test, background)
+
+
+def load_scene(
+    model: ModelParams, pipeline: DeviceParams, iteration: int = -1
+) -> tuple[Scene, int, nn.Conv2d]:
+    """The scene of a run with the Gaussians of a saved iteration, the iteration, its classifier.
+
+    Raises: as `load_run`.
+    """
     if pipeline.threads:
         torch.set_num_threads(pipeline.threads)
     device = select_device(pipeline.device)
@@ -69,11 +88,4 @@ def load_run(model: ModelParams, pipeline: DeviceParams, iteration: int = -1) ->
     classifier = load_conv(folder.classifier(iteration), device)
     model.num_classes = classifier.out_channels  # Gaussian Grouping's cfg_args does not hold it
     gaussians = GaussianModel(model.sh_degree, device)
-    scene = Scene(model, gaussians, load_iteration=iteration, device=device)
-    train, test = (
-        sorted(cameras, key=lambda camera: camera.image_name)
-        for cameras in (scene.getTrainCameras(), scene.getTestCameras())
-    )
-    background = torch.full((3,), float(model.white_background), device=device)
-    votes = load_votes(folder.votes(iteration), gaussians)
-    return TrainedRun(folder, iteration, gaussians, classifier, votes, train, test, background)
+    return Scene(model, gaussians, load_iteration=iteration, device=device), iteration, classifier

@@ -1,7 +1,8 @@
 """A training: everything that changes from iteration to iteration, and the step that changes it."""
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
+from gradiseg.overreach import OverreachLoss
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
 from gradiseg.votes import Votes, elect, save_votes
@@ -27,6 +29,7 @@ from utils.general import random_state, restore_random_state
 from utils.image import psnr
 
 TEST_PICTURES = 3  # test views shown in TensorBoard
+VOTING_VIEWS = 50  # at most, of an election between boundary steps; one renders each of them four times
 
 
 class Training:
@@ -56,7 +59,7 @@ class Training:
         if schedule.repair.repair_masks and schedule.repair.correct_outlines:
             self.labels.correct_outlines(self.cameras)
         self.objective = Objective(schedule, classifier)
-        self.boundary = BoundaryLoss()
+        self.boundary, self.overreach = BoundaryLoss(), OverreachLoss()
         self.strategies: list[DensificationStrategy] = [
             DefaultDensification(self.opt, args.white_background),
             IdentityGradientDensification(schedule),
@@ -98,14 +101,23 @@ class Training:
     def boundary_step(self, camera: Camera, labels: Tensor) -> tuple[dict[str, Tensor], Losses]:
         """A view rendered with codes of the owners, its colour loss, that of boundaries and of encodings."""
         if self.boundary.is_due(self.iteration, self.model.num_gaussians):
-            views = (self.labels(view) for view in self.cameras if view.is_masked)
-            self.boundary.renew(self.iteration, self.votes(), self.classifier.class_ids, views)
+            self.elect_owners()
         rendered = render(camera, self.model, bg_color=self.background, override_identity=self.boundary.codes)
         losses = self.objective(self.iteration, camera, None, rendered, self.model)
         encodings, alpha = self.model.get_objects[:, 0], self.objective.alpha(losses.rgb)
         losses.boundary = self.boundary(rendered["render_object"], labels)
         losses.boundary = losses.boundary + self.boundary.of_encodings(encodings, self.classifier, alpha)
+        losses.boundary = losses.boundary + self.overreach(self.model)
         return rendered, losses
+
+    def elect_owners(self) -> None:
+        """Find anew what boundary steps hold the Gaussians to, by some views spread over all with masks."""
+        masked = [camera for camera in self.cameras if camera.is_masked]
+        voters = masked[:: math.ceil(len(masked) / VOTING_VIEWS)]
+        votes = self.votes(voters)
+        labels = (self.labels(view) for view in masked)
+        self.boundary.renew(self.iteration, votes, self.classifier.class_ids, labels)
+        self.overreach.renew(self.model, voters, votes.ids)
 
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""
@@ -150,11 +162,12 @@ class Training:
                 pictures[camera.image_name] = torch.cat([camera.original_image, image], 2)
         return {"psnr": sum(scores) / len(scores)} if scores else {}, pictures
 
-    def votes(self) -> Votes:
-        """Whose each Gaussian is, by the labels that train."""
+    def votes(self, cameras: Sequence[Camera] | None = None) -> Votes:
+        """Whose each Gaussian is, by the labels that train in some views, by default in all."""
         with torch.no_grad():
             by_encoding = self.classifier.class_ids[self.classifier(self.model.get_objects[:, 0]).argmax(1)]
-        return elect(self.model, self.cameras, self.labels, self.classifier.class_ids, by_encoding)
+        voters = self.cameras if cameras is None else cameras
+        return elect(self.model, voters, self.labels, self.classifier.class_ids, by_encoding)
 
     def save_model(self, folder: RunFolder) -> None:
         """The PLY, the classifier and the votes of this iteration."""
@@ -178,6 +191,7 @@ class Training:
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
             "labels": self.labels.state_dict(),
             "boundary": self.boundary.state_dict(),
+            "overreach": self.overreach.state_dict(),
             "camera_order": list(self.camera_order),
             "views": [camera.image_name for camera in self.cameras],
             "rng": random_state(),
@@ -207,7 +221,8 @@ class Training:
         self.model.restore(state["model"], self.opt)
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         self.labels.load_state_dict(state["labels"])
-        if "boundary" in state:  # not in checkpoints of before boundary steps
+        if "overreach" in state:  # not in checkpoints of before these losses
             self.boundary.load_state_dict(state["boundary"], self.model.device)
+            self.overreach.load_state_dict(state["overreach"], self.model.device)
         self.iteration, self.camera_order = state["iteration"], list(state["camera_order"])
         restore_random_state(state["rng"])

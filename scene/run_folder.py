@@ -4,7 +4,7 @@
     chkpntN.pth  training_log.json  events.out.tfevents*      while it goes on
     point_cloud/iteration_N/{point_cloud.ply, classifier.pth} a saved model, and votes.npz
     training_summary.json                                     its end: a run is finished when this is there
-    segmented.json                                            segment_splat.py, in place of a training
+    segmented.json  cleaned.json                              segment_splat.py, clean_objects.py: in its place
     {train,test}/ours_N/{renders,gt,...}/00000.png            render.py
     {train,test}/ours_N_text/test_mask/<k>/<prompt>.png       render.py --text, eval_lerf_mask.py
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
@@ -38,6 +38,7 @@ _RENDERED = re.compile(r"ours_(\d+)")
 _OWN = (
     "training_summary.json",
     "segmented.json",
+    "cleaned.json",
     "training_log.json",
     "results.json",
     "eval_lerf_mask.json",
@@ -146,6 +147,11 @@ class RunFolder:
     def segmented(self) -> Path:
         """How a splat got its identities, where the run is one that segment_splat.py made."""
         return self.path / "segmented.json"
+
+    @property
+    def cleaned(self) -> Path:
+        """What changed, where the run is one that clean_objects.py made."""
+        return self.path / "cleaned.json"
 
     def checkpoint(self, iteration: int) -> Path:
         """The run as it stood after an iteration."""

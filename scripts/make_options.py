@@ -28,6 +28,7 @@ COMMANDS = (
     "check_scene",
     "train",
     "segment_splat",
+    "clean_objects",
     "render",
     "edit_object_removal",
     "view",

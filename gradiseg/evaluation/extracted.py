@@ -11,7 +11,7 @@ the object, count as right.
 
 `SELECTIONS` says in four ways which Gaussians belong to an object: by the id that each one's encoding says,
 by its votes (`gradiseg.votes`), of these the ones with their centre where the views show the object
-(`gradiseg.selection.occupancy`), and where the softmax of the id exceeds 0.3, Gaussian Grouping's rule.
+(`gradiseg.occupancy`), and where the softmax of the id exceeds 0.3, Gaussian Grouping's rule.
 *Spill* is the alpha outside the silhouette over the alpha inside. Two numbers need no truth: the *impurity*
 of an object is the share of its Gaussians' votes that went to other ids; *hidden* is the share of the alpha
 of the cut-out object, by votes, that comes from Gaussians which no training view sees.
@@ -35,7 +35,7 @@ from gradiseg.evaluation.ids import Assignment
 from gradiseg.evaluation.lerf_mask import ORACLE, choose_ids
 from gradiseg.evaluation.masks import TruthMask, check_ids, is_mask, list_truth, read_mask
 from gradiseg.evaluation.metrics import BoolArray, score_mask
-from gradiseg.selection.occupancy import centres_inside
+from gradiseg.occupancy import centres_inside
 from gradiseg.trained import TrainedRun
 from gradiseg.votes import Votes, elect_by_masks
 from scene.cameras import Camera

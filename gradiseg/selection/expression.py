@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from gradiseg.labelled import LabelledModel
+from gradiseg.occupancy import centres_inside
 from gradiseg.selection import free_view, in_view, neighbours
 from gradiseg.selection.hull import inside_hull
-from gradiseg.selection.occupancy import centres_inside
 from scene.cameras import Camera
 from utils.errors import UserError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradiseg.selection.occupancy import centres_inside
+from gradiseg.occupancy import centres_inside
 from tests.disc_scene import DEPTH, DISCS, VIEWS, disc_model
 from tests.gradiseg.test_votes import camera_of
 

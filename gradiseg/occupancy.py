@@ -10,6 +10,7 @@ those beside them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,52 +29,72 @@ NEIGHBOURS = np.stack(np.meshgrid(*3 * [(-1, 0, 1)], indexing="ij"), -1).reshape
 IntArray = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Voxels:
+    """Cubes in which views show a label: cells (P, 3) and labels (P,) int64, and the width of all.
+
+    Cell (0, 0, 0) begins at the world's origin. A cube may be of several labels, once for each.
+    """
+
+    cells: IntArray
+    labels: IntArray
+    width: float
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Their middles in the world (P, 3)."""
+        return ((self.cells + 0.5) * self.width).astype(np.float64)
+
+    def holds(self, points: NDArray[np.float64], labels: IntArray) -> NDArray[np.bool_]:
+        """Which points (M, 3) lie in a cube of their label (M,), or beside one."""
+        inside = np.zeros(len(points), bool)
+        if not len(self.cells):
+            return inside
+        low, size = self.cells.min(0) - 1, np.ptp(self.cells, 0) + 3
+        own = _keys(self.cells - low, self.labels, size)
+        cells = _cells(points, self.width) - low
+        for step in NEIGHBOURS:
+            beside = cells + step
+            within = ((beside >= 0) & (beside < size)).all(1)
+            inside |= np.isin(_keys(beside, labels, size), own) & within
+        return inside
+
+
 @torch.no_grad()
+def shown_voxels(model: GaussianModel, cameras: Sequence[Camera], label: Tensor, count: int) -> Voxels:
+    """What the views show of the labels 0 to `count` - 1 of a model's Gaussians, `label` (N,)."""
+    views = [_points(camera, model, label, count) for camera in cameras]
+    points = np.concatenate([points for points, *_ in views])
+    labels = np.concatenate([labels for _, labels, _ in views])
+    if not len(points):
+        return Voxels(np.zeros((0, 3), np.int64), labels, 1.0)
+    width = FOOTPRINTS * float(np.median(np.concatenate([widths for *_, widths in views])))
+    cells = _cells(points, width)
+    keys = _keys(cells - cells.min(0), labels, np.ptp(cells, 0) + 1)
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    occupied = first[counts >= FEWEST_POINTS]
+    return Voxels(cells[occupied], labels[occupied], width)
+
+
 def centres_inside(model: GaussianModel, cameras: Sequence[Camera], ids: Tensor) -> Tensor:
     """Which Gaussians have their centre where the views show the id of each, `ids` (N,): (N,) bool."""
     present, label = ids.unique(return_inverse=True)
-    views = [_points(camera, model, label, len(present)) for camera in cameras]
-    points = np.concatenate([points for points, *_ in views])
-    labels = np.concatenate([labels for _, labels, _ in views])
-    footprints = np.concatenate([footprints for *_, footprints in views])
-    if not len(points):
-        return torch.zeros_like(ids, dtype=torch.bool)
-    width = FOOTPRINTS * float(np.median(footprints))
-    grid = _Grid(points, width)
-    occupied, counts = np.unique(grid.keys(grid.cells(points), labels), return_counts=True)
-    occupied = occupied[counts >= FEWEST_POINTS]
-    cells = grid.cells(model.get_xyz.double().cpu().numpy())  # (N, 3)
-    own = label.cpu().numpy()
-    inside = np.zeros(len(own), bool)
-    for step in NEIGHBOURS:
-        inside |= np.isin(grid.keys(cells + step, own), occupied) & grid.holds(cells + step)
-    return torch.from_numpy(inside).to(ids.device)
+    voxels = shown_voxels(model, cameras, label, len(present))
+    centres = model.get_xyz.detach().double().cpu().numpy()  # (N, 3)
+    return torch.from_numpy(voxels.holds(centres, label.cpu().numpy())).to(ids.device)
 
 
-class _Grid:
-    """Voxels of a width around points (P, 3); cells (..., 3) are int64."""
+def _cells(points: NDArray[np.float64], width: float) -> IntArray:
+    cells: IntArray = np.floor(points / width).astype(np.int64)
+    return cells
 
-    def __init__(self, points: NDArray[np.float64], width: float) -> None:
-        self.width = width
-        self.low = np.floor(points.min(0) / width).astype(np.int64)
-        self.size = np.floor(points.max(0) / width).astype(np.int64) - self.low + 1
 
-    def cells(self, points: NDArray[np.float64]) -> IntArray:
-        """The cell of every point."""
-        cells: IntArray = np.floor(points / self.width).astype(np.int64) - self.low
-        return cells
-
-    def holds(self, cells: IntArray) -> NDArray[np.bool_]:
-        """Whether each lies within the points' bounds; the keys of others mean nothing."""
-        inside: NDArray[np.bool_] = ((cells >= 0) & (cells < self.size)).all(-1)
-        return inside
-
-    def keys(self, cells: IntArray, labels: IntArray) -> IntArray:
-        """One number for every cell and label."""
-        keys: IntArray = labels
-        for axis in range(3):
-            keys = keys * self.size[axis] + cells[..., axis]
-        return keys
+def _keys(cells: IntArray, labels: IntArray, size: IntArray) -> IntArray:
+    """One number for every label and cell (P, 3) from 0 to below `size` (3,)."""
+    keys: IntArray = labels
+    for axis in range(3):
+        keys = keys * size[axis] + cells[:, axis]
+    return keys
 
 
 def _points(
