@@ -11,6 +11,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
     for place, word in enumerate(argv):
         if word in OPERATIONS and not value:
             places.append(place)
+        elif not (places or value or word.startswith("-")):
+            near = difflib.get_close_matches(word, OPERATIONS, n=1, cutoff=0.0)[0]
+            raise UserError(f"edit.py: {word!r} is no operation. Nearest: {near!r}. See edit.py --help.")
         value = word.startswith("-") and "=" not in word and word not in alone
     ends = [*places, len(argv)]
     parts = [argv[start:end] for start, end in pairwise(ends)]

@@ -19,7 +19,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),
     "paper": ("paper", ""),  # its formulas to the letter
     "no_outlines": ("train", "--no_correct_outlines"),
-    "boundary": ("train", "--boundary_interval 4"),
+    "no_boundary": ("train", "--boundary_interval 0"),
     "boundary_2": ("train", "--boundary_interval 2"),
     "boundary_alone": ("paper", "--boundary_interval 4"),
     "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),

@@ -29,7 +29,7 @@ from gradiseg.classifier import IGNORED, IdentityClassifier
 from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
 
-WEIGHT = 0.5  # of the loss beside that of colour
+WEIGHT = 0.2  # of the loss beside that of colour
 RENEWAL = 500  # iterations between elections, each of which renders all views
 
 

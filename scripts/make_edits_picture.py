@@ -41,6 +41,16 @@ def panel(document: Document, views: Sequence[Camera], caption: str, height: int
     return canvas
 
 
+def grid(panels: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Panels of one size in rows of `columns`, on white."""
+    width, height = panels[0].size
+    columns = min(columns, len(panels))
+    sheet = Image.new("RGB", (columns * width, -(-len(panels) // columns) * height), "white")
+    for number, one in enumerate(panels):
+        sheet.paste(one, (number % columns * width, number // columns * height))
+    return sheet
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes one picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -49,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--recipes", nargs="+", type=Path, required=True, help="JSON files, see docs/editing.md"
     )
     parser.add_argument("--views", nargs="+", type=int, default=[0, 4], help="numbers of test views")
+    parser.add_argument("--columns", type=int, default=5, help="recipes side by side (default: 5)")
     parser.add_argument("--height", type=int, default=180, help="of a view, in pixels (default: 180)")
     parser.add_argument("--out", type=Path, required=True, help="JPEG file")
     options = parser.parse_args(argv)
@@ -63,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for operation in read_recipe(path):
             document.apply(operation)
         panels.append(panel(document, views, path.stem, options.height))
-    sheet = Image.fromarray(np.concatenate([np.asarray(one) for one in panels], axis=1))
+    sheet = grid(panels, max(1, options.columns))
     with atomic_write(options.out) as temporary:
         sheet.save(temporary, "JPEG", quality=QUALITY)
 

@@ -34,7 +34,7 @@ train_and_score() { # train_and_score NAME CONFIG
 train_and_score baseline baseline
 train_and_score gradiseg gradiseg
 $python edit_object_removal.py -m "$out/gradiseg" --config_file config/object_removal/demo.json --quiet
-for recipe in remove recolour swap; do
+for recipe in remove fill recolour swap; do
   $python edit.py -m "$out/gradiseg" --recipe config/edit/$recipe.json --overwrite --quiet
   $python render.py -m "$out/gradiseg/edits/$recipe" --skip_train --quiet
 done

@@ -41,6 +41,7 @@ def test_flags_are_fields_of_a_recipe() -> None:
     [
         (["remove", "--select"], "--field value expected"),
         (["remove", "4"], "--field value expected"),
+        (["-m", "run", "--quiet", "remve", "--select", "4"], "'remve' is no operation. Nearest: 'remove'"),
         (["remove", "--colour", "4"], "no field 'colour'"),
     ],
 )

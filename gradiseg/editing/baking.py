@@ -15,6 +15,11 @@ LAMBDA_DSSIM = 0.2  # as 3DGS trains
 Told = Callable[[float], None]  # told the share that is done; may raise to stop
 
 
+def part(told: Told, start: float, end: float) -> Told:
+    """Told of a part of the work, which goes from the share `start` of the whole to `end`."""
+    return lambda share: told(start + (end - start) * share)
+
+
 def bake(
     model: LabelledModel,
     chosen: Tensor,

@@ -20,16 +20,17 @@ import torch
 from scipy.ndimage import binary_dilation, binary_fill_holes, distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gaussian_renderer import contributions, render, surface
-from gradiseg.classifier import identify, map_encodings
-from gradiseg.editing.baking import Told, bake, coverage, picture
+from gradiseg.editing.baking import Told, bake, coverage, part, picture
 from gradiseg.editing.identity import usual_encoding
 from gradiseg.editing.inpainting import Inpainter
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from utils.general import inverse_sigmoid
+from utils.log import logger
 from utils.sh import RGB2SH
 
 SHOWN = 0.05  # accumulated alpha above which an object shows in a pixel
@@ -38,22 +39,24 @@ TRUSTED = 0.25  # Gaussians of which they saw a smaller share than is laid bare 
 MARGIN = 0.01  # of the image's diagonal: by so much the hole is dilated, since its rim is part object
 SMALLEST = 12  # pixels: smaller holes are cracks between Gaussians
 START_OPACITY = 0.6
+NEIGHBOURS = 16  # Gaussians around a new one that say whose it is
 RATES = {"f_dc": 0.01, "opacity": 0.05, "scaling": 0.01}
 
 
 @dataclass(frozen=True)
 class Hole:
-    """A view with a hole: where, the filled picture (3, H, W) uint8, depths and ids (H, W)."""
+    """A view with a hole: where, the filled picture (3, H, W) uint8, depths (H, W)."""
 
     camera: Camera
     region: Tensor
     picture: Tensor
     depth: Tensor
-    ids: Tensor
 
 
 @torch.no_grad()
-def trust(before: LabelledModel, removed: Tensor, cameras: Sequence[Camera]) -> Tensor:
+def trust(
+    before: LabelledModel, removed: Tensor, cameras: Sequence[Camera], told: Told = lambda share: None
+) -> Tensor:
     """How well photographs know what shows now: (N,) in [0, 1], 0 for the Gaussians `removed` (N,).
 
     It is what a Gaussian added to the training views before the removal, over what it adds after it.
@@ -61,10 +64,11 @@ def trust(before: LabelledModel, removed: Tensor, cameras: Sequence[Camera]) -> 
     seen = torch.zeros(before.count, device=removed.device)
     shown = torch.zeros_like(seen)
     model, rest = before.model(), before.rows(~removed).model()
-    for camera in cameras:
+    for number, camera in enumerate(cameras, 1):
         everywhere = torch.ones(1, camera.image_height, camera.image_width, device=removed.device)
         seen += contributions(camera, model, everywhere)[:, 0]
         shown[~removed] += contributions(camera, rest, everywhere)[:, 0]
+        told(number / len(cameras))
     return torch.where(removed, 0.0, (seen / shown.clamp_min(1e-3)).clamp_max(1.0))
 
 
@@ -76,40 +80,44 @@ def find_holes(
     known: Tensor,
     cameras: Sequence[Camera],
     inpaint: Inpainter,
+    told: Told = lambda share: None,
 ) -> list[Hole]:
     """The holes of the views that have one; `removed` (N,) went from `before`, `known` (M,) is the rest's
     trust.
     """
-    rest, classifier = after.model(), after.classifier()
-    holes = []
-    for camera in cameras:
+    rest = after.model()
+    holes, unknown, hidden = [], 0, 0
+    for number, camera in enumerate(cameras):
+        told(number / len(cameras))
         covered = coverage(before, removed, camera)
         alpha, depth = surface(camera, rest)
         trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
         open_pixels = ((covered > SHOWN) & (trusted < OPEN)).cpu().numpy()
+        unknown, hidden = unknown + int(open_pixels.sum()), hidden + int((covered > SHOWN).sum())
         if open_pixels.sum() < SMALLEST:
             continue
         margin = max(1, round(MARGIN * math.hypot(*open_pixels.shape)))
         region = binary_fill_holes(binary_dilation(open_pixels, np.ones((3, 3), bool), margin))
-        rim = binary_dilation(region, np.ones((3, 3), bool), margin)  # where ids are still half the object's
+        rim = binary_dilation(region, np.ones((3, 3), bool), margin)  # still half the object's
         nearest = tuple(distance_transform_edt(rim, return_distances=False, return_indices=True))
         region &= alpha.cpu().numpy()[nearest] > OPEN  # beside nothing, nothing is missing
         if region.sum() < SMALLEST:
             continue
-        drawn = render(camera, rest)
-        shown = (drawn["render"].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+        shown = picture(after, camera).permute(1, 2, 0).cpu().numpy()
         continuation = inpaint(shown, region)
         nearness = continued(1 / depth.clamp_min(1e-3).cpu().double().numpy(), region)
-        ids = identify(map_encodings(drawn["render_object"]), classifier).cpu().numpy()
         holes.append(
             Hole(
                 camera,
                 torch.from_numpy(region),
                 torch.from_numpy(continuation).permute(2, 0, 1).contiguous(),
                 torch.from_numpy(1 / np.maximum(nearness, 1e-6)),
-                torch.from_numpy(ids[nearest]),
             )
         )
+    share = unknown / max(1, hidden)
+    logger.info(
+        "fill: photographs know %.1f%% of what it hid; %d views have a hole.", 100 - 100 * share, len(holes)
+    )
     return holes
 
 
@@ -145,7 +153,7 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
     """New Gaussians (as in `GaussianModel.params`) at the holes' depths, one for each voxel, and their ids
     (M,).
     """
-    points, colours, sizes, ids = (torch.cat(part) for part in zip(*map(_back_projected, holes), strict=True))
+    points, colours, sizes = (torch.cat(part) for part in zip(*map(_back_projected, holes), strict=True))
     voxel = float(sizes.median())
     _, cell, count = torch.unique(
         (points / voxel).floor().long(), dim=0, return_inverse=True, return_counts=True
@@ -158,7 +166,6 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
             / count[:, None]
         )
 
-    first = torch.full((total,), len(cell)).scatter_reduce_(0, cell, torch.arange(len(cell)), "amin")
     colour = mean(colours).float()
     rest = model.params["f_rest"].shape[1]
     params = {
@@ -170,7 +177,7 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
         "rotation": torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(total, 1),
         "obj_dc": torch.zeros(total, 1, model.params["obj_dc"].shape[2]),
     }
-    own = ids[first]
+    own = _ids_around(params["xyz"], model)
     for id in own.unique().tolist():
         code = usual_encoding(model, id)
         if code is not None:
@@ -178,8 +185,14 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
     return params, own
 
 
-def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points (P, 3), colours (P, 3) in [0, 1], a pixel's size there (P,) and ids (P,) of a hole's pixels."""
+def _ids_around(points: Tensor, model: LabelledModel) -> Tensor:
+    """The id (M,) that most of the Gaussians nearest to each point (M, 3) have."""
+    _, rows = cKDTree(model.params["xyz"].cpu().numpy()).query(points.numpy(), NEIGHBOURS)
+    return model.ids.cpu()[torch.from_numpy(rows)].mode(1).values
+
+
+def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (P, 3), colours (P, 3) in [0, 1] and a pixel's size there (P,) of a hole's pixels."""
     camera = hole.camera
     row, column = torch.nonzero(hole.region, as_tuple=True)
     depth = hole.depth[row, column]
@@ -190,7 +203,7 @@ def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rotation, translation = torch.from_numpy(camera.R).double(), torch.from_numpy(camera.T).double()
     points = (rays * depth[:, None] - translation) @ rotation.T
     colours = hole.picture[:, row, column].T.double() / 255
-    return points, colours, depth / camera.fx, hole.ids[row, column]
+    return points, colours, depth / camera.fx
 
 
 def filled(
@@ -202,11 +215,12 @@ def filled(
     told: Told,
 ) -> LabelledModel:
     """The model without the Gaussians `removed` (N,), the hole that they leave filled."""
-    known = trust(before, removed, cameras)
+    known = trust(before, removed, cameras, part(told, 0.0, 0.2))
     gone = known < TRUSTED
     after = before.rows(~gone)
-    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint)
+    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint, part(told, 0.2, 0.5))
     if not holes:
+        logger.info("fill: there is no hole: nothing is filled.")
         return after
     start = after.followed_by(*seeds(holes, after))
     new = torch.arange(start.count, device=start.ids.device) >= after.count
@@ -215,4 +229,4 @@ def filled(
         shown = picture(after, hole.camera)
         region = hole.region.to(shown.device)
         targets.append((hole.camera, torch.where(region, hole.picture.to(shown.device), shown)))
-    return bake(start, new, RATES, targets, rounds, told)
+    return bake(start, new, RATES, targets, rounds, part(told, 0.5, 1.0))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gradiseg.editing.baking import Told, bake, coverage, picture
+from gradiseg.editing.baking import Told, bake, coverage, part, picture
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from utils.errors import UserError
@@ -68,7 +68,8 @@ def restyled(
 ) -> LabelledModel:
     """The model whose Gaussians `chosen` (N,) show a style; only their colours change."""
     targets = []
-    for camera in cameras:
+    for number, camera in enumerate(cameras):
+        told(0.5 * number / len(cameras))
         own = coverage(model, chosen, camera) > SHOWN
         if int(own.sum()) < SMALLEST:
             continue
@@ -77,4 +78,4 @@ def restyled(
         targets.append((camera, torch.where(own, styled.to(shown.device), shown)))
     if not targets:
         raise UserError("style: no view shows the selection. Select something that is seen.")
-    return bake(model, chosen, RATES, targets, rounds, told)
+    return bake(model, chosen, RATES, targets, rounds, part(told, 0.5, 1.0))

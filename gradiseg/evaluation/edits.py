@@ -20,8 +20,10 @@ from torch import Tensor
 
 from gaussian_renderer import render
 from gradiseg.classifier import identify, map_encodings
+from gradiseg.editing.baking import coverage
 from gradiseg.editing.document import operation_of
 from gradiseg.editing.operations import Operation
+from gradiseg.evaluation.images import PairMetric
 from gradiseg.evaluation.metrics import BoolArray, boundary_dilation, score_mask
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
@@ -52,6 +54,7 @@ class EditScore:
     miou, mbiou, mbiou_strict: of the masks of all ids, by argmax; `..._before`: the same of the model as it
     was. psnr_inside, psnr_outside (dB): of the changed region, and of the rest, against the true pictures;
     `_lit`: against those with the light as before; `psnr_outside_before`: of the model as it was.
+    `lpips_inside`: of the region, the rest taken from the true picture; None unless asked for.
     `pixels_left`: of the id of an object that was removed, over all views.
     """
 
@@ -67,6 +70,7 @@ class EditScore:
     psnr_inside_lit: float | None
     psnr_outside_lit: float | None
     pixels_left: float | None
+    lpips_inside: float | None = None
 
 
 def list_edits(scene: Path) -> list[TrueEdit]:
@@ -101,9 +105,10 @@ def score_edit(
     after: LabelledModel,
     cameras: Sequence[Camera],
     background: Tensor,
+    lpips: PairMetric | None = None,
 ) -> EditScore:
     """Scores of the test views; cameras must be those that the pictures of `edits/` show."""
-    views = [_score_view(edit, scene, before, after, camera, background) for camera in cameras]
+    views = [_score_view(edit, scene, before, after, camera, background, lpips) for camera in cameras]
     left = sum(view["pixels_left"] for view in views) if edit.removes else None
     return EditScore(**{**_means(views), "pixels_left": left})
 
@@ -115,6 +120,7 @@ def _score_view(
     after: LabelledModel,
     camera: Camera,
     background: Tensor,
+    lpips: PairMetric | None,
 ) -> dict[str, Any]:
     name = f"{camera.image_name}.png"
     ids_before, ids_after = read_id_map(scene / BEFORE / name), read_id_map(edit.folder / IDS / name)
@@ -135,6 +141,7 @@ def _score_view(
         "psnr_inside_lit": None,
         "psnr_outside_lit": None,
         "pixels_left": int((new_ids == edit.id).sum()) if edit.removes else None,
+        "lpips_inside": lpips(torch.where(torch.from_numpy(changed), new, truth), truth) if lpips else None,
     }
     if (edit.folder / LIT_AS_BEFORE).is_dir():
         lit = _picture(edit.folder / LIT_AS_BEFORE, camera.image_name)
@@ -175,6 +182,40 @@ def markdown(scores: Mapping[str, EditScore]) -> str:
     if len(scores) > 1:
         lines.append("| mean | " + " | ".join(_cells(mean_score(list(scores.values())))) + " |")
     return "\n".join([*lines, "", "In brackets: the model as it was, against the scene as it was.", ""])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far recolouring or restyling reaches: mean absolute differences of colours in [0, 1] over views.
+
+    `inside` the mask of what was selected (pixels that are more than half its own), `outside` of the mask
+    dilated by 2% of the image's diagonal, `outside_most` in the view where it is largest.
+    """
+
+    inside: float
+    outside: float
+    outside_most: float
+
+
+def reach_of(
+    before: LabelledModel,
+    after: LabelledModel,
+    chosen: Tensor,
+    cameras: Sequence[Camera],
+    background: Tensor,
+) -> Reach | None:
+    """The reach of an edit of the colours of the Gaussians `chosen` (N,); None if no view shows them."""
+    inside, outside = [], []
+    for camera in cameras:
+        mask = (coverage(before, chosen, camera) > 0.5).cpu().numpy()
+        if not mask.any():
+            continue
+        near = binary_dilation(mask, np.ones((3, 3), bool), boundary_dilation(*mask.shape))
+        pictures = (draw(model, camera, background)[0] for model in (before, after))
+        difference = torch.sub(*pictures).abs().mean(0)  # (H, W)
+        inside.append(float(difference[torch.from_numpy(mask)].mean()))
+        outside.append(float(difference[torch.from_numpy(~near)].mean()))
+    return Reach(fmean(inside), fmean(outside), max(outside)) if inside else None
 
 
 def mean_score(scores: Sequence[EditScore]) -> EditScore:

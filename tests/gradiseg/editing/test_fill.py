@@ -1,5 +1,7 @@
 """Filling holes: what the photographs never saw goes, surfaces continue, nothing else changes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,26 @@ def test_what_is_missing_is_said() -> None:
         inpainter("nothing")
     with pytest.raises(UserError, match="TorchScript"):
         inpainter("lama", "no such file.pt")
+
+
+class Half(torch.nn.Module):
+    """A network that fills with half grey, as LaMa's is called: picture and mask from 0 to 1, in eights."""
+
+    def forward(self, picture: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        assert picture.size(2) % 8 == 0 and picture.size(3) % 8 == 0
+        return torch.where(mask > 0, torch.full_like(picture, 0.5), torch.zeros_like(picture))
+
+
+def test_a_network_of_the_users_fills(tmp_path: Path) -> None:
+    torch.jit.script(Half()).save(str(tmp_path / "half.pt"))
+    picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+    region = np.zeros((21, 30), bool)
+    region[5:9, 20:] = True
+    filled = inpainter("lama", str(tmp_path / "half.pt"))(picture, region)
+    assert np.array_equal(filled[~region], picture[~region]) and (filled[region] == 128).all()
+    (tmp_path / "half.pt").write_bytes(b"weights")
+    with pytest.raises(UserError, match="no TorchScript network"):
+        inpainter("lama", str(tmp_path / "half.pt"))
 
 
 @pytest.mark.parametrize("name", ["biharmonic", "telea", "patchmatch"])

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from gradiseg.editing.operations import Remove, Surroundings
-from gradiseg.evaluation.edits import draw, list_edits, markdown, masked_psnr, mean_score, score_edit
+from gradiseg.editing.operations import Recolour, Remove, Surroundings
+from gradiseg.evaluation.edits import (
+    draw,
+    list_edits,
+    markdown,
+    masked_psnr,
+    mean_score,
+    reach_of,
+    score_edit,
+)
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from scene.masks import write_id_map
@@ -61,6 +69,18 @@ def test_an_edit_that_did_nothing_is_seen(scene: Path) -> None:
     assert (score.pixels_left or 0) > 50 and (score.psnr_inside or 99) < 30 < (score.psnr_outside or 0)
 
 
+def test_lpips_sees_the_region_alone(scene: Path) -> None:
+    (edit,) = list_edits(scene)
+    model = labelled_scene()
+
+    def differing(image: torch.Tensor, target: torch.Tensor) -> float:
+        return float((image != target).any(0).float().mean())
+
+    white = torch.ones(3)  # which the truth has nowhere
+    score = score_edit(edit, scene, model, model, CAMERAS, white, differing)
+    assert 0.02 < (score.lpips_inside or 0) < 0.5
+
+
 def test_other_sizes_are_drawn_at_the_truths(scene: Path) -> None:
     (edit,) = list_edits(scene)
     model = labelled_scene()
@@ -72,6 +92,17 @@ def test_other_sizes_are_drawn_at_the_truths(scene: Path) -> None:
 def test_without_edits_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder with an edit"):
         list_edits(tmp_path)
+
+
+def test_colours_change_inside_of_the_mask_alone() -> None:
+    model, cameras = labelled_scene(), [camera(index) for index in range(6)]
+    painted = Recolour(select=3, hue=120).apply(model, Surroundings({}))
+    reach = reach_of(model, painted, model.ids == 3, cameras, BLACK)
+    assert reach is not None and reach.inside > 0.05 and reach.outside_most < 1e-3
+    astray = Recolour(select=[3, 4], hue=120).apply(model, Surroundings({}))
+    reach = reach_of(model, astray, model.ids == 3, cameras, BLACK)
+    assert reach is not None and reach.outside > 5e-3
+    assert reach_of(model, painted, torch.zeros_like(model.ids, dtype=torch.bool), cameras, BLACK) is None
 
 
 def test_the_region_alone_counts() -> None:
