@@ -148,14 +148,20 @@ class Panel:
             colour = {"tint": [channel / 255 for channel in tint.value]} if tinted.value else {}
             return {"hue": float(hue.value), "saturation": float(saturation.value), **colour}
 
+        neutral = fields()
+
         def preview() -> None:
-            self.session.paint(**fields())
+            self.session.paint(**({} if fields() == neutral else fields()))
             self.client.redraw()
+
+        def recolour() -> None:
+            self.session.edit("recolour", **fields())
+            hue.value, saturation.value, tinted.value = 0, 1, False  # the next one starts from what it is now
 
         for control in (hue, saturation, tinted):
             control.on_update(lambda _: preview())
         tint.on_update(lambda _: preview() if tinted.value else setattr(tinted, "value", True))
-        self._button("Recolour", lambda: self.session.edit("recolour", **fields()))
+        self._button("Recolour", recolour)
 
     def _place(self) -> None:
         self.gizmo = self.gui.add_checkbox(GIZMO, False, hint="arrows move, rings turn")
