@@ -3,12 +3,13 @@
     python benchmarks/alternate.py --before TREE[:SITE] --after TREE[:SITE] --scene SCENE --threads 1 --json F
 
 TREE is a checkout, SITE the folder with its compiled packages (`pip install --target`), where they are not
-this Python's. Every turn is a process of its own: warm-up, then steps, of which it reports the median wall
-time and the mean CPU time. The ratio is the median over the pairs of turns. Neither build is compared with
-the reference here: bench_train_step.py does that.
+this Python's. Every build is a process of its own; both train in short turns, one while the other waits, and
+report the median wall time and the mean CPU time of a turn's steps. The ratio is the median over the pairs of
+turns. Neither build is compared with the reference here: bench_train_step.py does that.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -24,7 +25,7 @@ from benchmarks import machine
 from utils.errors import UserError, run_command
 from utils.json_files import write_json
 
-TURN = """
+BUILD = """
 import argparse, gc, json, statistics, sys, tempfile, time
 import utils.openmp
 import torch
@@ -38,37 +39,66 @@ with tempfile.TemporaryDirectory() as folder:
     gc.freeze()
     for _ in range(bench.WARM_UP):
         training.step()
-    walls, cpu = [], time.process_time()
-    for _ in range(given["steps"]):
-        start = time.perf_counter()
-        training.step()
-        walls.append(time.perf_counter() - start)
-    cpu = time.process_time() - cpu
-print(json.dumps({"wall_ms": 1e3 * statistics.median(walls), "fastest_ms": 1e3 * min(walls),
-                  "cpu_ms": 1e3 * cpu / len(walls)}))
+    for _ in sys.stdin:  # a line asks for a turn
+        walls, cpu = [], time.process_time()
+        for _ in range(given["steps"]):
+            start = time.perf_counter()
+            training.step()
+            walls.append(time.perf_counter() - start)
+        cpu = time.process_time() - cpu
+        figures = {"wall_ms": statistics.median(walls), "fastest_ms": min(walls), "cpu_ms": cpu / len(walls)}
+        print(json.dumps({name: 1e3 * seconds for name, seconds in figures.items()}), flush=True)
 """
 
 
-def turn(build: str, options: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of a step of one build."""
-    names = ("scene", "resolution", "threads", "steps", "num_gaussians")
-    given = {name: getattr(options, name) for name in names}
-    tree, _, site = build.partition(":")
-    path = os.pathsep.join(part for part in (site, tree) if part)
-    command = [sys.executable, "-c", TURN, json.dumps(given | {"checkpoint": options.model})]
-    environment = os.environ | {"PYTHONPATH": path}
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"{build}: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+class Build:
+    """A training of one tree in a process that waits between its turns."""
+
+    def __init__(self, build: str, options: argparse.Namespace) -> None:
+        names = ("scene", "resolution", "threads", "steps", "num_gaussians")
+        given = {name: getattr(options, name) for name in names}
+        self.name = build
+        tree, _, site = build.partition(":")
+        path = os.pathsep.join(part for part in (site, tree) if part)
+        command = [sys.executable, "-c", BUILD, json.dumps(given | {"checkpoint": options.model})]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command,
+            cwd=tree,
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+
+    def turn(self) -> dict[str, float]:
+        """Milliseconds of a step, from the next few."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            raise UserError(f"{self.name}: {self._process.communicate()[1].strip()[-500:]}")
+        figures: dict[str, float] = json.loads(line)
+        return figures
+
+    def end(self) -> None:
+        """Let the process go."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All turns, their medians, and after : before."""
     turns: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
-    for index in range(options.turns):
-        for name in ("before", "after") if index % 2 == 0 else ("after", "before"):
-            turns[name].append(turn(getattr(options, name), options))
+    with contextlib.ExitStack() as stack:
+        builds = {name: Build(getattr(options, name), options) for name in turns}
+        for build in builds.values():
+            stack.callback(build.end)
+        for index in range(options.turns):
+            for name in ("before", "after") if index % 2 == 0 else ("after", "before"):
+                turns[name].append(builds[name].turn())
     result: dict[str, Any] = {"turns": turns, "median": {}, "ratio": {}}
     for figure in turns["before"][0]:
         columns = {name: [entry[figure] for entry in entries] for name, entries in turns.items()}
@@ -88,8 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--num_gaussians", type=int, help="resample the scene's points to this many")
     parser.add_argument("--model", help="chkpnt*.pth of train.py to go on from")
-    parser.add_argument("--turns", type=int, default=4, help="of each build")
-    parser.add_argument("--steps", type=int, default=20, help="in a turn")
+    parser.add_argument("--turns", type=int, default=20, help="of each build")
+    parser.add_argument("--steps", type=int, default=3, help="in a turn")
     parser.add_argument("--json", type=Path, help="where the figures go, too")
     options = parser.parse_args(argv)
     about = {name: getattr(options, name) for name in ("resolution", "threads", "num_gaussians", "steps")}

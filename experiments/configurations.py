@@ -19,7 +19,7 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "no_repair": ("train", "--no_repair_masks --no_identity_lambda_by_rgb"),
     "paper": ("paper", ""),  # its formulas to the letter
     "no_outlines": ("train", "--no_correct_outlines"),
-    "boundary": ("train", "--boundary_interval 4"),
+    "no_boundary": ("train", "--boundary_interval 0"),
     "boundary_2": ("train", "--boundary_interval 2"),
     "boundary_alone": ("paper", "--boundary_interval 4"),
     "constant_alpha": ("train", "--no_identity_lambda_by_rgb"),
@@ -31,6 +31,8 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "split_random": ("train", "--igd_split random"),
     "candidates_all": ("train", "--la_knn_candidates all"),
     "candidates_20": ("train", "--la_knn_candidates 20"),
+    "progressive": ("train", "--quarter_resolution_until_iter 3000 --half_resolution_until_iter 12000"),
+    "half_to_20000": ("train", "--half_resolution_until_iter 20000"),
     "tau_quantile": ("train", "--igd_rule quantile"),
     "tau_3_std": ("train", "--igd_std_factor 3"),
 }

@@ -28,6 +28,7 @@ from utils.errors import UserError
 from utils.files import atomic_folder
 
 WEIGHT_OF_UNLABELLED = 0.3  # of a vote for id 0; FlashSplat raises its background likewise
+BOUNDARY_WEIGHT = 0.5  # all that is wrong is to be mended in a few hundred steps
 LAMBDA_DSSIM = 0.2  # as 3DGS trains
 # Learning rates: positions per scene extent; 3DGS's last one for positions, a part of its own for others.
 # That of view dependence is four times 3DGS's: it gives back what boundary steps take from the picture.
@@ -72,7 +73,7 @@ class Segmentation:
         self.classifier = matching_classifier(torch.tensor(ids), num_classes).to(model.device)
         self.labels = TrainingLabels(self.classifier)
         self.codes = codes_of(self.classifier)  # (K, 16)
-        self.boundary = BoundaryLoss()
+        self.boundary = BoundaryLoss(BOUNDARY_WEIGHT)
         self.votes = self.vote()
 
     @torch.no_grad()

@@ -121,4 +121,6 @@ def test_boundary_steps_come_when_the_number_of_gaussians_is_settled() -> None:
     assert due[0] == 15_004 and due[-1] == 30_000 and len(due) == 3750
     plain = replace(schedule, gradiseg=GradiSegParams(igd=False))
     assert plain.boundary_is_due(12_004) and not plain.boundary_is_due(12_000)
-    assert not any(map(replace(schedule, repair=RepairParams()).boundary_is_due, (15_004, 30_000)))
+    assert not any(
+        map(replace(schedule, repair=RepairParams(boundary_interval=0)).boundary_is_due, (15_004, 30_000))
+    )

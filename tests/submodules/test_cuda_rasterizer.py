@@ -284,7 +284,11 @@ def test_one_gaussian_over_many_tiles(backend: Backend) -> None:
 
 
 def test_a_warp_of_gaussians_over_many_tiles(backend: Backend) -> None:
-    """One at every lane, each over 130 tiles: whole warps sum the rows of each in turn. One pixel row."""
+    """One at every lane, each over 130 tiles: whole warps sum the rows of each in turn. One pixel row.
+
+    Without the `__syncwarp` before that loop of `gather_rows` (gaussians.h) it fails on the shim, in float64
+    and float32 alike, by a race between the two stores to `sums`; the test above passes. Tried on 2026-11-29.
+    """
     camera = plain_camera(2080, 1)
     gaussians = balls(camera, [(1040.0 + i, 0.0, 2.0 + 0.01 * i) for i in range(33)], scales=oval(33, 2.0))
     gaussians["opacities"][:] = torch.linspace(0.05, 0.1, 33)[:, None].double()

@@ -75,18 +75,15 @@ struct TileView {
     const int first = channel < kColorChannels ? 0 : identity ? kIdentityChannels : kColorChannels;
     return base ? at<T>(base, (channel - first) * int64_t(width) * height) : nullptr;
   }
-  // Tiles jump from plane to plane, row to row and Gaussian to Gaussian, which no processor foresees: each access would wait for
-  // memory in turn. These functions ask early. They must be inlined: GCC takes a function that only prefetches for one without
-  // effect and drops the calls.
-
-  /// One pixel row of a plane under this tile, or under the one `tiles` to its right: the cache line that tiles to the left have
-  /// not touched.
-  GS_HD void prefetch_pixels(const T* plane, int y, int tiles = 0) const {
-    if (plane && top + y < height) __builtin_prefetch(plane + int64_t(top + y) * width + left + (tiles + 1) * kTile - 1);
+  /// Where a plane's first pixel row leaves this tile, or the one `tiles` to its right: in the cache line that tiles to the left
+  /// have not touched.
+  const T* edge(const T* plane, int tiles = 0) const {
+    return plane ? plane + int64_t(top) * width + left + (tiles + 1) * kTile - 1 : nullptr;
   }
-  /// The packed row of an instance.
+  int rows() const { return height - top < kTile ? height - top : kTile; }
+  /// Asks for the packed row of an instance of this tile or a later one.
   GS_HD void prefetch_row(int64_t instance) const {
-    if (instance >= end) return;
+    if (instance >= frame.num_instances) return;
     const char* from = reinterpret_cast<const char*>(row(instance));
     for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64) __builtin_prefetch(from + byte);
   }
@@ -122,6 +119,39 @@ struct TileView {
 
  private:
   int columns() const { return width - left < kTile ? width - left : kTile; }
+};
+
+/// What is going to be read and written, asked for in time. Tiles jump from plane to plane, row to row and Gaussian to Gaussian,
+/// which no processor foresees: each access would wait for memory in turn. And all at once they would wait, too: a core asks for
+/// some sixteen lines at a time. So the loops over instances ask for a few lines a turn. What only prefetches must be inlined:
+/// GCC takes such a function for one without effect and drops the calls.
+template <class T, int kMostPlanes>
+struct Ahead {
+  static constexpr int kAtOnce = 6;
+  const T* edges[kMostPlanes];  // `edge` of planes
+  int num_planes, plane, y, rows, width;
+  int64_t instance, last_instance;
+
+  void start(const TileView<T>& tile) {
+    num_planes = plane = y = 0, rows = tile.rows(), width = tile.width;
+    instance = tile.end, last_instance = tile.end + kChunk;
+  }
+  void add(const T* edge) {
+    if (edge) edges[num_planes++] = edge;
+  }
+  bool some_pixels() const { return num_planes && y < rows; }
+  /// The next lines of the planes.
+  GS_HD void prefetch_pixels() {
+    for (int i = 0; i < kAtOnce && some_pixels(); ++i) {
+      __builtin_prefetch(edges[plane] + int64_t(y) * width);
+      if (++plane == num_planes) plane = 0, ++y;
+    }
+  }
+  /// Of the tiles that follow: the next instance. Its packed row is asked for.
+  GS_HD int64_t next_instance(const TileView<T>& tile) {
+    if (instance < last_instance) tile.prefetch_row(instance++);
+    return instance - 1;
+  }
 };
 
 /// For each block, which instances of the current chunk it has to look at.
@@ -167,6 +197,7 @@ struct ForwardTile {
   uint16_t hits[kChunk + 1];
   V weight[kChunk + kTogether];  // of the hits of one block
   const T* hit_row[kChunk + kTogether];
+  Ahead<T, C::kMax> ahead;
 
   ForwardTile() { rows[kChunk] = kNowhere<T>; }
 
@@ -194,6 +225,8 @@ struct ForwardTile {
     for (int n = 0; n < lists.count[block] && lane_any(alive); n += kTogether) {
       V raw_alpha[kTogether];
       BlendStep<V, M> steps[kTogether];
+      ahead.prefetch_pixels();
+      ahead.next_instance(tile);
       raw_alphas(rows, list + n, x, y, raw_alpha);
       const M before = alive;
       blend_steps<V, M, T>(raw_alpha, t, alive, steps);
@@ -255,11 +288,10 @@ struct ForwardTile {
     const C channels(kIdentityChannels + in.num_identity);
     for (int block = 0; block < kBlocks; ++block) {
       transmittance[block] = V{} + T(1), live[block] = tile.inside_image(block);
-      for (int c = 0; c < channels.count(); ++c) {
-        blended[block][c] = V{};
-        tile.prefetch_pixels(tile.plane(out, c), block);  // 16 pixel rows, one for each block
-      }
+      for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
     }
+    ahead.start(tile);
+    for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(tile.plane(out, c)));
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       unsigned open = 0;
@@ -274,6 +306,7 @@ struct ForwardTile {
         if (lists.count[block]) blend(channels, block, weigh(tile, block));
       memcpy(&frame.hits[begin], hits, sizeof(uint16_t) * count);
     }
+    while (ahead.some_pixels()) ahead.prefetch_pixels();
     tile.whole() ? write<true>(tile, channels, out) : write<false>(tile, channels, out);
   }
 };
@@ -294,21 +327,25 @@ struct BackwardTile {
   V gradients[kChunk + 1][kGroups];
   V value[kTogether];      // of the instances that are worked on
   T pairs[kTogether][32];  // their weight and dL_dpower at each pixel
+  Ahead<T, 2 * C::kMax> ahead;
 
   BackwardTile() { rows[kChunk] = kNowhere<T>; }
 
   int groups(const Inputs& in) const { return kStatic ? kGroups : gradient_stride(in.num_identity) / 16; }
 
+  /// How many of the channels reach the geometry by their gradients.
+  static int geometry_channels(const Inputs& in) { return kIdentityChannels + (in.identity_geometry_grad ? in.num_identity : 0); }
+
   /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
   void load(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int band) {
-    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : kIdentityChannels, first = 4 * band;
+    const int first = 4 * band;
     V g[4], value[4], rest[4] = {};
     for (int c = 0; c < channels.count(); ++c) {
       for (int i = 0; i < 4; ++i) g[i] = V{};
       if (const T* plane = tile.plane(grad, c)) {
         tile.template load_band<kWhole>(plane, band, g);
-        if (c < geometry_channels) {
+        if (c < geometry_channels(tile.in)) {
           tile.template load_band<kWhole>(tile.plane(out, c), band, value);
           for (int i = 0; i < 4; ++i) rest[i] += g[i] * value[i];
         }
@@ -379,14 +416,14 @@ struct BackwardTile {
     V x, y, t = transmittance[block], rest = behind[block];
     M alive = live[block];
     tile.pixel_centres(block, x, y);
-    const int geometry_channels = tile.in.identity_geometry_grad ? channels.count() : kIdentityChannels;
     for (int n = 0; n < lists.count[block]; n += kTogether) {
       const uint16_t* list = lists.list[block] + n;
       V raw_alpha[kTogether];
       BlendStep<V, M> steps[kTogether];
+      prefetch_next(tile);
       raw_alphas(rows, list, x, y, raw_alpha);
-      tile.in.identity_geometry_grad ? sum_channels<kStatic>(geometry_channels, block, list)
-                                     : sum_channels<0>(geometry_channels, block, list);
+      tile.in.identity_geometry_grad ? sum_channels<kStatic>(geometry_channels(tile.in), block, list)
+                                     : sum_channels<0>(geometry_channels(tile.in), block, list);
       blend_steps<V, M, T>(raw_alpha, t, alive, steps);
       for (int h = 0; h < kTogether; ++h) {
         rest -= steps[h].weight * value[h];
@@ -406,12 +443,16 @@ struct BackwardTile {
     lists.pad();
   }
 
-  /// What `load` of the next tile in the row is going to read, one pixel row of it.
-  GS_HD void prefetch_next(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int y) {
-    for (int c = 0; c < channels.count(); ++c) {
-      tile.prefetch_pixels(tile.plane(out, c), y, 1);
-      tile.prefetch_pixels(tile.plane(grad, c), y, 1);
-    }
+  /// A few lines of what `load` of the next tile in the row is going to read, and the rows of one instance that follows.
+  GS_HD void prefetch_next(const TileView<T>& tile) {
+    ahead.prefetch_pixels();
+    const int64_t next = ahead.next_instance(tile);
+    if (next < tile.frame.num_instances) prefetch_gradients(tile, next);
+  }
+  GS_HD void prefetch_gradients(const TileView<T>& tile, int64_t instance) {
+    const V* row = reinterpret_cast<const V*>(tile.frame.packed_gradients.data()) +
+                   int64_t(tile.frame.instances[instance].row) * groups(tile.in);
+    for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 1);
   }
 
   /// Moments about the tile's centre -> sums of q times 1, d, d d^T with d = mean - pixel; then to the instance's row.
@@ -433,24 +474,24 @@ struct BackwardTile {
     const C channels(kIdentityChannels + in.num_identity);
     for (int band = 0; band < 4; ++band)
       tile.whole() ? load<true>(tile, channels, out, grad, band) : load<false>(tile, channels, out, grad, band);
+    ahead.start(tile);
+    for (int c = 0; c < channels.count(); ++c) {
+      ahead.add(tile.edge(tile.plane(grad, c), 1));
+      if (c < geometry_channels(in)) ahead.add(tile.edge(tile.plane(out, c), 1));
+    }
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       uint16_t hits[kChunk + 16] = {};
       memcpy(hits, &frame.hits[begin], sizeof(uint16_t) * count);
       for (int k = 0; k < count; ++k) {
-        const uint32_t row = frame.instances[begin + k].row;
         rows[k] = tile.row(begin + k);
         tile.prefetch_row(begin + k + kAhead);
-        for (int g = 0; g < num_groups; ++g) {
-          gradients[k][g] = V{};
-          __builtin_prefetch(gradient_rows + int64_t(row) * num_groups + g, 1);
-        }
+        prefetch_gradients(tile, begin + k);
+        for (int g = 0; g < num_groups; ++g) gradients[k][g] = V{};
       }
       list_hits(hits, count);
-      for (int block = 0; block < kBlocks; ++block) {
-        if (begin == tile.begin) prefetch_next(tile, channels, out, grad, block);
+      for (int block = 0; block < kBlocks; ++block)
         if (lists.count[block]) blend_block(tile, channels, block);
-      }
       for (int k = 0; k < count; ++k) {
         const uint32_t row = frame.instances[begin + k].row;
         if (hits[k]) write_row(tile, k, gradient_rows + int64_t(row) * num_groups);
