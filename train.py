@@ -9,8 +9,11 @@ both optimizers and let the densification strategies (3DGS's, then IGD) change t
 import utils.openmp  # noqa: F401  # isort: skip
 
 import gc
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -26,6 +29,7 @@ from arguments import (
     write_cfg_args,
 )
 from gradiseg import checkpoint
+from gradiseg.objective import Losses
 from gradiseg.progress import Progress
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
@@ -55,8 +59,14 @@ def save_checkpoint(training: Training, progress: Progress, folder: RunFolder) -
     return path
 
 
-def train(training: Training, progress: Progress, folder: RunFolder, run: RunParams) -> None:
-    """Run to the last iteration, or to Ctrl-C or SIGTERM.
+def train(
+    training: Training,
+    progress: Progress,
+    folder: RunFolder,
+    run: RunParams,
+    shown: Callable[[Training, Losses], None] | None = None,
+) -> None:
+    """Run to the last iteration, or to Ctrl-C or SIGTERM; `shown` is called after each.
 
     Raises: UserError in the latter case; a checkpoint has been saved then.
     """
@@ -68,6 +78,8 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
         while training.iteration < last and not stop.received:
             losses = training.step()
             progress.update(training.iteration, losses, training.model.num_gaussians)
+            if shown is not None:
+                shown(training, losses)
             if training.iteration in run.test_iterations:
                 progress.test_scores(training.iteration, *training.test())
             if training.iteration in run.save_iterations:
@@ -84,6 +96,19 @@ def train(training: Training, progress: Progress, folder: RunFolder, run: RunPar
         training.save_model(folder)
 
 
+def viewer_of(run: RunParams) -> ModuleType | None:
+    """The module that shows the training, if --viewer asks for it: with it comes all that edits.
+
+    Raises: UserError where viser is not installed, or the port is taken.
+    """
+    if not run.viewer:
+        return None
+    from gradiseg.viewer import live
+
+    live.check_viewer(run.viewer)
+    return live
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the options, set up the run, train. Nothing is written before all has been read and checked."""
     args, pipe, opt, gradiseg, repair, run = parse(GROUPS, argv, prog="train.py", description=__doc__)
@@ -91,6 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = RunFolder.for_training(args.model_path, run.overwrite, bool(run.resume))
     if pipe.threads:
         torch.set_num_threads(pipe.threads)
+    live = viewer_of(run)
     seed_everything(run.seed)
     device = select_device(pipe.device)
     state = None
@@ -111,7 +137,9 @@ def main(argv: list[str] | None = None) -> None:
     folder.begin(run.overwrite)
     write_cfg_args(args.model_path, args, opt, gradiseg, repair)
     scene.write_start()
-    train(training, progress, folder, run)
+    last = schedule.opt.iterations
+    with live.shown(args, pipe, run.viewer, last) if live else nullcontext() as shown:
+        train(training, progress, folder, run, shown)
     groups = (args, schedule.opt, schedule.gradiseg, schedule.repair, run)
     config = {key: value for group in groups for key, value in asdict(group).items()}
     progress.save_summary(training.model.num_gaussians, config)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from arguments import (
     OF_SAVED_MODEL,
+    VIEWER_PORT,
     DeviceParams,
     ModelParams,
     OptimizationParams,
@@ -40,7 +41,7 @@ from utils.errors import UserError, run_command
 class ViewParams:
     """Where the viewer is to be found."""
 
-    port: int = option(8080, "port of the page", first=True, low=1, high=65535)
+    port: int = option(VIEWER_PORT, "port of the page", first=True, low=1, high=65535)
     host: str = option(
         "127.0.0.1", "address to listen at; others than this machine's ask for a token", first=True
     )
@@ -52,8 +53,8 @@ GROUPS = (ModelParams, DeviceParams, ViewParams, TextParams)
 WITHOUT = (*OF_SAVED_MODEL, "text", "text_masks")
 
 
-def open_workspace(argv: Sequence[str]) -> Workspace:
-    """The run that the flags name, for the viewer."""
+def open_workspace(argv: Sequence[str], shelf: Path | None = None) -> Workspace:
+    """The run that the flags name, for the viewer; the runs below `shelf` lend it their objects."""
     groups = (*GROUPS, OptimizationParams)
     model, device, options, words, opt = parse_with_run(
         groups,
@@ -65,7 +66,7 @@ def open_workspace(argv: Sequence[str]) -> Workspace:
     folder = RunFolder(Path(model.model_path))
     is_training = options.iteration < 0 and not folder.finished and any(folder.path.glob("chkpnt*.pth"))
     run = run_of_checkpoint(model, device) if is_training else load_run(model, device, options.iteration)
-    workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0])
+    workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0], shelf)
     if is_training:
         Follower(workspace, final_iteration(opt.iterations, opt.schedule_scale)).start()
     return workspace
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         runs = find_runs(folder)
         server = start_server(options.host, options.port, gate)
-        offer(server, runs, lambda path: open_workspace([*argv, "-m", str(path)]))
+        offer(server, runs, lambda path: open_workspace([*argv, "-m", str(path)], folder))
         print(f"{folder}, {len(runs)} runs: {address}", flush=True)
     try:
         server.sleep_forever()

@@ -7,6 +7,7 @@ from arguments.options import option
 
 MAX_CLASSES = 65536  # ids are read from 16-bit masks
 NEWEST = "newest"  # --resume without a file
+VIEWER_PORT = 8080  # of view.py, and of --viewer without a port
 
 
 @dataclass
@@ -286,6 +287,14 @@ class RunParams:
     save_iterations: list[int] = option([], "iterations at which the model is saved, beside the last", low=1)
     checkpoint_iterations: list[int] = option([], "iterations at which a checkpoint is saved", low=1)
     checkpoint_interval: int = option(0, "save a checkpoint every so many iterations; 0 = do not", low=0)
+    viewer: int = option(
+        0,
+        "show the training in a browser, at this port of this machine; 0 = do not",
+        bare=VIEWER_PORT,
+        metavar="PORT",
+        low=0,
+        high=65535,
+    )
     seed: int = option(0, "seed of every random choice", low=0)
     quiet: bool = option(False, "print results and errors only")
 

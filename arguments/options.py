@@ -23,7 +23,7 @@ def option(
     above: float | None = None,
     high: float | None = None,
     pattern: str | None = None,
-    bare: str | None = None,
+    bare: str | int | None = None,
     metavar: str = "",
 ) -> Any:
     """A field of a group: default, help text, other spellings (`flags`), and the values allowed.

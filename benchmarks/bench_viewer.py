@@ -4,21 +4,25 @@
 
 Medians over cameras on the way between the scene's views, each drawn and encoded as the viewer does it: a
 small picture while the camera moves, a full one at rest, the first of every kind left out. `clicks` are from
-the click to the id. `seconds_to_address` is from the command to the line with its address, a start of Python
-and torch included; a picture's time comes on top. `load` is the system's load average before and after: where
-it is above 0, others took part of the processor, and `cpu_ms` (CPU time, summed over threads) says more.
+the click to the id. `seconds_to_start` is from the command to the line with its address, a start of Python
+and torch included, and to the first picture in a headless Chromium that was running before and draws without
+a GPU (with playwright only), the median of `--starts`; `cpu` is the CPU time of the command. `load` is the
+system's load average before and after: where it is above 0, others took part of the processor, and `cpu_ms`
+(CPU time, summed over threads) says more.
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import os
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,8 @@ from scene.cameras import Camera
 from utils.errors import run_command
 from utils.json_files import write_json
 
+FLAGS = ("--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+PICTURE = b"BackgroundImageMessage"  # viser's name of what a picture comes in
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -111,18 +117,67 @@ def measure(session: Session, cameras: Sequence[dict[str, Any]]) -> dict[str, An
     return results
 
 
-def seconds_to_address(run: str, port: int) -> dict[str, float] | None:
-    """From the command to its address, on the clock and of CPU time; None where viser is not installed."""
+@contextmanager
+def browser_page(size: Sequence[int]) -> Iterator[Any]:
+    """A page of a headless Chromium that is running; None where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None or importlib.util.find_spec("playwright") is None:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield browser.new_page(viewport=dict(zip(("width", "height"), size, strict=True)))
+        browser.close()
+
+
+def wait_for_picture(page: Any, address: str) -> None:
+    """Open the viewer in a page, until the page has received a picture."""
+    came: list[bool] = []
+
+    def received(frame: bytes | str) -> None:
+        if isinstance(frame, bytes) and PICTURE in frame:
+            came.append(True)
+
+    page.on("websocket", lambda socket: socket.on("framereceived", received))
+    page.goto(address)
+    end = time.monotonic() + 300
+    while not came and time.monotonic() < end:
+        page.wait_for_timeout(10)
+
+
+def seconds_to_start(run: str, port: int, size: Sequence[int]) -> dict[str, float] | None:
+    """From the command to its address and to the first picture in a browser, on the clock; its CPU time.
+
+    None where viser is not installed.
+    """
     command = [sys.executable, "view.py", "-m", run, "--port", str(port)]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    start = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, text=True, **quiet) as made:  # type: ignore[call-overload]
-        found = any("iteration" in line for line in made.stdout)
-        seconds = time.perf_counter() - start
-        made.terminate()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = used.ru_utime + used.ru_stime
-    return {"clock": round(seconds, 2), "cpu": round(cpu, 2)} if found else None
+    found: dict[str, float] = {}
+    with browser_page(size) as page:
+        start = time.perf_counter()
+        with subprocess.Popen(command, cwd=ROOT, text=True, **quiet) as made:  # type: ignore[call-overload]
+            for line in made.stdout:
+                if "iteration" in line:
+                    found["address"] = time.perf_counter() - start
+                    break
+            if found and page is not None:
+                wait_for_picture(page, f"http://localhost:{port}")
+                found["picture"] = time.perf_counter() - start
+            made.terminate()
+            _, _, usage = os.wait4(made.pid, 0)
+    found["cpu"] = usage.ru_utime + usage.ru_stime
+    return {name: round(seconds, 2) for name, seconds in found.items()} if "address" in found else None
+
+
+def medians(records: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of every figure."""
+    return (
+        {name: statistics.median(record[name] for record in records) for name in records[0]}
+        if records
+        else {}
+    )
 
 
 def main() -> None:
@@ -134,6 +189,7 @@ def main() -> None:
     parser.add_argument("--num_gaussians", type=int, nargs="*", default=[], help="other sizes of the model")
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], help="width and height at rest")
     parser.add_argument("--frames", type=int, default=12, help="pictures of every kind")
+    parser.add_argument("--starts", type=int, default=3, help="starts of the server")
     parser.add_argument("--port", type=int, default=8099, help="for the start of the server")
     parser.add_argument("--json", type=Path, help="where the figures go; default: printed")
     arguments = parser.parse_args()
@@ -147,13 +203,16 @@ def main() -> None:
     for count in [original.count, *arguments.num_gaussians]:
         workspace.document._states[:] = [resized(original, count)]
         results.append(measure(session, cameras))
-    started = seconds_to_address(arguments.model_path, arguments.port)
+    starts = [
+        seconds_to_start(arguments.model_path, arguments.port, arguments.size)
+        for _ in range(arguments.starts)
+    ]
     load.append(os.getloadavg()[0])
     record = {
         "size_moving": [SMALL_WIDTH, height * SMALL_WIDTH // width],
         "size_at_rest": arguments.size,
         "frames": arguments.frames,
-        "seconds_to_address": started,
+        "seconds_to_start": medians([start for start in starts if start]),
         "results": results,
         "load": [round(value, 1) for value in load],
         "environment": environment(),

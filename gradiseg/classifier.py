@@ -120,7 +120,7 @@ def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         weight, bias = state["weight"], state["bias"]
-        classes, channels, *kernel = weight.shape
+        classes, _, *kernel = weight.shape
         if kernel != [1, 1] or bias.shape != (classes,) or set(state) != {"weight", "bias"}:
             raise ValueError("shapes")
     except FileNotFoundError as error:
@@ -129,10 +129,15 @@ def load_conv(path: str | os.PathLike[str], device: torch.device | str = "cpu") 
         raise UserError(
             f"{path}: not the state dict of a 1x1 Conv2d classifier. Copy classifier.pth from its run again."
         ) from error
-    conv = nn.utils.skip_init(
-        nn.Conv2d, channels, classes, kernel_size=1, device=device
-    )  # draws no random numbers
-    conv.load_state_dict(state)
+    return conv_of(weight, bias)
+
+
+def conv_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """Rows (C, D, 1, 1) and (C,) as a frozen 1x1 Conv2d on their device; draws no random numbers."""
+    with torch.random.fork_rng(devices=[]):  # torch's skip_init imports SymPy, half a second of every start
+        conv = nn.Conv2d(weight.shape[1], len(weight), 1)
+    conv = conv.to(weight.device)
+    conv.load_state_dict({"weight": weight, "bias": bias})
     return conv.requires_grad_(False).eval()
 
 

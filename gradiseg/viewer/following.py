@@ -5,14 +5,18 @@ The training is not asked for anything: what it loses is the time that pictures 
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from arguments import DeviceParams, ModelParams
 from gradiseg import checkpoint
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import IdentityClassifier, conv_of
 from gradiseg.trained import TrainedRun
 from gradiseg.viewer.workspace import Workspace
 from scene import GaussianModel, Scene
@@ -29,44 +33,62 @@ def run_of_checkpoint(model: ModelParams, device: DeviceParams) -> TrainedRun:
 
     Raises: UserError where there is none, or the scene cannot be read.
     """
+    return run_of_state(checkpoint.load(RunFolder(Path(model.model_path)).latest_checkpoint()), model, device)
+
+
+def run_of_state(state: Mapping[str, Any], model: ModelParams, device: DeviceParams) -> TrainedRun:
+    """A state of a training, as `restored` takes it, with the cameras of its scene."""
     if device.threads:
         torch.set_num_threads(device.threads)
     place = select_device(device.device)
-    folder = RunFolder(Path(model.model_path))
-    iteration, gaussians, classifier = read_checkpoint(folder.latest_checkpoint(), model.num_classes, place)
     scene = Scene(model, None, device=place)
+    gaussians, classifier = restored(state, model.num_classes, place, scene.info.origin)
     train, test = (
         sorted(cameras, key=lambda camera: camera.image_name)
         for cameras in (scene.getTrainCameras(), scene.getTestCameras())
     )
     background = torch.full((3,), float(model.white_background), device=place)
-    return TrainedRun(folder, iteration, gaussians, classifier, None, train, test, background)
+    folder = RunFolder(Path(model.model_path))
+    return TrainedRun(folder, state["iteration"], gaussians, classifier, None, train, test, background)
 
 
-def read_checkpoint(
-    path: Path, num_classes: int, device: torch.device
-) -> tuple[int, GaussianModel, nn.Conv2d]:
-    """Iteration, Gaussians and classifier of a checkpoint."""
-    state = checkpoint.load(path)
+def restored(
+    state: Mapping[str, Any], num_classes: int, device: torch.device, origin: NDArray[np.float64]
+) -> tuple[GaussianModel, nn.Conv2d]:
+    """Gaussians and classifier of a state of a training; of its model only the parameters are read."""
     gaussians = GaussianModel(state["model"]["max_sh_degree"], device)
-    gaussians.restore(state["model"])
+    gaussians.set_params(state["model"]["params"])
+    gaussians.origin = origin
     dense = IdentityClassifier(state["classifier"]["class_ids"], num_classes)
     dense.load_state_dict(state["classifier"])
-    conv = nn.Conv2d(dense.weight.shape[1], num_classes, 1)
-    conv.load_state_dict(dense.full_state_dict())
-    return state["iteration"], gaussians, conv.to(device).requires_grad_(False).eval()
+    full = dense.full_state_dict()
+    return gaussians, conv_of(full["weight"].to(device), full["bias"].to(device))
 
 
-def progress_of(folder: RunFolder, iterations: int) -> str:
-    """How far the training is, as its log says; the log is written with every checkpoint."""
+def show(workspace: Workspace, state: Mapping[str, Any], note: str) -> bool:
+    """Show a state of the workspace's training; False where something was edited."""
+    run = workspace.run
+    made = restored(state, run.classifier.out_channels, run.background.device, run.gaussians.origin)
+    return workspace.follow(state["iteration"], *made, note=note)
+
+
+def progress_of(entry: Any, iterations: int) -> str:
+    """How far a training is, for people: `entry` is the last one of its log."""
     try:
-        last = read_json(folder.training_log)[-1]
         return (
-            f"training: iteration {last['iteration']:,} of {iterations:,}, loss {last['loss']:.4f}, "
-            f"{last['num_gaussians']:,} Gaussians"
+            f"training: iteration {entry['iteration']:,} of {iterations:,}, loss {entry['loss']:.4f}, "
+            f"{entry['num_gaussians']:,} Gaussians"
         )
-    except (UserError, LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         return "training: no log yet"
+
+
+def last_entry(folder: RunFolder) -> Any:
+    """The last entry of a run's log, which is written with every checkpoint; None where there is none."""
+    try:
+        return read_json(folder.training_log)[-1]
+    except (UserError, LookupError, TypeError):
+        return None
 
 
 class Follower:
@@ -94,9 +116,8 @@ class Follower:
             return False
         if newest == self.folder.checkpoint(self.workspace.run.iteration):
             return False
-        run = self.workspace.run
         try:
-            read = read_checkpoint(newest, run.classifier.out_channels, run.background.device)
+            state = checkpoint.load(newest)
         except UserError:
             return False  # replaced or deleted meanwhile
-        return self.workspace.follow(*read, note=progress_of(self.folder, self.iterations))
+        return show(self.workspace, state, progress_of(last_entry(self.folder), self.iterations))

@@ -11,12 +11,15 @@ from utils.errors import UserError
 
 LISTED = 40  # objects with a row of their own, the largest ones
 INPAINTERS = ("biharmonic", "telea", "patchmatch")
+NO_RUN = "choose one"
 ACTIONS = ("Select", "Hide", "Fly to")
 HELP = (
     "Click: select. Shift+click: add or leave out. Ctrl+drag: a box (with Shift: add). "
     "Drag: turn. Right drag: shift. Wheel: nearer."
 )
-GIZMO = "Move with a handle"
+UNSELECTED = "Click an object of the picture. Drag turns, the wheel goes nearer."
+SELECTED = "Tab *Edit* recolours, moves and removes it; *Undo* takes back."
+LASSO, GIZMO = "Draw a lasso", "Move with a handle"
 
 
 class Browser(Protocol):
@@ -33,6 +36,9 @@ class Browser(Protocol):
 
     def changed(self) -> None:
         """What is shown has changed."""
+
+    def redraw(self) -> None:
+        """What is tried out has changed."""
 
     def stand_at(self, camera: Camera) -> None:
         """Stand where a view was taken."""
@@ -81,6 +87,7 @@ class Panel:
         for label, key, modifier, action in (
             ("Undo", "Z", "cmd/ctrl", self._undo),
             ("Redo", "Z", "cmd/ctrl+shift", self._redo),
+            (LASSO, "L", None, self._toggle_lasso),
             ("Remove the selection", "delete", None, lambda: self.session.edit("remove")),
         ):
             command = self.gui.add_command(label, hotkey=key, modifier=modifier)
@@ -98,10 +105,10 @@ class Panel:
     def _select(self) -> None:
         self.gui.add_markdown(HELP)
         self.lasso = self.gui.add_checkbox(
-            "Draw a lasso", False, hint="every click sets a corner; click the first one again to close it"
+            LASSO, False, hint="drag around what you want, or click corners; the first one again closes it"
         )
         self.lasso.on_update(lambda _: self.client.do(self.session.lasso.clear))
-        self._button("Close the lasso", self._close_lasso)
+        self._button("Close the lasso", self.close_lasso)
         through = self.gui.add_checkbox("Also what lies behind", False, hint="of boxes and lassos")
         through.on_update(lambda _: self.session.show(through=through.value))
         words = self.gui.add_text("Words", "", hint="what to look for in this picture")
@@ -137,13 +144,18 @@ class Panel:
         tinted = self.gui.add_checkbox("Tint", False, hint="take the colour below, light and shade kept")
         tint = self.gui.add_rgb("Tint colour", (230, 60, 40))
 
-        def recolour() -> None:
-            fields: dict[str, Any] = {"hue": float(hue.value), "saturation": float(saturation.value)}
-            if tinted.value:
-                fields["tint"] = [channel / 255 for channel in tint.value]
-            self.session.edit("recolour", **fields)
+        def fields() -> dict[str, Any]:
+            colour = {"tint": [channel / 255 for channel in tint.value]} if tinted.value else {}
+            return {"hue": float(hue.value), "saturation": float(saturation.value), **colour}
 
-        self._button("Recolour", recolour)
+        def preview() -> None:
+            self.session.paint(**fields())
+            self.client.redraw()
+
+        for control in (hue, saturation, tinted):
+            control.on_update(lambda _: preview())
+        tint.on_update(lambda _: preview() if tinted.value else setattr(tinted, "value", True))
+        self._button("Recolour", lambda: self.session.edit("recolour", **fields()))
 
     def _place(self) -> None:
         self.gizmo = self.gui.add_checkbox(GIZMO, False, hint="arrows move, rings turn")
@@ -178,7 +190,13 @@ class Panel:
         self._button("Merge into it", lambda: self.session.edit("merge", into=self._other_id()))
         self._button("Split off as a new object", lambda: self.session.edit("split"))
         upload = self.gui.add_upload_button("Insert an object (PLY)", mime_type=".ply")
-        upload.on_upload(lambda _: self.client.do(lambda: self.session.insert(upload.value.content)))
+        upload.on_upload(
+            lambda _: self.client.do(lambda: self._inserted(self.session.insert, upload.value.content))
+        )
+        self.lender = self.gui.add_dropdown("From the run", (NO_RUN, *self.session.workspace.lenders()))
+        self.lender.on_update(lambda _: self.client.do(self._list_lent))
+        self.lent = self.gui.add_dropdown("its object", ("none",))
+        self._button("Insert it", self._insert_lent)
 
     def _view(self) -> None:
         mode = self.gui.add_dropdown("Show", [mode.value for mode in Mode])
@@ -216,9 +234,15 @@ class Panel:
         if self.session.lasso_corner(x, y):
             self.lasso.value = False
 
-    def _close_lasso(self) -> None:
-        self.session.close_lasso()
-        self.lasso.value = False
+    def close_lasso(self, add: bool = False) -> None:
+        """Select what shows in the lasso; the drawing ends."""
+        try:
+            self.session.close_lasso(add)
+        finally:
+            self.lasso.value = False
+
+    def _toggle_lasso(self) -> None:
+        self.lasso.value = not self.lasso.value
 
     def _undo(self) -> None:
         self.session.workspace.undo()
@@ -240,6 +264,22 @@ class Panel:
         second = self._other_id()
         self.session.workspace.apply({"operation": "swap", "first": self.session.needed(), "second": second})
 
+    def _list_lent(self) -> None:
+        lender = self.lender.value
+        model = None if lender == NO_RUN else self.session.workspace.objects_of(lender)
+        found = [] if model is None else [model_name(id, model.names) for id in model.counts() if id]
+        self.lent.options = tuple(found) or ("none",)
+
+    def _insert_lent(self) -> None:
+        if self.lent.value == "none":
+            raise UserError("Choose a run and one of its objects first.")
+        self._inserted(self.session.insert_from, self.lender.value, int(self.lent.value.split()[0]))
+
+    def _inserted(self, insert: Callable[..., None], *what: Any) -> None:
+        insert(*what)
+        if isinstance(self.session.selection, int):
+            self.client.fly_to(self.session.selection)  # its place is another scene's
+
     def _lay_out(self, layout: Layout) -> None:
         self.session.show(layout=layout)
         if layout is Layout.PHOTOGRAPH:
@@ -258,6 +298,7 @@ class Panel:
 
     def _save_run(self, name: str, overwrite: bool) -> None:
         out = self.session.workspace.save(name, overwrite)
+        self.lender.options = (NO_RUN, *self.session.workspace.lenders())
         self.client.say(f"Saved: {out}. See it: python render.py -m {out}", is_error=False)
 
     def _download_recipe(self) -> None:
@@ -284,8 +325,8 @@ class Panel:
         lines = [f"**{self.session.workspace.run.folder.path.name}**: {model.count:,} Gaussians"]
         lines.append(f"{selected:,} selected" if selected else "nothing selected")
         lines.append(f"{len(document.operations)} operations")
-        note = self.session.workspace.note
-        self.status.content = ", ".join(lines) + (f"\n\n{note}" if note else "")
+        notes = [self.session.workspace.note, SELECTED if selected else UNSELECTED]
+        self.status.content = "\n\n".join([", ".join(lines), *filter(None, notes)])
         counts = {id: count for id, count in model.counts().items() if id}
         listed = sorted(sorted(counts, key=lambda id: -counts[id])[:LISTED])
         self.legend.content = legend(listed, counts, model.names, model.num_classes, len(counts))

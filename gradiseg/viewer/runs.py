@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from arguments.cfg_args import CFG_ARGS
+from gradiseg.classifier import load_conv
+from gradiseg.editing.object_files import NAMES, read_names
+from gradiseg.labelled import LabelledModel
+from gradiseg.votes import load_votes
+from scene import GaussianModel
 from scene.run_folder import SPLITS, RunFolder
 from utils.errors import UserError
 from utils.json_files import read_json
@@ -27,19 +35,44 @@ def find_runs(folder: Path) -> list[Found]:
 
     Raises: UserError where there is none.
     """
-    found = []
-    for depth in range(1, DEPTH + 1):
-        for path in sorted(folder.glob("/".join("*" * depth) + f"/{CFG_ARGS}")):
+    found = [
+        Found(name, run, picture_of(run), scores_of(run))
+        for name, run in runs_of(folder).items()
+        if run.path != folder
+    ]
+    if not found:
+        raise UserError(f"{folder}: holds no run with a saved model. Train one: train.py -m {folder}/NAME.")
+    return found
+
+
+def runs_of(folder: Path) -> dict[str, RunFolder]:
+    """The runs with a saved model in a folder and below it, by their names in order."""
+    found = {}
+    for depth in range(DEPTH + 1):
+        for path in folder.glob("/".join([*"*" * depth, CFG_ARGS])):
             run = RunFolder(path.parent)
             try:
                 run.latest_saved()
             except UserError:
                 continue  # not trained far enough
-            name = path.parent.relative_to(folder).as_posix()
-            found.append(Found(name, run, picture_of(run), scores_of(run)))
-    if not found:
-        raise UserError(f"{folder}: holds no run with a saved model. Train one: train.py -m {folder}/NAME.")
-    return sorted(found, key=lambda run: run.name)
+            found[run.path.relative_to(folder).as_posix() if depth else folder.resolve().name] = run
+    return dict(sorted(found.items()))
+
+
+def objects_of(run: RunFolder, origin: NDArray[np.float64]) -> LabelledModel:
+    """The last saved model of a run, without its scene, in a frame that begins at `origin` (3,).
+
+    Raises: UserError where it cannot be read, or has no ids.
+    """
+    run.check_links()
+    iteration = run.latest_saved()
+    gaussians = GaussianModel(0)
+    gaussians.origin = origin
+    gaussians.load_ply(run.ply(iteration))
+    votes = load_votes(run.votes(iteration), gaussians)
+    return LabelledModel.of(
+        gaussians, load_conv(run.classifier(iteration)), votes, read_names(run.path / NAMES)
+    )
 
 
 def picture_of(run: RunFolder) -> Path | None:

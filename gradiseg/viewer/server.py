@@ -5,6 +5,7 @@ Nothing else of the viewer knows viser.
 """
 
 import asyncio
+import functools
 import importlib.util
 import math
 import socket
@@ -35,16 +36,17 @@ from utils.log import logger
 
 JPEG_QUALITY = 85
 SMALL_QUALITY = 70
+PAD = 1e4  # of the box that is drawn on, in the scene's units: around every camera
 LARGEST_SIDE = 1920  # pixels of a client's picture; larger windows get it enlarged
 
 
-def require_viser() -> Any:
-    """The module.
+def require_viser(what: str = "view.py") -> Any:
+    """The module, which `what` needs.
 
     Raises: UserError where it is not installed.
     """
     if importlib.util.find_spec("viser") is None:
-        raise UserError("view.py needs viser: pip install -e '.[viewer]'")
+        raise UserError(f"{what} needs viser: pip install -e '.[viewer]'")
     import viser
 
     return viser
@@ -72,13 +74,13 @@ def start_server(host: str, port: int, gate: Gate) -> Any:
     return server
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, flag: str = "--port") -> None:
     """Raise a UserError where a port cannot be had; viser would quietly take the next one."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise UserError(f"{host}:{port} cannot be had ({error.strerror}). Choose another --port.") from error
+        raise UserError(f"{host}:{port} cannot be had ({error.strerror}). Choose another {flag}.") from error
 
 
 @contextmanager
@@ -187,6 +189,7 @@ class Client:
         self.session = Session(viewer.workspace)
         self.worker = Worker(self._draw, self._failed)
         self.panel = Panel(self)
+        self.pad: Any = None
         self.gizmo: Any = None
         self._gizmo_pivot: list[float] = [0.0, 0.0, 0.0]
         viewer.workspace.tell(self)
@@ -236,12 +239,18 @@ class Client:
     def changed(self) -> None:
         """The selection or what is shown has changed."""
         self.panel.refresh()
+        self.place_pad()
         self.place_gizmo()
         self.worker.changed()
+
+    def redraw(self) -> None:
+        """What is tried out has changed, and may go on changing."""
+        self.worker.moved()
 
     def document_changed(self) -> None:
         """The document has changed, by this client or another."""
         self.session.try_out(None)
+        self.session.paint()
         self.changed()
 
     def progressed(self, share: float) -> None:
@@ -301,6 +310,32 @@ class Client:
     def _boxed(self, event: Any) -> None:
         corners = self._point(event.screen_min), self._point(event.screen_max)
         self.do(lambda: self.session.box(*corners, add=event.modifier.endswith("shift")))
+
+    def place_pad(self) -> None:
+        """While a lasso is drawn, drags go to an invisible box around everything, not to the camera."""
+        if self.panel.draws_lasso == (self.pad is not None):
+            return
+        if self.pad is not None:
+            self.pad.remove()
+            self.pad = None
+            return
+        middle = tuple(self.viewer.workspace.middle.tolist())
+        self.pad = self.handle.scene.add_box(
+            "/lasso", dimensions=(PAD,) * 3, position=middle, opacity=0.0, side="back", cast_shadow=False
+        )
+        for modifier in (None, "shift"):
+            self.pad.on_drag("left", modifier=modifier)(self._drawn)
+
+    async def _drawn(self, event: Any) -> None:  # async, see _dragged
+        if event.phase == "start":
+            self.session.lasso[:] = [self._point(event.start_screen_pos)]
+        self.session.lasso.append(self._point(event.end_screen_pos))
+        if event.phase == "end":
+            add = event.modifier == "shift"
+            close = functools.partial(self.panel.close_lasso, add)
+            asyncio.get_running_loop().run_in_executor(None, self.do, close)
+        else:
+            self.worker.moved()
 
     # Moving.
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gaussian_renderer import draw
 from gradiseg.classifier import identify, map_encodings
+from gradiseg.editing.document import operation_of
 from gradiseg.editing.motion import Motion
-from gradiseg.editing.operations import moved
+from gradiseg.editing.operations import Operation, moved
 from gradiseg.editing.placement import Box, box_of
 from gradiseg.evaluation.text import select_ids
 from gradiseg.labelled import LabelledModel
@@ -53,7 +54,8 @@ class Session:
     """One client: its camera, its selection, what it sees.
 
     Attributes: camera, of the size of its canvas; None until the first is known. shown. selection, an
-    expression or None; lasso, the corners that were set. motion, a movement that is tried out.
+    expression or None; lasso, the corners that were set. motion, a movement that is tried out; painting, an
+    operation that is.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -63,6 +65,7 @@ class Session:
         self.selection: Expression | None = None
         self.lasso: list[Point] = []
         self.motion: Motion | None = None
+        self.painting: Operation | None = None
         self._chosen: tuple[LabelledModel, Any, Tensor] | None = None  # of a model and an expression
 
     @property
@@ -138,6 +141,7 @@ class Session:
 
     def select(self, expression: Expression | None, add: bool = False) -> None:
         """Select; with `add` also what was selected, or without this where all of it was selected."""
+        self.painting = None
         if expression is None or not add or self.selection is None:
             self.selection = expression
             return
@@ -211,10 +215,10 @@ class Session:
         return False
 
     def close_lasso(self, add: bool = False) -> None:
-        """Select what shows in the lasso."""
+        """Select what shows in the lasso, and forget it."""
         corners = list(self.lasso)
-        self.region(corners, add)
         self.lasso.clear()
+        self.region(corners, add)
 
     def grow(self, radius: float) -> None:
         """Take in neighbours within a radius in scene units."""
@@ -283,6 +287,12 @@ class Session:
         self.workspace.insert(content, name)
         self.select_new(before)
 
+    def insert_from(self, lender: str, id: int) -> None:
+        """Insert an object of another run, and select it."""
+        before = self.model.counts().keys()
+        self.workspace.insert_from(lender, id)
+        self.select_new(before)
+
     def box_of_selection(self) -> Box | None:
         """The box of what is selected, None for nothing."""
         chosen = self.chosen()
@@ -292,9 +302,20 @@ class Session:
         """Show the selection moved, without doing it."""
         self.motion = motion
 
+    def paint(self, **fields: Any) -> None:
+        """Show the selection recoloured, without doing it."""
+        self.painting = None
+        if fields and self.selection is not None:
+            entry = {"operation": "recolour", "select": self.selection, **fields}
+            self.painting = operation_of(entry, "viewer")
+
     def tried_out(self) -> tuple[LabelledModel, Tensor | None]:
         """The model as it is shown, and what is selected in it."""
-        model, chosen, motion = self.model, self.chosen(), self.motion
+        model, chosen, motion, painting = self.model, self.chosen(), self.motion, self.painting
+        if painting is not None and bool(chosen.any()):
+            return painting.apply(
+                model, self.workspace.document.surroundings
+            ), None  # colours as they will be
         if motion is not None and len(chosen) == model.count and bool(chosen.any()):
             model = moved(model, chosen, motion)
         return model, chosen if len(chosen) == model.count else None

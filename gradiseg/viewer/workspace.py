@@ -25,6 +25,7 @@ from gradiseg.evaluation.text import Marker
 from gradiseg.evaluation.views import fit_identity_colors
 from gradiseg.labelled import LabelledModel
 from gradiseg.trained import TrainedRun
+from gradiseg.viewer.runs import objects_of, runs_of
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.ply import write_ply
@@ -53,10 +54,13 @@ class Workspace:
     """The document of a run, and everything about it that its clients share.
 
     words: finds words in pictures; what it raises where its weights are missing is what the client is told.
+    shelf: the folder whose runs may lend their objects; default: the run's own, with its edits.
     """
 
-    def __init__(self, run: TrainedRun, words: Callable[[], Marker]) -> None:
+    def __init__(self, run: TrainedRun, words: Callable[[], Marker], shelf: Path | None = None) -> None:
         self.run, self.note = run, ""  # note: what clients are told about the run
+        self._shelf = shelf or run.folder.path
+        self._lender: tuple[str, LabelledModel] | None = None  # the run that was looked into last
         self.document = open_run(run)
         self.drawing = threading.Lock()  # one picture at a time: each takes all threads
         self._editing = threading.Lock()
@@ -186,10 +190,7 @@ class Workspace:
 
     def ply(self, chosen: Tensor) -> bytes:
         """A selection (N,) bool as a PLY file."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "selection.ply")
-            write_ply(path, self.document.model.rows(chosen).params, self.document.model.origin)
-            return path.read_bytes()
+        return ply_of(self.document.model.rows(chosen))
 
     def insert(self, content: bytes, name: str = "") -> None:
         """Insert the object of a PLY file, of which only the content is trusted to be anything at all.
@@ -206,6 +207,31 @@ class Workspace:
             check_object(temporary, self.document.model.origin)
         self._apply({"operation": "insert", "source": str(kept), **({"name": name} if name else {})})
 
+    def lenders(self) -> list[str]:
+        """Names of the runs whose objects can be inserted."""
+        return list(runs_of(self._shelf))
+
+    def objects_of(self, lender: str) -> LabelledModel:
+        """The objects of a run that is one of `lenders`.
+
+        Raises: UserError where it is none of them, or cannot be read.
+        """
+        if self._lender is None or self._lender[0] != lender:
+            run = runs_of(self._shelf).get(lender)
+            if run is None:
+                raise UserError(f"{lender!r} is none of the runs here. Choose one of the list.")
+            self._lender = (lender, objects_of(run, self.document.model.origin))
+        return self._lender[1]
+
+    def insert_from(self, lender: str, id: int) -> None:
+        """Insert an object of another run, with its name where that is free; kept like an upload."""
+        model = self.objects_of(lender)
+        if id not in model.counts():
+            raise UserError(f"{lender} has no object {id}.")
+        name = model.names.get(id, "")
+        content = ply_of(model.rows(model.ids == id))
+        self.insert(content, "" if name in self.document.model.names.values() else name)
+
     def identity_colors(self) -> PcaColors:
         """Colours of identity maps, fitted to the run when they are first wanted."""
         if self._colors is None:
@@ -217,6 +243,14 @@ class Workspace:
         if self._marker is None:
             self._marker = self._words()
         return self._marker
+
+
+def ply_of(model: LabelledModel) -> bytes:
+    """Gaussians as a PLY file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "object.ply")
+        write_ply(path, model.params, model.origin)
+        return path.read_bytes()
 
 
 def check_object(path: Path, origin: NDArray[np.float64]) -> None:

@@ -6,11 +6,10 @@ import pytest
 
 import train
 import view
-from gradiseg.viewer.following import Follower, progress_of
+from gradiseg.viewer.following import Follower, last_entry, progress_of
 from gradiseg.viewer.workspace import Workspace
 from scene.run_folder import RunFolder
 from tests.disc_scene import write_scene
-from utils.json_files import read_json
 
 FLAGS = ("-r", "8", "--iterations", "8", "--checkpoint_interval", "4", "--threads", "1", "--quiet")
 
@@ -51,7 +50,8 @@ def test_what_was_edited_stays(trained: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_progress_is_what_the_log_says(trained: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert progress_of(folder, 30) == "training: no log yet"
+    assert progress_of(last_entry(folder), 30) == "training: no log yet"
     folder.training_log.write_text('[{"iteration": 10, "loss": 0.25, "num_gaussians": 1234}]')
-    assert progress_of(folder, 30) == "training: iteration 10 of 30, loss 0.2500, 1,234 Gaussians"
-    assert read_json(RunFolder(trained).training_log) == []  # eight iterations are before its first entry
+    expected = "training: iteration 10 of 30, loss 0.2500, 1,234 Gaussians"
+    assert progress_of(last_entry(folder), 30) == expected
+    assert last_entry(RunFolder(trained)) is None  # eight iterations are before its first entry

@@ -155,6 +155,19 @@ def test_a_movement_is_shown_before_it_is_done(session: Session) -> None:
     assert len(session.workspace.document.operations) == 1
 
 
+def test_colours_are_shown_before_they_are_taken(session: Session) -> None:
+    session.paint(hue=120.0)  # of nothing
+    plain = session.canvas()
+    session.select(1)
+    session.paint(hue=120.0)
+    shown, (model, _) = session.canvas(), session.tried_out()
+    assert (shown != plain).any() and not session.workspace.document.operations
+    session.edit("recolour", hue=120.0)
+    assert session.model.same_as(model)
+    session.select(2)
+    assert session.tried_out()[0] is session.model  # the preview was of what is not selected any more
+
+
 def test_a_handle_moves_as_it_stands() -> None:
     motion = motion_between((1, 2, 3), (2, 2, 3), (np.cos(0.25), 0, 0, np.sin(0.25)))
     point = torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]])
@@ -248,6 +261,30 @@ def test_uploads_are_inserted_and_kept(session: Session, tmp_path: Path) -> None
     assert selected(session) == {5} and int(session.chosen().sum()) == session.model.counts()[3]
     assert len(list((tmp_path / "edits/imported").glob("*.ply"))) == 1
     assert replayed(session).model.same_as(session.model)
+
+
+def test_objects_of_runs_in_the_folder_are_inserted(session: Session, tmp_path: Path) -> None:
+    assert session.workspace.lenders() == []
+    session.select(2)
+    session.rename(2, "ball")
+    (tmp_path / "cfg_args").write_text("Namespace()")
+    session.workspace.save("saved")
+    assert session.workspace.lenders() == ["edits/saved"]
+    session.insert_from("edits/saved", 2)
+    new, model = session.selection, session.model
+    for name in ("xyz", "f_dc", "scaling"):
+        assert torch.equal(model.params[name][model.ids == new], model.params[name][model.ids == 2])
+    assert new == 5 and new not in model.names  # the name is the other's
+    assert replayed(session).model.same_as(model)
+    for _ in range(2):  # the insertion and the name
+        session.workspace.undo()
+    session.insert_from("edits/saved", 2)
+    assert session.model.names == {5: "ball"}
+    with pytest.raises(UserError, match="has no object 77"):
+        session.insert_from("edits/saved", 77)
+    for path in ("../x", "/etc", str(tmp_path), "edits", "."):
+        with pytest.raises(UserError, match="is none of the runs here"):
+            session.insert_from(path, 2)
 
 
 def test_uploads_are_not_trusted(session: Session, tmp_path: Path) -> None:
