@@ -96,7 +96,7 @@ class BoundaryLoss:
 
 def touching(labels: Iterable[Tensor], count: int) -> Tensor:
     """Which labels have neighbouring pixels in some view: (count, count) bool, symmetric."""
-    pairs = torch.zeros(count * count, dtype=torch.bool)
+    pairs = torch.zeros(count * count, dtype=torch.bool, device="cpu")
     for view in labels:
         for one, two in ((view[:, 1:], view[:, :-1]), (view[1:], view[:-1])):
             meets = (one != two) & (one >= 0) & (two >= 0)
@@ -113,9 +113,9 @@ def share_channels(touching: Tensor) -> Tensor:
     """
     count = len(touching)
     if count <= IDENTITY_DIM:
-        return torch.arange(count)
-    channels = torch.full((count,), -1)
-    taken = torch.zeros(IDENTITY_DIM, dtype=torch.int64)
+        return torch.arange(count, device=touching.device)
+    channels = torch.full((count,), -1, device=touching.device)
+    taken = torch.zeros(IDENTITY_DIM, dtype=torch.int64, device=touching.device)
     for label in torch.argsort(touching.sum(1), descending=True, stable=True).tolist():
         of_neighbours = channels[touching[label] & (channels >= 0)]
         cost = of_neighbours.bincount(minlength=IDENTITY_DIM) * (count + 1) + taken

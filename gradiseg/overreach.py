@@ -64,7 +64,8 @@ class OverreachLoss:
 
     def __call__(self, model: GaussianModel) -> Tensor:
         """The weighted loss."""
-        ends = _ends(model, self.rows)[torch.arange(len(self.rows)), self.ends]  # (E, 3)
+        each = torch.arange(len(self.rows), device=self.rows.device)
+        ends = _ends(model, self.rows)[each, self.ends]  # (E, 3)
         deviation = model.get_scaling.detach()[self.rows, self.ends % 3]
         beyond = (ends - self.targets).norm(dim=1) - self.tolerance
         steepest = self.tolerance / 4  # a needle's own deviation may be next to nothing

@@ -30,8 +30,9 @@ def messages_as_in_a_library() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def sigterm_as_in_a_library() -> Iterator[None]:
-    """Every test leaves SIGTERM as it was: a command that a test runs in this process takes it over."""
-    handler = signal.getsignal(signal.SIGTERM)
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Ctrl-C works where a shell started the tests in the background, and every test leaves SIGTERM alone."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handler = signal.getsignal(signal.SIGTERM)  # a command that a test runs in this process takes it over
     yield
     signal.signal(signal.SIGTERM, handler)

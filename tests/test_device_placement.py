@@ -19,10 +19,12 @@ from torch import Tensor, nn
 import gaussian_renderer
 import train
 from arguments import GradiSegParams, OptimizationParams, RepairParams, parse
-from gradiseg import checkpoint, objective
+from gradiseg import boundary, checkpoint, objective
+from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Objective
+from gradiseg.overreach import OverreachLoss
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
@@ -61,8 +63,9 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, visible: Tensor | None = None) -> None:  # type: ignore[override]
         for parameter in (p for group in self.param_groups for p in group["params"]):
-            parameter -= parameter.grad
-            self.state[parameter]["exp_avg"] = parameter.grad
+            if parameter.grad is not None:
+                parameter -= parameter.grad
+                self.state[parameter]["exp_avg"] = parameter.grad
 
 
 def cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, **_: Any) -> Tensor:
@@ -82,7 +85,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gaussian_renderer, "GaussianRasterizer", Rasterizer)
     monkeypatch.setattr("fused_losses.Adam", Optimizer)
     monkeypatch.setattr(objective, "l1_ssim", lambda image, target, _: (image - target).abs().mean())
-    monkeypatch.setattr(objective, "linear_cross_entropy", cross_entropy)
+    for module in (objective, boundary):
+        monkeypatch.setattr(module, "linear_cross_entropy", cross_entropy)
     monkeypatch.setattr(PointTree, "knn", lambda self, *arguments, **named: neighbours(*arguments, **named))
 
 
@@ -102,6 +106,15 @@ def training(schedule: Schedule) -> Training:
     run.classifier_optimizer = Optimizer(run.classifier.parameters())  # type: ignore[assignment]
     run.labels = TrainingLabels(run.classifier)
     run.objective = Objective(schedule, run.classifier)
+    run.boundary, run.overreach = BoundaryLoss(), OverreachLoss()
+    some = torch.zeros(COUNT, dtype=torch.int64, device=GPU)
+    run.boundary.owners, run.boundary.decided = some, some.bool()
+    run.boundary.of_label, run.boundary.elected = some[:CLASSES], 20_000  # no election, which waits, is due
+    run.overreach.rows, run.overreach.ends, run.overreach.targets = (
+        some,
+        some,
+        torch.zeros(COUNT, 3, device=GPU),
+    )
     run.strategies = [DefaultDensification(run.opt), IdentityGradientDensification(schedule)]
     run.background = torch.zeros(3, device=GPU)
     return run
@@ -119,15 +132,15 @@ def classifier() -> IdentityClassifier:
 
 
 @pytest.mark.parametrize("max_points", [COUNT, COUNT // 2])
-@pytest.mark.parametrize("iteration", [5, 12_005, 15_005], ids=["3dgs", "igd", "la_knn"])
+@pytest.mark.parametrize("iteration", [5, 12_005, 15_010, 15_008], ids=["3dgs", "igd", "la_knn", "boundary"])
 def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_points: int) -> None:
     opt = OptimizationParams(reg3d_sample_size=50, reg3d_max_points=max_points)
     run = training(Schedule(opt, GradiSegParams(), RepairParams()))
     run.iteration = iteration - 2  # the step before has given Adam its running mean; no densification is due
     run.step()
     losses = run.step()
-    assert losses.identity_2d is not None
-    assert (losses.identity_3d is None) == (iteration == 12_005)  # IGD's phase has no 3D loss
+    assert (losses.identity_2d is None) == (iteration == 15_008) == (losses.boundary is not None)
+    assert (losses.identity_3d is None) == (iteration in (12_005, 15_008))  # IGD's phase has no 3D loss
     assert losses.total.device == GPU
     tensors = [*run.model.params.values(), *run.model.state.values(), *run.classifier.parameters()]
     assert all(tensor.device == GPU for tensor in tensors)
