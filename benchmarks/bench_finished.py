@@ -9,8 +9,8 @@
 
 `--ply` is a splat of the scene whose training saw no masks, as above. `votes` is it with `--no_refine`,
 `refined` with the defaults; each in a process of its own. `--trained RUN` adds a run that learned identities
-from the same masks. `-r` as the splat was trained. `--truth` names the folder with the true silhouettes, if
-it is not the scene. `cpu_seconds` are what counts where other work runs beside.
+from the same masks. `-r` as the splat was trained. `cpu_seconds` are what counts where other
+work runs beside.
 """
 
 import argparse
@@ -39,23 +39,24 @@ from utils.json_files import write_json
 from utils.memory import peak_memory_mb
 
 
-def segmented(ply: str, scene: str, truth: str, flags: Sequence[str]) -> dict[str, Any]:
+def segmented(ply: str, scene: str, flags: Sequence[str]) -> dict[str, Any]:
     """The record of segment_splat.py with some flags, the process's peak of memory, and the scores."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         segment_splat(["--ply", ply, "-s", scene, "-m", folder, "--train_split", "--quiet", *flags])
         took = {"cpu_seconds": time.process_time() - start, "peak_mb": round(peak_memory_mb(), 1)}
         record = json.loads(Path(folder, "segmented.json").read_text(encoding="utf-8"))
-        return record | took | scores(folder, truth)
+        return record | took | scores(folder)
 
 
-def scores(run_folder: str, truth: str) -> dict[str, Any]:
+def scores(run_folder: str) -> dict[str, Any]:
     """Masks by every rule, cut-out objects by every selection, PSNR of the test views."""
     flags = ["-m", run_folder]
     model, device = parse_with_run((ModelParams, DeviceParams), flags, without=OF_SAVED_MODEL)
     run = load_run(model, device)
-    masks = evaluate_run(run, Path(model.source_path), model.object_path)
-    extracted = evaluate_extracted(run, Path(truth), model.object_path)
+    source = Path(model.source_path)
+    masks = evaluate_run(run, source, model.object_path)
+    extracted = evaluate_extracted(run, source, model.object_path)
     return {
         "rules": masks["rules"],
         "extracted": extracted["selections"],
@@ -76,22 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--ply", required=True, help="splat without identities")
     parser.add_argument("--scene", required=True, help="its scene, with masks and test masks")
-    parser.add_argument("--truth", help="folder with test_mask_amodal/ (default: the scene)")
     parser.add_argument("--trained", help="run that learned identities")
     parser.add_argument("--steps", type=int, default=SegmentParams().steps, help="steps of a round")
     parser.add_argument("-r", "--resolution", default="-1", help="as of train.py")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args(argv)
-    truth = args.truth or args.scene
     record: dict[str, Any] = {
         "command": " ".join(["python benchmarks/bench_finished.py", *map(_name, argv or sys.argv[1:])]),
         **environment(),
     }
     for name, flags in (("votes", ["--no_refine"]), ("refined", ["--steps", str(args.steps)])):
         flags = ["-r", args.resolution, *flags]
-        record[name] = alone(segmented, args.ply, args.scene, truth, flags)
+        record[name] = alone(segmented, args.ply, args.scene, flags)
     if args.trained:
-        record["trained"] = scores(args.trained, truth)
+        record["trained"] = scores(args.trained)
     for name in ("votes", "refined", "trained"):
         if name in record:
             print(name, json.dumps(record[name]))
