@@ -30,7 +30,7 @@ from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
 
 WEIGHT = 0.2  # of the loss beside that of colour, in training; 0.5 takes 0.2 dB from one scene of four
-RENEWAL = 500  # iterations between elections, each of which renders all views
+RENEWAL = 500  # iterations between elections, see `Training.elect_owners`
 
 
 class BoundaryLoss:
@@ -54,7 +54,9 @@ class BoundaryLoss:
     def renew(self, iteration: int, votes: Votes, class_ids: Tensor, labels: Iterable[Tensor]) -> None:
         """Take over owners by `votes`; `labels`: the dense labels (H, W) of all views, negative = none."""
         self.elected = iteration
-        self.of_label = share_channels(touching(labels, class_ids.numel())).to(class_ids.device)
+        count = class_ids.numel()
+        views = labels if count > IDENTITY_DIM else ()  # with a channel each, it does not matter who touches
+        self.of_label = share_channels(touching(views, count)).to(class_ids.device)
         self.owners = torch.searchsorted(class_ids, votes.ids)
         self.decided = votes.decide
 
