@@ -78,9 +78,9 @@ class BoundaryLoss:
     def of_encodings(
         self, encodings: Tensor, classifier: IdentityClassifier, scale: float | Tensor
     ) -> Tensor:
-        """`scale` times the cross-entropy of encodings (N, 16) that disagree with the owner that votes decided.
+        """`scale` times the cross-entropy of encodings (N, 16) that disagree with their owner, where votes decided.
 
-        The mean over all Gaussians; others count 0. The classifier gets no gradient: it answers for pixels,
+        The mean is over all N; the others count 0. The classifier gets no gradient: it answers for pixels,
         of which large Gaussians have more.
         """
         with torch.no_grad():

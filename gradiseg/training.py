@@ -100,7 +100,7 @@ class Training:
         return losses
 
     def boundary_step(self, camera: Camera, labels: Tensor) -> tuple[dict[str, Tensor], Losses]:
-        """A view rendered with codes of the owners beside the encodings, its losses and those of boundaries."""
+        """A view rendered with codes of the owners beside encodings, its losses and those of boundaries."""
         if self.boundary.is_due(self.iteration, self.model.num_gaussians):
             self.elect_owners()
         encodings = self.model.get_objects[:, 0]
