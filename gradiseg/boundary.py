@@ -78,7 +78,7 @@ class BoundaryLoss:
     def of_encodings(
         self, encodings: Tensor, classifier: IdentityClassifier, scale: float | Tensor
     ) -> Tensor:
-        """`scale` times the cross-entropy of encodings (N, 16) that disagree with their owner, where votes decided.
+        """`scale` times the cross-entropy of encodings (N, 16) that disagree with the owner by the votes.
 
         The mean is over all N; the others count 0. The classifier gets no gradient: it answers for pixels,
         of which large Gaussians have more.
