@@ -34,9 +34,13 @@ def panel(document: Document, views: Sequence[Camera], caption: str, height: int
     for view in views:
         pixels = Image.fromarray(picture(document.model, view).permute(1, 2, 0).cpu().numpy())
         rows.append(np.asarray(pixels.resize((round(pixels.width * height / pixels.height), height))))
-    column = np.concatenate(rows)
-    canvas = Image.new("RGB", (column.shape[1], column.shape[0] + CAPTION), "white")
-    canvas.paste(Image.fromarray(column), (0, CAPTION))
+    return captioned(Image.fromarray(np.concatenate(rows)), caption)
+
+
+def captioned(picture: Image.Image, caption: str) -> Image.Image:
+    """A picture under a caption."""
+    canvas = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
+    canvas.paste(picture, (0, CAPTION))
     ImageDraw.Draw(canvas).text((6, 4), caption, fill="black", font=ImageFont.load_default(14))
     return canvas
 

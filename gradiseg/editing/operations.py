@@ -319,16 +319,17 @@ class Fill(Operation):
     """Take Gaussians away, and fill the hole from what surrounds it."""
 
     select: Expression = field("selection", "what goes")
-    inpainter: str = field("text", "biharmonic, telea, patchmatch or lama", "biharmonic")
+    inpainter: str = field("text", "clone, biharmonic, telea, patchmatch or lama", "biharmonic")
     weights: str | None = field("path", "TorchScript file of lama's network", None)
-    rounds: int = field("count", "of training", 250)
+    rounds: int = field("count", "of training; clone needs none", 250)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         chosen = choose(model, scene, self.select, "fill")
         if bool(chosen.all()):
             raise UserError(f"fill: {self.select!r} selects every Gaussian: nothing would be left.")
         inpaint = inpainter(self.inpainter, self.weights or "")
-        result = filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
+        rounds = 0 if self.inpainter == "clone" else self.rounds
+        result = filled(model, chosen, scene.training_views, inpaint, rounds, scene.told)
         return forget_removed(model, result)
 
 
