@@ -49,6 +49,7 @@ from gradiseg.selection.expression import Chooser, Expression
 from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from utils.errors import UserError
+from utils.log import logger
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,15 @@ class Operation:
 
 
 def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
-    """The Gaussians (N,) bool of a selection; UserError where there is none."""
+    """The Gaussians (N,) bool of a selection, and says what they are; UserError where there is none."""
     chosen = Chooser(model, scene.views, where, scene.find)(select)
     if not bool(chosen.any()):
         raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
+    objects = model.rows(chosen)
+    box = box_of(objects.params["xyz"].cpu())
+    centre, size = ("[" + ", ".join(f"{x:.2f}" for x in corner) + "]" for corner in (box.centre, box.size))
+    of = ", ".join(map(model.describe, objects.counts()))
+    logger.info(f"{where}: {objects.count:,} Gaussians of {of}; box of {size} about {centre}.")
     return chosen
 
 
