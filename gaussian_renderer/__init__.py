@@ -126,19 +126,22 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def surface(camera: Camera, model: GaussianModel) -> tuple[Tensor, Tensor]:
-    """Accumulated alpha (H,W) of a view, and the depth (H,W) of what it shows.
+def surface(
+    camera: Camera, model: GaussianModel, channels: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Accumulated alpha (H,W) of a view, the depth (H,W) of what it shows, and channels as in `draw`.
 
     Depth is sum alpha T z / sum alpha T along the camera's axis, in scene units; 0 where nothing is.
     """
     rasterizer = GaussianRasterizer(settings_of(camera, model, model.get_xyz.new_zeros(3)))
-    *_, alpha, depth = rasterizer(
+    *_, blended, alpha, depth = rasterizer(
         means3D=model.get_xyz,
         means2D=torch.zeros_like(model.get_xyz),
         opacities=model.get_opacity,
+        sh_objs=channels,
         colors_precomp=torch.zeros_like(model.get_xyz),
         scales=model.get_scaling,
         rotations=model.params["rotation"],
         extra=True,
     )
-    return alpha, depth / alpha.clamp_min(1e-6)
+    return alpha, depth / alpha.clamp_min(1e-6), blended

@@ -68,8 +68,9 @@ class BoundaryLoss:
     def __call__(self, rendered: Tensor, labels: Tensor) -> Tensor:
         """The weighted loss of the rendered codes (16, H, W) against dense labels (H, W)."""
         channel = self.of_label[labels.long().clamp_min(0)]  # (H, W)
-        wrong = rendered.sum(0) - rendered.gather(0, channel[None])[0]
-        counts = (labels >= 0) & (rendered.detach().argmax(0) == channel)
+        own = rendered.gather(0, channel[None])[0]
+        counts = (labels >= 0) & (own.detach() == rendered.detach().amax(0))
+        wrong = rendered.sum(0) - own
         return self.weight * (wrong * counts).mean()
 
     def of_encodings(

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussian_renderer import MAPS_PER_PASS, render, surface
+from gaussian_renderer import MAPS_PER_PASS, surface
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
@@ -101,8 +101,7 @@ def _points(
     camera: Camera, model: GaussianModel, label: Tensor, count: int
 ) -> tuple[NDArray[np.float64], IntArray, NDArray[np.float64]]:
     """The opaque pixels of a view in the world (P, 3), their labels (P,) and widths in the world (P,)."""
-    alpha, depth = surface(camera, model)
-    shown = _rendered_labels(camera, model, label, count)
+    alpha, depth, shown = _shown(camera, model, label, count)
     rows, columns = (alpha > OPAQUE).nonzero().unbind(1)
     z = depth[rows, columns]
     x, y = (columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z
@@ -113,15 +112,15 @@ def _points(
     return points, labels, widths
 
 
-def _rendered_labels(camera: Camera, model: GaussianModel, label: Tensor, count: int) -> Tensor:
-    """The label with most mass in every pixel: (H, W) int64."""
-    best = shown = torch.zeros(0)
+def _shown(camera: Camera, model: GaussianModel, label: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha, depth and the label with most mass of every pixel of a view: (H, W) each."""
+    alpha = depth = best = shown = torch.zeros(0)
     for first in range(0, count, MAPS_PER_PASS):
         labels = torch.arange(first, min(first + MAPS_PER_PASS, count), device=label.device)
-        codes = (label[:, None] == labels).float()
-        mass, winner = render(camera, model, override_identity=codes)["render_object"].max(0)
+        alpha, depth, blended = surface(camera, model, (label[:, None] == labels).float())
+        mass, winner = blended.max(0)
         if first == 0:
             best, shown = mass, winner
         shown = torch.where(mass > best, first + winner, shown)
         best = torch.maximum(best, mass)
-    return shown
+    return alpha, depth, shown

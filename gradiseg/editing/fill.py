@@ -90,7 +90,7 @@ def find_holes(
     for number, camera in enumerate(cameras):
         told(number / len(cameras))
         covered = coverage(before, removed, camera)
-        alpha, depth = surface(camera, rest)
+        alpha, depth, _ = surface(camera, rest)
         trusted = render(camera, rest, override_color=known[:, None].expand(-1, 3).contiguous())["render"][0]
         open_pixels = ((covered > SHOWN) & (trusted < OPEN)).cpu().numpy()
         unknown, hidden = unknown + int(open_pixels.sum()), hidden + int((covered > SHOWN).sum())

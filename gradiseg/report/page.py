@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gradiseg.report.charts import CHART_STYLE
-from gradiseg.report.pictures import edit_section, picture_section
+from gradiseg.report.pictures import edit_section, object_section, picture_section
 from gradiseg.report.records import Run, read_run
-from gradiseg.report.sections import curve_section, prompt_table, rule_table, score_table
+from gradiseg.report.sections import curve_section, object_table, prompt_table, rule_table, score_table
 from utils import html
 from utils.files import write_text
 from utils.json_files import write_json
@@ -53,6 +53,7 @@ def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
         "<h2>Pictures</h2>",
         picture_section(runs),
         edit_section(runs),
+        *_objects(runs),
         "<h2>Training</h2>",
         curve_section(runs),
         *(["<h2>Masks in detail</h2>", rule_table(runs), prompt_table(runs)] if runs[0].masks else []),
@@ -60,6 +61,16 @@ def page(runs: Sequence[Run], facts: Mapping[str, Any]) -> str:
         html.definition_list(facts),
     ]
     return html.page(f"GradiSeg on {scene}", STYLE + CHART_STYLE, "\n".join(sections))
+
+
+def _objects(runs: Sequence[Run]) -> list[str]:
+    if not any(run.objects for run in runs):
+        return []
+    about = (
+        "The Gaussians of one id, rendered alone, beside its silhouette (grey: no training view shows it). "
+        "Spill is the mass outside of the silhouette over that inside. Shown: the lowest IoU."
+    )
+    return ["<h2>Objects cut out</h2>", f"<p>{about}</p>", object_table(runs), object_section(runs)]
 
 
 STYLE = """

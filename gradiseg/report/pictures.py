@@ -4,6 +4,7 @@ Naming contract: `name` is a view's file name without suffix, its number in name
 """
 
 from collections.abc import Mapping, Sequence
+from glob import escape as glob_escape
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from utils.html import figure
 from utils.image import id_palette, read_pixels
 
 VIEWS_SHOWN = 3
+OBJECTS_SHOWN = 4
 BACKGROUND = (36, 38, 42)  # what belongs to no prompt
 
 Color = tuple[int, ...]  # red, green, blue
@@ -84,6 +86,26 @@ def edit_section(runs: Sequence[Run]) -> str:
             label = f"<div class=label>{escape(run.title)}</div>"
             rows.append(f"{label}<div class=edits>{picture(before, 'before')}{''.join(cells)}</div>")
     return "\n".join(["<h2>Edits</h2>", *rows]) if rows else ""
+
+
+def object_section(runs: Sequence[Run]) -> str:
+    """The worst objects of the first run, cut out by votes in their first view, in every run."""
+    scores = runs[0].objects.get("per_prompt", {})
+    worst = sorted(scores, key=lambda prompt: float(scores[prompt]["votes"]["iou"]))[:OBJECTS_SHOWN]
+    rows = []
+    for run in runs:
+        cells = []
+        for prompt in worst if run.objects else ():
+            views = sorted(run.objects_alone.glob(f"*/{glob_escape(prompt)}.png"), key=_view)
+            score = run.objects["per_prompt"].get(prompt, {}).get("votes", {}).get("iou", 0.0)
+            cells += [picture(view, f"{prompt}, IoU {score:.2f}") for view in views[:1]]
+        if cells:
+            rows.append(f"<div class=label>{escape(run.title)}</div><div class=edits>{''.join(cells)}</div>")
+    return "\n".join(rows)
+
+
+def _view(path: Path) -> int:
+    return int(path.parent.name)
 
 
 def painted(masks: Mapping[str, np.ndarray[Any, Any]], colors: Mapping[str, Color], caption: str) -> str:

@@ -1,8 +1,8 @@
 """What a run left behind: its records and the folders of its pictures.
 
 Everything is read from the run's folder: `training_summary.json` and `training_log.json` (train.py),
-`results.json` (metrics.py), `eval_lerf_mask.json` (scripts/eval_lerf_mask.py) and the pictures of render.py,
-eval_lerf_mask.py and edit_object_removal.py.
+`results.json` (metrics.py), `eval_lerf_mask.json` and `eval_extracted.json` (scripts of these names) and the
+pictures of render.py, eval_lerf_mask.py, eval_extracted.py and edit_object_removal.py.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ class Run:
     log: list[dict[str, Any]]
     images: dict[str, Any]
     masks: dict[str, Any]
+    objects: dict[str, Any]  # cut out; empty where they were not scored
 
     @property
     def renders(self) -> Path:
@@ -40,6 +41,11 @@ class Run:
     def predictions(self) -> Path:
         """Folder of its predicted masks."""
         return self.folder.text_masks("test", self.masks["iteration"])
+
+    @property
+    def objects_alone(self) -> Path:
+        """Folder of the pictures of its objects, each alone beside its silhouette."""
+        return self.folder.extracted_pictures(self.objects["iteration"])
 
     @property
     def edit(self) -> tuple[Path, str] | None:
@@ -90,5 +96,5 @@ def read_run(title: str, folder: Path) -> Run:
         needed = scores_masks or path != run.lerf_mask
         if needed and not path.is_file():
             raise UserError(f"{path}: missing. Run {command} on this run first.")
-    records = (read_json(path) if path.is_file() else {} for path in makers)
+    records = (read_json(path) if path.is_file() else {} for path in (*makers, run.extracted))
     return Run(title, run, *records)

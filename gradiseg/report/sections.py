@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from gradiseg.evaluation.extracted import KEYS as OBJECT_KEYS
 from gradiseg.report.charts import Series, line_chart
 from gradiseg.report.records import SCORE_KEYS, Run
 from utils.html import table
@@ -59,6 +60,16 @@ def prompt_table(runs: Sequence[Run]) -> str:
         cells = [f"{score[key]:.3f}" if key in score else "" for key in keys for score in scores]
         rows.append([prompt, str(first["views"]), *cells])
     return table(head, rows)
+
+
+def object_table(runs: Sequence[Run]) -> str:
+    """Mean scores of the objects cut out, by how their Gaussians are selected."""
+    rows = [
+        [f"{run.title}, {name}", *(f"{means[key]:.3f}" for key in OBJECT_KEYS)]
+        for run in runs
+        for name, means in run.objects.get("selections", {}).items()
+    ]
+    return table(["Gaussians by", "IoU", "boundary IoU", "strict", "spill"], rows)
 
 
 def curve_section(runs: Sequence[Run]) -> str:

@@ -117,7 +117,7 @@ def picture(
     """
     gaussians = model.model()
     if mode is Mode.DEPTH:
-        return _pixels(depth_picture(*surface(camera, gaussians)))
+        return _pixels(depth_picture(*surface(camera, gaussians)[:2]))
     if mode in (Mode.IDS, Mode.IDENTITY):
         encodings = draw(camera, gaussians, background, model.params["obj_dc"][:, 0])[1]  # (16, H, W)
         if mode is Mode.IDENTITY and colors is not None:

@@ -155,6 +155,21 @@ def test_edits_stand_beside_the_run_as_far_as_they_were_rendered(runs: dict[str,
     assert "<h2>Edits</h2>" in text and "<figcaption>swap</figcaption>" in text and "not rendered" not in text
 
 
+def test_objects_cut_out_stand_there_once_scored_the_worst_first(runs: dict[str, Path]) -> None:
+    folder = runs["gradiseg"]
+    assert "Objects cut out" not in page([read_run("GradiSeg", folder)], {})
+    means = {"iou": 0.625, "biou": 0.5, "biou_strict": 0.375, "spill": 0.125}
+    rows = {prompt: {"votes": {"iou": iou}} for prompt, iou in zip(PROMPTS, (0.75, 0.5), strict=True)}
+    record = {"iteration": 300, "selections": {"votes": means}, "per_prompt": rows}
+    (folder / "eval_extracted.json").write_text(json.dumps(record))
+    for view, prompt in ((10, PROMPTS[0]), (2, PROMPTS[0]), (2, PROMPTS[1])):
+        save_png(folder / f"test/ours_300_extracted/{view}/{prompt}.png", torch.full((3, 4, 8), view / 20))
+    text = page([read_run("GradiSeg", folder), read_run("Baseline", runs["baseline"])], {})
+    assert Page(text).open == [] and "GradiSeg, votes" in text and "0.625" in text
+    assert 0 < text.index("duck, IoU 0.50") < text.index("red &lt;mug&gt;, IoU 0.75")
+    assert text.count("IoU 0.75</figcaption>") == 1  # one view of it: the first by number
+
+
 def test_a_run_without_test_views_has_no_masks_in_its_pictures(runs: dict[str, Path]) -> None:
     folder = runs["gradiseg"]
     (folder / "test").rename(folder / "train")
