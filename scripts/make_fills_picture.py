@@ -25,10 +25,9 @@ from gradiseg.evaluation.metrics import BoolArray
 from gradiseg.trained import TrainedRun, load_run
 from scene.cameras import Camera
 from scene.masks import read_id_map
-from scripts.make_edits_picture import QUALITY, captioned, grid
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
 from utils.image import read_image, to_uint8
+from utils.sheet import captioned, grid, save_jpeg
 
 AROUND = 1.2  # edge of what is cut out, over that of the hole
 
@@ -95,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{scene}: none of its true edits removes an object.")
     rows = [row(edit, scene, run, document, options.inpainters, options.edge) for edit in edits]
     sheet = grid([panel for panels in rows for panel in panels], len(rows[0]))
-    with atomic_write(options.out) as temporary:
-        sheet.save(temporary, "JPEG", quality=QUALITY)
+    save_jpeg(options.out, sheet)
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def in_the_way(
     regions = {hole.camera.image_name: hole.region for hole in holes}
     hides = torch.zeros(len(points), dtype=torch.bool)
     for number, camera in enumerate(cameras, 1):
-        alpha, depth = (drawn.cpu() for drawn in surface(camera, model.model()))
+        alpha, depth = (drawn.cpu() for drawn in surface(camera, model.model())[:2])
         region = regions.get(camera.image_name, torch.zeros_like(alpha, dtype=torch.bool))
         shows = (alpha > OPEN) & ~region  # (H, W)
         rotation, translation = (torch.from_numpy(array).double() for array in (camera.R, camera.T))
