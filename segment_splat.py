@@ -10,7 +10,7 @@ import utils.openmp  # noqa: F401  # isort: skip
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 from arguments import DeviceParams, ModelParams, option, parse, write_cfg_args
 from gradiseg.finished.segmentation import LAST_PACE, Segmentation
-from gradiseg.finished.splat import LEAST_PSNR, check_fit, fit, load_splat
+from gradiseg.finished.splat import LEAST_PSNR, check_fit, fit, load_splat, points_of
 from scene import Scene
 from scene.run_folder import RunFolder
 from utils.device import select_device
@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.sh_degree = model.max_sh_degree
     cameras = scene.getTrainCameras()
     background = torch.full((3,), float(args.white_background), device=device)
+    scene.info = replace(scene.info, point_cloud=points_of(scene.info, model))
     check_fit(model, cameras, background, scene.info.point_cloud.points, options.min_psnr, options.ply)
     before = fit(model, cameras, background)
     segmentation = Segmentation(

@@ -1,14 +1,15 @@
 """Boundary steps: Gaussians comply with their owners, in space and in their encodings.
 
-After IGD, every `boundary_interval`-th iteration renders in place of the identity encodings a code of each
+After IGD, every `boundary_interval`-th iteration renders beside the identity encodings a code of each
 Gaussian's owner (`gradiseg.votes`): 1 in the owner's channel. So channel c of the map E is the mass of label
 c in a pixel, and their sum the accumulated alpha A. The loss is the mass that stands in a pixel of another
 label, A - E[label], in the mean over the pixels. It has no gradient to the codes, but one to positions,
 shapes and opacities (compare BEA-GS): a Gaussian that reaches into another object's pixels draws back.
 
-Encodings are not rendered in such a step. They learn their owners one by one instead: cross-entropy of each
-Gaussian's own class, which reaches those that hardly a pixel supervises, too. So ids by encoding, as Gaussian
-Grouping's scripts read them, and by votes become the same.
+Pixels teach encodings as ever. Where one still names another object than its owner, it learns its owner
+itself, by cross-entropy of its own class, which reaches those that hardly a pixel supervises, too. So ids by
+encoding, as Gaussian Grouping's scripts read them, and by votes become the same. Those that agree are left to
+the pixels: they are what draws a mask's outline finer than Gaussians are.
 
 A label of the masks bends geometry where it is wrong, so a pixel counts only where its label has the majority
 of E already. Owners are frozen for `RENEWAL` iterations: a Gaussian that changed hands in every step would go
@@ -30,6 +31,7 @@ from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
 
 WEIGHT = 0.2  # of the loss beside that of colour, in training; 0.5 takes 0.2 dB from one scene of four
+AGREEMENT = 0.5  # probability of the owner from which an encoding is left to the pixels
 RENEWAL = 500  # iterations between elections, see `Training.elect_owners`
 
 
@@ -62,7 +64,7 @@ class BoundaryLoss:
 
     @property
     def codes(self) -> Tensor:
-        """What is rendered in place of the identity encodings: (N, 16)."""
+        """What is rendered beside the identity encodings: (N, 16)."""
         return torch.nn.functional.one_hot(self.of_label[self.owners], IDENTITY_DIM).float()
 
     def __call__(self, rendered: Tensor, labels: Tensor) -> Tensor:
@@ -76,13 +78,18 @@ class BoundaryLoss:
     def of_encodings(
         self, encodings: Tensor, classifier: IdentityClassifier, scale: float | Tensor
     ) -> Tensor:
-        """`scale` times the mean cross-entropy of encodings (N, 16) against the owners that votes decided.
+        """`scale` times the cross-entropy of encodings (N, 16) that disagree with the owner by the votes.
 
-        The classifier gets no gradient: it answers for pixels, of which large Gaussians have more.
+        The mean is over all N; the others count 0. The classifier gets no gradient: it answers for pixels,
+        of which large Gaussians have more.
         """
-        labels = torch.where(self.decided, self.owners, IGNORED)
+        with torch.no_grad():
+            probability = classifier(encodings).softmax(1).gather(1, self.owners[:, None])[:, 0]
+        learns = self.decided & (probability < AGREEMENT)
+        labels = torch.where(learns, self.owners, IGNORED)
         rows = encodings.T[:, None]  # (16, 1, N): to the loss a map of one row
         weight, bias = classifier.weight.detach(), classifier.bias.detach()
+        scale = scale * learns.float().mean()  # the loss's own mean is over those that learn
         return linear_cross_entropy(rows, weight, bias, labels[None], ignore_label=IGNORED, scale=scale)
 
     def state_dict(self) -> dict[str, Any]:

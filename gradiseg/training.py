@@ -22,6 +22,7 @@ from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
 from scene.halving import halve_camera, halve_labels
+from scene.ply import IDENTITY_DIM
 from scene.run_folder import RunFolder
 from utils.errors import UserError, some
 from utils.files import atomic_write
@@ -99,15 +100,19 @@ class Training:
         return losses
 
     def boundary_step(self, camera: Camera, labels: Tensor) -> tuple[dict[str, Tensor], Losses]:
-        """A view rendered with codes of the owners, its colour loss, that of boundaries and of encodings."""
+        """A view rendered with codes of the owners beside encodings, its losses and those of boundaries."""
         if self.boundary.is_due(self.iteration, self.model.num_gaussians):
             self.elect_owners()
-        rendered = render(camera, self.model, bg_color=self.background, override_identity=self.boundary.codes)
-        losses = self.objective(self.iteration, camera, None, rendered, self.model)
-        encodings, alpha = self.model.get_objects[:, 0], self.objective.alpha(losses.rgb)
-        losses.boundary = self.boundary(rendered["render_object"], labels)
+        encodings = self.model.get_objects[:, 0]
+        channels = torch.cat([self.boundary.codes, encodings], 1)  # (N, 32)
+        rendered = render(camera, self.model, bg_color=self.background, override_identity=channels)
+        codes, rendered["render_object"] = rendered["render_object"].split(IDENTITY_DIM)
+        # codes move geometry, and what is drawn with them moves it too
+        masks = labels if self.opt.identity_geometry_grad else None
+        losses = self.objective(self.iteration, camera, masks, rendered, self.model)
+        losses.boundary = self.boundary(codes, labels) + self.overreach(self.model)
+        alpha = self.objective.alpha(losses.rgb)
         losses.boundary = losses.boundary + self.boundary.of_encodings(encodings, self.classifier, alpha)
-        losses.boundary = losses.boundary + self.overreach(self.model)
         return rendered, losses
 
     def elect_owners(self) -> None:

@@ -68,12 +68,15 @@ def count_votes(
     Views without a mask do not vote.
     """
     votes = model.get_xyz.new_zeros(model.num_gaussians, len(labels))
-    wanted = torch.arange(labels.start, labels.stop, device=votes.device)
     for camera in cameras:
         if not camera.is_masked:
             continue
-        indicator = (labels_of(camera).to(votes.device) == wanted[:, None, None]).float()  # (L, H, W)
-        votes += contributions(camera, model, indicator)
+        of_pixels = labels_of(camera).to(votes.device)  # (H, W)
+        present = of_pixels.unique()
+        present = present[(present >= labels.start) & (present < labels.stop)]  # (P,), the others get nothing
+        if len(present):
+            indicator = (of_pixels == present[:, None, None]).float()  # (P, H, W)
+            votes[:, present.long() - labels.start] += contributions(camera, model, indicator)
     return votes
 
 

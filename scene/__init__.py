@@ -54,7 +54,7 @@ class Scene:
         self.gaussians = gaussians
         self.loaded_iter = self.folder.latest_saved() if load_iteration == -1 else load_iteration
         self.info = info = read_scene(args)
-        self.notes = checks.check_scene(info, args, trains=self.loaded_iter is None)
+        self.notes = checks.check_scene(info, args, self.loaded_iter is None, gaussians is not None)
         args = replace(args, data_device=checks.usable_device(args.data_device))
         store = PixelStore(args.data_cache_mb)
         self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", store)

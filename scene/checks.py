@@ -21,6 +21,8 @@ from utils.log import logger
 
 LEVELS = ("error", "warning", "note")
 ASPECT_TOLERANCE = 1.5  # pixels: folders such as images_4 are rounded to whole pixels
+RANDOM_POINTS = 100_000  # from which a scene without points starts
+RANDOM_EXTENT = 1.3  # the synthetic NeRF scenes fit in [-1.3, 1.3]^3
 SMALL_CLOUD = 500  # points; densification starts from too little
 WIDE_STEP = 30.0  # degrees between a view and its nearest, beyond which surfaces are seen once
 OFF_CENTRE = 0.02  # of an edge: where cropped photographs have their principal point
@@ -266,7 +268,14 @@ def judge_cameras(info: SceneInfo, params: ModelParams) -> Iterator[Finding]:
 
 
 def judge_points(info: SceneInfo, params: ModelParams) -> Iterator[Finding]:
-    """The size of the point cloud."""
+    """The point cloud: whether it is there, and its size."""
+    if not info.has_points:
+        folder = Path(params.cameras).parent if params.cameras else Path(params.source_path)
+        yield Finding(
+            "warning",
+            f"{folder}: no points3d.ply, so training starts from {RANDOM_POINTS:,} random points within "
+            f"{RANDOM_EXTENT} of the origin, which suits synthetic scenes.",
+        )
     count = len(info.point_cloud.points)
     if count < SMALL_CLOUD:
         yield Finding(
@@ -289,17 +298,15 @@ def judge_spare_images(info: SceneInfo, params: ModelParams) -> Iterator[Finding
         yield Finding(level, f"{folder}: images without a pose, which are not used: {some(spare)}")
 
 
-QUICK: tuple[Callable[[SceneInfo, ModelParams], Iterator[Finding]], ...] = (
-    judge_split,
-    judge_cameras,
-    judge_points,
-    judge_spare_images,
-)
+Judge = Callable[[SceneInfo, ModelParams], Iterator[Finding]]
+OF_START: tuple[Judge, ...] = (judge_cameras, judge_points)  # what matters where a model starts from points
+QUICK: tuple[Judge, ...] = (judge_split, judge_spare_images, *OF_START)
 
 
-def check_scene(info: SceneInfo, params: ModelParams, trains: bool) -> list[str]:
+def check_scene(info: SceneInfo, params: ModelParams, trains: bool, starts: bool = True) -> list[str]:
     """Everything that can be told before a pixel is read; of a trained run only what concerns its files.
 
+    `starts`: whether training starts from the scene's points.
     Returns: what was logged.
     Raises:
         UserError: the first error.
@@ -310,7 +317,7 @@ def check_scene(info: SceneInfo, params: ModelParams, trains: bool) -> list[str]
     notes = info.notes + settle(judge_image_shapes(sizes)) + settle(judge_mask_shapes(sizes))
     if trains:
         notes += settle(judge_mask_names(info, params))
-        for judge in QUICK:
+        for judge in QUICK if starts else (judge for judge in QUICK if judge not in OF_START):
             notes += settle(judge(info, params), ("warning",))
     return notes
 

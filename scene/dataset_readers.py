@@ -29,8 +29,6 @@ from utils.graphics import quaternion_to_matrix
 from utils.json_files import read_json
 
 TEST_EVERY = 8  # --eval: every 8th image, as in 3DGS and Mip-NeRF 360
-RANDOM_POINTS = 100_000
-RANDOM_EXTENT = 1.3  # the synthetic NeRF scenes fit in [-1.3, 1.3]^3
 EXTENT_MARGIN = 1.1  # 3DGS's margin on the radius of the cameras
 # Radii of the scene between it and the origin. Float32 then has steps of 1.2e-5 radii, a few hundredths of a
 # pixel and seven times the last learning rate of positions; farther off, renders get worse.
@@ -105,7 +103,7 @@ def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
         train, test = _with_masks(args, train, test)
         if not args.eval:
             train, test = train + test, []
-    points, cloud = _cloud(source, content, notes)
+    points, cloud = _cloud(source, content)
     notes += _told(pictures)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
     return _scene_info(train, test, points, cloud, None, notes, frame)
@@ -122,7 +120,7 @@ def read_given_cameras(args: ModelParams, path: Path) -> SceneInfo:
     else:
         views, content = read_transforms(path, pictures, source)
     train, test = _with_masks(args, *_split(views, args, notes))
-    points, cloud = _cloud(path.parent, content, notes)
+    points, cloud = _cloud(path.parent, content)
     notes += _told(pictures)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
     return _scene_info(train, test, points, cloud, None, notes, frame)
@@ -185,17 +183,17 @@ def _scene_info(
     train: list[CameraInfo],
     test: list[CameraInfo],
     points: BasicPointCloud,
-    cloud: str,
+    cloud: str | None,
     model_folder: Path | None,
     notes: list[str],
     frame: Similarity | None,
 ) -> SceneInfo:
-    """Checks, and the scene's own frame; `cloud` is what the points are called in messages.
+    """Checks, and the scene's own frame; `cloud` is what the points are called in messages, None: random.
 
     `frame`: where all is moved first.
     """
     checks.check_views(train, test)
-    checks.check_points(points.points, cloud)
+    checks.check_points(points.points, cloud or "random points")
     if frame is not None:
         train, test = ([frame.view(view) for view in views] for views in (train, test))
         points = BasicPointCloud(frame.points(points.points), points.colors)
@@ -206,7 +204,7 @@ def _scene_info(
         )
         points = BasicPointCloud(points.points - origin, points.colors)
     size = _normalization(train, points.points)
-    return SceneInfo(train, test, points, size, origin, model_folder, notes)
+    return SceneInfo(train, test, points, cloud is not None, size, origin, model_folder, notes)
 
 
 def _with_masks(
@@ -263,8 +261,8 @@ def _told(pictures: Pictures) -> list[str]:
     return [f"{len(pictures.found)} pictures are there under another suffix: {found} for {named.name}."]
 
 
-def _cloud(source: Path, content: dict[str, Any], notes: list[str]) -> tuple[BasicPointCloud, str]:
-    """The point cloud of a scene of JSON and its name, else always the same random points.
+def _cloud(source: Path, content: dict[str, Any]) -> tuple[BasicPointCloud, str | None]:
+    """The point cloud of a scene of JSON and its name, else always the same random points and None.
 
     It is what `ply_file_path` says, else a PLY under one of the usual names, else the only one there is.
     """
@@ -282,10 +280,6 @@ def _cloud(source: Path, content: dict[str, Any], notes: list[str]) -> tuple[Bas
     path = source / named if named else next(iter(usual or (files if len(files) == 1 else [])), None)
     if path is not None:
         return BasicPointCloud(*read_point_cloud(path)), str(path)
-    notes.append(
-        f"{source}: no points3d.ply, so training starts from {RANDOM_POINTS:,} random points within "
-        f"{RANDOM_EXTENT} of the origin, which suits synthetic scenes."
-    )
     generator = np.random.default_rng(0)
-    points = generator.uniform(-RANDOM_EXTENT, RANDOM_EXTENT, (RANDOM_POINTS, 3))
-    return BasicPointCloud(points, generator.uniform(0.0, 1.0, (RANDOM_POINTS, 3))), "random points"
+    points = generator.uniform(-checks.RANDOM_EXTENT, checks.RANDOM_EXTENT, (checks.RANDOM_POINTS, 3))
+    return BasicPointCloud(points, generator.uniform(0.0, 1.0, points.shape)), None

@@ -47,7 +47,8 @@ class SceneInfo:
 
     train_cameras: list[CameraInfo]
     test_cameras: list[CameraInfo]
-    point_cloud: BasicPointCloud
+    point_cloud: BasicPointCloud  # random where `has_points` is False
+    has_points: bool
     nerf_normalization: dict[str, Any]  # "translate" (3,), "radius" float
     origin: np.ndarray  # (3,) float64, whole numbers
     model_folder: Path | None  # COLMAP's files; None: the cameras come from JSON

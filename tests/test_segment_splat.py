@@ -18,7 +18,7 @@ from arguments import ModelParams
 from gradiseg.classifier import identify, load_conv
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, write_id_map
-from scene.ply import export_3dgs_ply, read_ply
+from scene.ply import export_3dgs_ply, read_ply, read_point_cloud
 from scripts import eval_extracted, eval_lerf_mask
 from tests.disc_scene import DISCS, disc_model, write_scene
 from tests.given_cameras import (
@@ -131,7 +131,9 @@ def in_nerfstudios_frame(path: Path) -> Path:
     return path
 
 
-def test_poses_of_other_programs_give_the_same_objects(scene: Path, tmp_path: Path) -> None:
+def test_poses_of_other_programs_give_the_same_objects(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """cameras.json beside a folder without poses; nerfstudio's frame beside COLMAP's or its own poses."""
     info = read_scene(ModelParams(str(scene), train_split=True))
     bare = tmp_path / "bare"
@@ -155,6 +157,12 @@ def test_poses_of_other_programs_give_the_same_objects(scene: Path, tmp_path: Pa
         if name == "nerfstudio":  # other commands read the poses where segment_splat.py did
             render.main(["-m", str(tmp_path / name), "--quiet"])
             assert json.loads((tmp_path / name / "segmented.json").read_text())["psnr"] > 20
+        if (
+            "--cameras" in flags
+        ):  # no points: those of the splat, and nothing is told that only training needs
+            xyz = read_ply(splat)["xyz"].numpy()
+            np.testing.assert_array_equal(read_point_cloud(tmp_path / name / "input.ply")[0], xyz)
+    assert "random points" not in caplog.text and "far from any other" not in caplog.text
     assert {disc.identity for disc in DISCS.values()} <= set(ids["own"])
     for name in ways:
         assert (ids[name] == ids["own"]).mean() > 0.99, name  # equal depths come in another order

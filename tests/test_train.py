@@ -173,7 +173,7 @@ def test_the_run_passes_through_its_phases(finished: Path) -> None:
     assert terms == [10, 20, 30, 40, 50, 90, 100, 110, 120]  # none between the two kinds of neighbours
     assert log[30]["l_rgb"] > log[20]["l_rgb"]  # an opacity reset
     assert log[LAST]["l_rgb"] < log[10]["l_rgb"]
-    assert log[110]["l_2d"] < 0.8 * log[10]["l_2d"]
+    assert log[120]["l_2d"] < 0.8 * log[10]["l_2d"]
     assert [iteration for iteration, entry in log.items() if entry["l_boundary"] is not None] == [100, 120]
     for entry in log.values():
         terms = [entry[name] for name in ("l_rgb", "l_2d", "l_3d", "l_boundary") if entry[name] is not None]

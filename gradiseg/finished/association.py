@@ -14,7 +14,7 @@ import torch
 
 from arguments import ModelParams
 from gaussian_renderer import contributions
-from gradiseg.finished.splat import check_fit, load_splat, spread_over
+from gradiseg.finished.splat import check_fit, load_splat, points_of, spread_over
 from preparation.association import cluster
 from preparation.id_maps import Segments
 from scene.cameras import Camera, load_camera
@@ -45,7 +45,7 @@ def associate(
     background = torch.zeros(3, device=on)
     some = [load_camera(replace(view, mask_path=None), 0, ModelParams()) for view in spread_over(views)]
     cameras = [camera.with_matrices_on(on) for camera in some]
-    check_fit(model, cameras, background, info.point_cloud.points, path=ply)
+    check_fit(model, cameras, background, points_of(info, model).points, path=ply)
     votes, weights, first = [], [], 0
     for number, view in enumerate(bar(views, "Gaussians vote")):
         segments = census[view.image_name]

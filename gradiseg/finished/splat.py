@@ -15,8 +15,10 @@ from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from scene.gaussian_model import GaussianModel
 from scene.ply import NO_ORIGIN
+from scene.views import BasicPointCloud, SceneInfo
 from utils.errors import UserError
 from utils.image import psnr
+from utils.sh import SH2RGB
 
 CHECKED_VIEWS = 6
 LEAST_PSNR = 16.0  # dB in the scene's views; with the splat of another scene it is about 10
@@ -41,6 +43,16 @@ def load_splat(
     model.set_params(params)
     model.active_sh_degree, model.origin = model.max_sh_degree, origin
     return model
+
+
+def points_of(info: SceneInfo, model: GaussianModel) -> BasicPointCloud:
+    """The points of the scene; of one that has none, the centres and colours of the splat."""
+    if info.has_points:
+        return info.point_cloud
+    places, colors = (
+        table.detach().double().cpu().numpy() for table in (model.get_xyz, model.params["f_dc"])
+    )
+    return BasicPointCloud(places, SH2RGB(colors[:, 0]).clip(0, 1))
 
 
 @torch.no_grad()

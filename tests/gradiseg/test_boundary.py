@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gaussian_renderer import render
-from gradiseg.boundary import RENEWAL, WEIGHT, BoundaryLoss, share_channels, touching
+from gradiseg.boundary import AGREEMENT, RENEWAL, WEIGHT, BoundaryLoss, share_channels, touching
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
@@ -71,26 +71,29 @@ def test_a_gaussian_over_another_object_draws_back_and_nothing_else_moves() -> N
     assert model.params["obj_dc"].grad is None and model.params["f_dc"].grad is not None
 
 
-def test_encodings_learn_the_owners_that_votes_decided_and_nothing_else_does() -> None:
+def test_encodings_that_name_another_learn_the_owner_that_votes_decided_and_nothing_else_does() -> None:
     torch.manual_seed(0)
     classifier = IdentityClassifier([2, 3, 5, 9], 16)
-    encodings = torch.randn(300, 16, requires_grad=True)
+    encodings = (5 * torch.randn(300, 16)).requires_grad_()
     ids, mass = classifier.class_ids[torch.randint(4, (300,))], torch.full((300,), 5.0)
     share = torch.full((300,), 0.8)
     mass[:10], share[10:20] = 0.5, 0.4  # hidden, undecided
     loss = BoundaryLoss()
     loss.renew(7, Votes(ids, share, mass), classifier.class_ids, [])
-    optimizer = torch.optim.Adam([encodings], lr=0.05)
+    optimizer = torch.optim.Adam([encodings], lr=0.2)
     first = encodings.detach().clone()
+    named = classifier(first).softmax(1).gather(1, loss.owners[:, None])[:, 0] >= AGREEMENT
+    assert 20 < named.sum() < 280
+    once, twice = (loss.of_encodings(encodings, classifier, scale) for scale in (1.0, 2.0))
+    assert once > 0 and twice.item() == pytest.approx(2 * once.item())
     for _ in range(200):
         optimizer.zero_grad()
         loss.of_encodings(encodings, classifier, 2.0).backward()
         optimizer.step()
     said = classifier.class_ids[classifier(encodings).argmax(1)]
     assert torch.equal(said[20:], ids[20:]) and torch.equal(encodings[:20].detach(), first[:20])
+    assert torch.equal(encodings[named].detach(), first[named])
     assert classifier.weight.grad is None and classifier.bias.grad is None
-    once, twice = (loss.of_encodings(encodings, classifier, scale) for scale in (1.0, 2.0))
-    assert twice.item() == pytest.approx(2 * once.item())
 
 
 def test_owners_are_frozen_between_elections_and_survive_saving() -> None:

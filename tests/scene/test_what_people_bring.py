@@ -41,7 +41,7 @@ def params(folder: Path, **options: object) -> ModelParams:
 
 def load(folder: Path, **options: object) -> Scene:
     """What a training reads before it begins."""
-    return Scene(params(folder, **options), None)
+    return Scene(params(folder, **options), GaussianModel(0))
 
 
 def refusal(folder: Path, **options: object) -> str:
