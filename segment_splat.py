@@ -49,11 +49,12 @@ WITHOUT = ("sh_degree",)
 
 
 def segment(segmentation: Segmentation, options: SegmentParams) -> int:
-    """Aliases joined, whose number it returns, and the refinement.
+    """Aliases joined, whose number it returns, labels weighed, and the refinement.
 
     Raises: UserError on Ctrl-C or SIGTERM; nothing is written then.
     """
     aliases = segmentation.join_aliases() if options.join_aliases else 0
+    segmentation.weigh_labels()
     if not options.refine:
         return aliases
     total = options.rounds * options.steps

@@ -19,6 +19,7 @@ There are 16 channels. Where there are more labels, some share one, but none who
 that is possible.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -84,8 +85,9 @@ class BoundaryLoss:
         of which large Gaussians have more.
         """
         with torch.no_grad():
-            probability = classifier(encodings).softmax(1).gather(1, self.owners[:, None])[:, 0]
-        learns = self.decided & (probability < AGREEMENT)
+            logits = classifier(encodings)  # (N, K)
+            log_probability = logits.gather(1, self.owners[:, None])[:, 0] - logits.logsumexp(1)
+        learns = self.decided & (log_probability < math.log(AGREEMENT))
         labels = torch.where(learns, self.owners, IGNORED)
         rows = encodings.T[:, None]  # (16, 1, N): to the loss a map of one row
         weight, bias = classifier.weight.detach(), classifier.bias.detach()

@@ -49,8 +49,9 @@ class OverreachLoss:
         self.tolerance = TOLERANCE * voxels.width
         centres = torch.from_numpy(voxels.centres).to(model.get_xyz)  # (P, 3)
         shown = torch.from_numpy(voxels.labels).to(label.device)  # (P,)
-        ends = _ends(model)  # (N, 6, 3)
-        targets = torch.full_like(ends, torch.nan)
+        everyone = torch.arange(model.num_gaussians, device=label.device)
+        ends = torch.stack([_ends(model, everyone, everyone.new_tensor(end)) for end in range(6)], 1)
+        targets = torch.full_like(ends, torch.nan)  # (N, 6, 3)
         if len(centres):
             nearest = shown[knn(centres, ends.flatten(0, 1), 1)[0][:, 0]].view(ends.shape[:2])
             abroad = (nearest != label[:, None]) & (ids != UNLABELLED)[:, None]  # (N, 6)
@@ -64,10 +65,8 @@ class OverreachLoss:
 
     def __call__(self, model: GaussianModel) -> Tensor:
         """The weighted loss."""
-        each = torch.arange(len(self.rows), device=self.rows.device)
-        ends = _ends(model, self.rows)[each, self.ends]  # (E, 3)
         deviation = model.get_scaling.detach()[self.rows, self.ends % 3]
-        beyond = (ends - self.targets).norm(dim=1) - self.tolerance
+        beyond = (_ends(model, self.rows, self.ends) - self.targets).norm(dim=1) - self.tolerance
         steepest = self.tolerance / 4  # a needle's own deviation may be next to nothing
         return WEIGHT * (beyond.relu() / deviation.clamp_min(steepest)).sum() / model.num_gaussians
 
@@ -81,8 +80,9 @@ class OverreachLoss:
         self.tolerance = state["tolerance"]
 
 
-def _ends(model: GaussianModel, rows: Tensor | slice = slice(None)) -> Tensor:
-    """(R, 6, 3): the three positive ends of every Gaussian, then the negative ones."""
-    deviation, rotation = model.get_scaling[rows], build_rotation(model.params["rotation"][rows])
-    axes = ENDS * (rotation * deviation[:, None]).transpose(1, 2)  # (R, 3 axes, 3)
-    return model.get_xyz[rows][:, None] + torch.cat([axes, -axes], 1)
+def _ends(model: GaussianModel, rows: Tensor, ends: Tensor) -> Tensor:
+    """(R, 3): an end of each Gaussian of `rows` (R,); of the six the three positive ones come first."""
+    axis, sign = (ends % 3).expand_as(rows), 1 - 2 * (ends // 3)
+    rotation = build_rotation(model.params["rotation"][rows])  # (R, 3, 3), an axis a column
+    direction = rotation[torch.arange(len(rows), device=rows.device), :, axis]
+    return model.get_xyz[rows] + (ENDS * sign * model.get_scaling[rows, axis])[:, None] * direction

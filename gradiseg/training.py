@@ -30,7 +30,7 @@ from utils.general import random_state, restore_random_state
 from utils.image import psnr
 
 TEST_PICTURES = 3  # test views shown in TensorBoard
-VOTING_VIEWS = 50  # at most, of an election between boundary steps; one renders each of them four times
+VOTING_VIEWS = 25  # at most, of an election between boundary steps; one renders each of them three times
 
 
 class Training:

@@ -85,18 +85,18 @@ def lead(
     cameras: Sequence[Camera],
     labels_of: LabelsOf,
     class_ids: Tensor,
-    weight_of_unlabelled: float = 1.0,
+    weights: Tensor | None = None,
 ) -> Votes:
     """The id with most of the votes of all views, for the K labels of `class_ids` (K,), majority or not.
 
-    Id 0 where there are no votes. `weight_of_unlabelled`: what a vote for id 0 counts beside one for an
-    object. At most `MAPS_PER_PASS` labels' votes are in memory at once.
+    Id 0 where there are no votes. `weights` (K,): what a vote for each label counts, 1 where None. At most
+    `MAPS_PER_PASS` labels' votes are in memory at once.
     """
     count = class_ids.numel()
     best = model.get_xyz.new_zeros(model.num_gaussians)
     mass, own = torch.zeros_like(best), torch.zeros_like(best)
     ids = torch.full_like(best, UNLABELLED, dtype=torch.int64)
-    weights = torch.where(class_ids == UNLABELLED, weight_of_unlabelled, 1.0).to(best)  # (K,)
+    weights = torch.ones_like(class_ids, dtype=best.dtype) if weights is None else weights
     for first in range(0, count, MAPS_PER_PASS):
         labels = range(first, min(first + MAPS_PER_PASS, count))
         counted = count_votes(model, cameras, labels_of, labels)

@@ -4,7 +4,9 @@
    Id 0 is a gap of the masks as often as a region of the scene, so that its votes count less.
 2. Several ids of one object are joined, as in training (`gradiseg.repair`), and the masks vote again. Labels
    that the votes contradict stay: votes have weighed them already, and repaired by them, they are worse.
-3. Refinement: rounds of boundary steps (`gradiseg.boundary`) beside the colour loss, votes after each.
+3. Masks catch thin objects in part, and what they leave votes for the table. So a vote counts 1 / confidence,
+   the share of its label's pixels that show the label once all have voted, and the masks vote once more.
+4. Refinement: rounds of boundary steps (`gradiseg.boundary`) beside the colour loss, votes after each.
 """
 
 import math
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from gaussian_renderer import render
 from gradiseg.boundary import BoundaryLoss
+from gradiseg.classifier import UNLABELLED
 from gradiseg.finished.codes import codes_of, matching_classifier
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.votes import Votes, lead, save_votes
@@ -74,13 +77,14 @@ class Segmentation:
         self.labels = TrainingLabels(self.classifier)
         self.codes = codes_of(self.classifier)  # (K, 16)
         self.boundary = BoundaryLoss(BOUNDARY_WEIGHT)
+        self.weights = self._with_unlabelled(torch.ones(len(self.codes), device=model.device))
         self.votes = self.vote()
 
     @torch.no_grad()
     def vote(self) -> Votes:
         """The owners by the labels as they are now; encodings become their codes, id 0 owns the unseen."""
         ids = self.classifier.class_ids
-        votes = lead(self.model, self.cameras, self.labels, ids, WEIGHT_OF_UNLABELLED)
+        votes = lead(self.model, self.cameras, self.labels, ids, self.weights)
         codes = self.codes[torch.searchsorted(ids, votes.ids)]
         self.model.params["obj_dc"] = nn.Parameter(codes[:, None].contiguous())
         self.votes = votes
@@ -92,6 +96,16 @@ class Segmentation:
         if changed["aliases"]:
             self.vote()
         return int(changed["aliases"])
+
+    def weigh_labels(self) -> None:
+        """Votes for an object of which they find a part count more; vote again."""
+        weights = self.labels.weights(self.cameras, self.render_identity)
+        self.weights = self._with_unlabelled(weights.clamp_min(1.0))  # 1 without support
+        self.vote()
+
+    def _with_unlabelled(self, weights: Tensor) -> Tensor:
+        """Weights (K,) of votes for the labels where id 0, if it is one of them, has its own."""
+        return torch.where(self.classifier.class_ids == UNLABELLED, WEIGHT_OF_UNLABELLED, weights)
 
     @torch.no_grad()
     def render_identity(self, camera: Camera) -> Tensor:
@@ -107,14 +121,12 @@ class Segmentation:
             {"params": [self.model.params[name]], "lr": pace * rate * units.get(name, 1.0)}
             for name, rate in RATES.items()
         ]
-        optimizer = Adam(groups, lr=0.0, eps=1e-15)
+        optimizer, codes = Adam(groups, lr=0.0, eps=1e-15), self.boundary.codes
         order: list[int] = []
         for _ in range(steps):
             order = order or random.sample(range(len(self.cameras)), len(self.cameras))
             camera = self.cameras[order.pop()]
-            drawn = render(
-                camera, self.model, bg_color=self.background, override_identity=self.boundary.codes
-            )
+            drawn = render(camera, self.model, bg_color=self.background, override_identity=codes)
             photograph = camera.image_uint8
             assert photograph is not None  # of a view of the scene
             loss = l1_ssim(drawn["render"], photograph.to(self.model.device), LAMBDA_DSSIM)

@@ -112,6 +112,16 @@ class TrainingLabels:
             "unsupported": float(((weight == 0) & (alias == own)).sum()),
         }
 
+    @torch.no_grad()
+    def weights(self, cameras: Sequence[Camera], render_identity: IdentityRenderer) -> Tensor:
+        """What a pixel of each label of the masks counts for it to be found again, (K,) float32.
+
+        1 / confidence; 0 for labels without support.
+        """
+        census = self._census([camera for camera in cameras if camera.is_masked], render_identity)
+        device = self.classifier.weight.device
+        return label_weights(census.agreement(torch.arange(len(census.pixels), device="cpu"))).to(device)
+
     def _relabelled(
         self, mask: Tensor, identity_map: Tensor, alias: Tensor, weight: Tensor, margin: float
     ) -> Tensor:
