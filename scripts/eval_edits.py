@@ -18,7 +18,7 @@ from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_w
 from gradiseg.editing.document import entry_of, read_recipe
 from gradiseg.editing.files import open_run
 from gradiseg.editing.operations import Fill, Recolour, Remove, Style, choose
-from gradiseg.evaluation.edits import list_edits, markdown, mean_score, reach_of, score_edit
+from gradiseg.evaluation.edits import TrueEdit, list_edits, markdown, mean_score, reach_of, score_edit
 from gradiseg.trained import TrainedRun, load_run
 from pretrained.lpips import ARCHITECTURES, HINT, load_lpips
 from utils.errors import UserError, run_command
@@ -33,6 +33,7 @@ class EvaluationParams:
     """What is scored, and where the scores go."""
 
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
+    edits: str = option("", "names of the edits to replay, with commas between; default: all")
     inpainter: str = option("", "removals are filled, by this method (docs/editing.md)")
     lpips: str = option(
         "none", "also LPIPS of the changed region, in the JSON", choices=(*ARCHITECTURES, "none")
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def true_edits(run: TrainedRun, scene: Path, options: EvaluationParams) -> tuple[dict[str, Any], str]:
     """Scores of the scene's true edits: a record and its text."""
-    edits = list_edits(scene)
+    edits = chosen_edits(scene, options.edits)
     document = open_run(run)
     before = document.model
     lpips = None if options.lpips == "none" else load_lpips(options.lpips)
@@ -82,6 +83,16 @@ def true_edits(run: TrainedRun, scene: Path, options: EvaluationParams) -> tuple
         "mean": asdict(mean_score(list(scores.values()))),
     }
     return record, f"# Edits of {scene.name}\n\n{markdown(scores)}"
+
+
+def chosen_edits(scene: Path, names: str) -> list[TrueEdit]:
+    """The true edits of these names, or all."""
+    edits = {edit.folder.name: edit for edit in list_edits(scene)}
+    wanted = [name.strip() for name in names.split(",")] if names else list(edits)
+    for name in wanted:
+        if name not in edits:
+            raise UserError(f"--edits: {name!r} is none of {', '.join(edits)}.")
+    return [edits[name] for name in wanted]
 
 
 def reach(run: TrainedRun, options: EvaluationParams) -> tuple[dict[str, Any], str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from anywhere, installed or not
 
@@ -22,10 +22,7 @@ from gradiseg.editing.files import open_run
 from gradiseg.trained import load_run
 from scene.cameras import Camera
 from utils.errors import UserError, run_command
-from utils.files import atomic_write
-
-CAPTION = 24  # pixels above a picture
-QUALITY = 88
+from utils.sheet import captioned, grid, save_jpeg
 
 
 def panel(document: Document, views: Sequence[Camera], caption: str, height: int) -> Image.Image:
@@ -34,21 +31,7 @@ def panel(document: Document, views: Sequence[Camera], caption: str, height: int
     for view in views:
         pixels = Image.fromarray(picture(document.model, view).permute(1, 2, 0).cpu().numpy())
         rows.append(np.asarray(pixels.resize((round(pixels.width * height / pixels.height), height))))
-    column = np.concatenate(rows)
-    canvas = Image.new("RGB", (column.shape[1], column.shape[0] + CAPTION), "white")
-    canvas.paste(Image.fromarray(column), (0, CAPTION))
-    ImageDraw.Draw(canvas).text((6, 4), caption, fill="black", font=ImageFont.load_default(14))
-    return canvas
-
-
-def grid(panels: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Panels of one size in rows of `columns`, on white."""
-    width, height = panels[0].size
-    columns = min(columns, len(panels))
-    sheet = Image.new("RGB", (columns * width, -(-len(panels) // columns) * height), "white")
-    for number, one in enumerate(panels):
-        sheet.paste(one, (number % columns * width, number // columns * height))
-    return sheet
+    return captioned(Image.fromarray(np.concatenate(rows)), caption)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             document.apply(operation)
         panels.append(panel(document, views, path.stem, options.height))
     sheet = grid(panels, max(1, options.columns))
-    with atomic_write(options.out) as temporary:
-        sheet.save(temporary, "JPEG", quality=QUALITY)
+    save_jpeg(options.out, sheet)
 
 
 if __name__ == "__main__":

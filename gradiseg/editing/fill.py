@@ -1,14 +1,13 @@
 """Filling the hole that an object leaves: what the photographs never saw is continued from what surrounds it.
 
 1. What the object hid: Gaussians that photographs hardly saw, and that the removal lays bare. Nothing is
-known of
-   them (below a table's surface they are a dark blob), so that they go with the object.
+   known of them (below a table's surface they are a dark blob), so that they go with the object.
 2. In every training view the *hole* is where the object showed and now hardly anything does. Its colours are
    inpainted from the rest of the picture, its depths by the smoothest continuation of inverse depth, which is
    exact for planes.
-3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, and are
-trained on
-   the inpainted views; nothing else changes. They belong to the ids that surround the hole.
+3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, but for
+   those that would hide what another view shows outside of its hole. They are trained on the inpainted views;
+   nothing else changes. They belong to the ids that surround the hole.
 """
 
 import math
@@ -37,6 +36,7 @@ SHOWN = 0.05  # accumulated alpha above which an object shows in a pixel
 OPEN = 0.5  # share of a pixel that photographs know, below which it is open
 TRUSTED = 0.25  # Gaussians of which they saw a smaller share than is laid bare go with the object
 MARGIN = 0.01  # of the image's diagonal: by so much the hole is dilated, since its rim is part object
+CLEAR = 0.01  # share of a depth by which a point must be nearer than a surface to stand in front of it
 SMALLEST = 12  # pixels: smaller holes are cracks between Gaussians
 START_OPACITY = 0.6
 NEIGHBOURS = 16  # Gaussians around a new one that say whose it is
@@ -206,6 +206,35 @@ def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor]:
     return points, colours, depth / camera.fx
 
 
+@torch.no_grad()
+def in_the_way(
+    points: Tensor,
+    model: LabelledModel,
+    holes: Sequence[Hole],
+    cameras: Sequence[Camera],
+    told: Told = lambda share: None,
+) -> Tensor:
+    """Which points (M, 3) stand in front of what a view shows outside of its hole: (M,) bool.
+
+    Depths continued in one view are wrong where what stands behind begins unseen. Another view tells.
+    """
+    regions = {hole.camera.image_name: hole.region for hole in holes}
+    hides = torch.zeros(len(points), dtype=torch.bool)
+    for number, camera in enumerate(cameras, 1):
+        alpha, depth = (drawn.cpu() for drawn in surface(camera, model.model())[:2])
+        region = regions.get(camera.image_name, torch.zeros_like(alpha, dtype=torch.bool))
+        shows = (alpha > OPEN) & ~region  # (H, W)
+        rotation, translation = (torch.from_numpy(array).double() for array in (camera.R, camera.T))
+        x, y, z = (points.double() @ rotation + translation).T
+        column, row = (x / z * camera.fx + camera.cx).floor(), (y / z * camera.fy + camera.cy).floor()
+        inside = (z > 0) & (column >= 0) & (column < depth.shape[1]) & (row >= 0) & (row < depth.shape[0])
+        which = inside.nonzero().flatten()
+        pixel = row[which].long(), column[which].long()
+        hides[which] |= shows[pixel] & (z[which] < (1 - CLEAR) * depth[pixel])
+        told(number / len(cameras))
+    return hides
+
+
 def filled(
     before: LabelledModel,
     removed: Tensor,
@@ -214,15 +243,23 @@ def filled(
     rounds: int,
     told: Told,
 ) -> LabelledModel:
-    """The model without the Gaussians `removed` (N,), the hole that they leave filled."""
+    """The model without the Gaussians `removed` (N,), the hole that they leave filled.
+
+    In `rounds` of training; 0 leaves the new Gaussians as they start.
+    """
     known = trust(before, removed, cameras, part(told, 0.0, 0.2))
     gone = known < TRUSTED
     after = before.rows(~gone)
-    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint, part(told, 0.2, 0.5))
+    holes = find_holes(before, after, gone, known[~gone], cameras, inpaint, part(told, 0.2, 0.45))
     if not holes:
         logger.info("fill: there is no hole: nothing is filled.")
         return after
-    start = after.followed_by(*seeds(holes, after))
+    params, ids = seeds(holes, after)
+    clear = ~in_the_way(params["xyz"], after, holes, cameras, part(told, 0.45, 0.5))
+    start = after.followed_by({name: tensor[clear] for name, tensor in params.items()}, ids[clear])
+    if not rounds or not bool(clear.any()):
+        told(1.0)
+        return start
     new = torch.arange(start.count, device=start.ids.device) >= after.count
     targets = []
     for hole in holes:

@@ -1,6 +1,6 @@
-"""Filling regions of pictures from what surrounds them: `biharmonic`, `telea`, `patchmatch`, `lama`.
+"""Filling regions of pictures from what surrounds them: `clone`, `biharmonic`, `telea`, `patchmatch`, `lama`.
 
-The methods are those of libraries. Pictures are (H, W, 3) uint8, regions (H, W) bool.
+All methods but `clone` are those of libraries. Pictures are (H, W, 3) uint8, regions (H, W) bool.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from utils.errors import UserError
 
@@ -27,6 +28,7 @@ def inpainter(name: str, weights: str = "") -> Inpainter:
         UserError: no such method, or what it needs is not installed.
     """
     makers: dict[str, Callable[[], Inpainter]] = {
+        "clone": lambda: clone,
         "biharmonic": _biharmonic,
         "telea": _telea,
         "patchmatch": _patchmatch,
@@ -44,6 +46,13 @@ def _library(name: str, needed_by: str) -> ModuleType:
         raise UserError(
             f"inpainter {needed_by}: needs a package that is not here ({error}). pip install -e '.[edit]'"
         ) from error
+
+
+def clone(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The colour of the nearest pixel outside of the region."""
+    nearest = distance_transform_edt(region, return_distances=False, return_indices=True)
+    filled: np.ndarray = picture[tuple(nearest)]
+    return filled
 
 
 def _biharmonic() -> Inpainter:

@@ -49,6 +49,7 @@ from gradiseg.selection.expression import Chooser, Expression
 from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from utils.errors import UserError
+from utils.log import logger
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,15 @@ class Operation:
 
 
 def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
-    """The Gaussians (N,) bool of a selection; UserError where there is none."""
+    """The Gaussians (N,) bool of a selection, and says what they are; UserError where there is none."""
     chosen = Chooser(model, scene.views, where, scene.find)(select)
     if not bool(chosen.any()):
         raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
+    objects = model.rows(chosen)
+    box = box_of(objects.params["xyz"].cpu())
+    centre, size = ("[" + ", ".join(f"{x:.2f}" for x in corner) + "]" for corner in (box.centre, box.size))
+    of = ", ".join(map(model.describe, objects.counts()))
+    logger.info(f"{where}: {objects.count:,} Gaussians of {of}; box of {size} about {centre}.")
     return chosen
 
 
@@ -319,16 +325,17 @@ class Fill(Operation):
     """Take Gaussians away, and fill the hole from what surrounds it."""
 
     select: Expression = field("selection", "what goes")
-    inpainter: str = field("text", "biharmonic, telea, patchmatch or lama", "biharmonic")
+    inpainter: str = field("text", "clone, biharmonic, telea, patchmatch or lama", "biharmonic")
     weights: str | None = field("path", "TorchScript file of lama's network", None)
-    rounds: int = field("count", "of training", 250)
+    rounds: int = field("count", "of training; clone needs none", 250)
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         chosen = choose(model, scene, self.select, "fill")
         if bool(chosen.all()):
             raise UserError(f"fill: {self.select!r} selects every Gaussian: nothing would be left.")
         inpaint = inpainter(self.inpainter, self.weights or "")
-        result = filled(model, chosen, scene.training_views, inpaint, self.rounds, scene.told)
+        rounds = 0 if self.inpainter == "clone" else self.rounds
+        result = filled(model, chosen, scene.training_views, inpaint, rounds, scene.told)
         return forget_removed(model, result)
 
 

@@ -128,9 +128,7 @@ def _score_view(
     old, old_ids = draw(before, camera, background)
     new, new_ids = draw(after, camera, background)
     truth = _picture(edit.folder / IMAGES, camera.image_name)
-    changed = binary_dilation(
-        ids_before != ids_after, np.ones((3, 3), bool), boundary_dilation(*ids_after.shape)
-    )
+    changed = changed_region(ids_before, ids_after)
     photograph = _picture(scene / IMAGES, camera.image_name)
     scores: dict[str, Any] = {
         **score_ids(new_ids, ids_after),
@@ -148,6 +146,12 @@ def _score_view(
         scores["psnr_inside_lit"] = masked_psnr(new, lit, changed)
         scores["psnr_outside_lit"] = masked_psnr(new, lit, ~changed)
     return scores
+
+
+def changed_region(ids_before: np.ndarray, ids_after: np.ndarray) -> BoolArray:
+    """Where exact ids (H, W) differ, dilated by 2% of the image's diagonal."""
+    radius = boundary_dilation(*ids_after.shape)
+    return binary_dilation(ids_before != ids_after, np.ones((3, 3), bool), radius)
 
 
 def score_ids(ids: np.ndarray, truth: np.ndarray) -> dict[str, float]:

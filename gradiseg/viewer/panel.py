@@ -10,7 +10,7 @@ from scene.cameras import Camera
 from utils.errors import UserError
 
 LISTED = 40  # objects with a row of their own, the largest ones
-INPAINTERS = ("biharmonic", "telea", "patchmatch")
+INPAINTERS = ("biharmonic", "telea", "patchmatch", "clone")
 NO_RUN = "choose one"
 ACTIONS = ("Select", "Hide", "Fly to")
 HELP = (

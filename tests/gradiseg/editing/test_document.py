@@ -111,6 +111,11 @@ class Edits(RuleBasedStateMachine):
     def remove(self, pick: int) -> None:
         self.do(operation="remove", select=self.ids()[pick % len(self.ids())])
 
+    @precondition(lambda self: len(self.document.operations) > 8)  # little is left to edit after it
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 99))
+    def keep(self, pick: int, other: int) -> None:
+        self.do(operation="keep", select=[self.ids()[number % len(self.ids())] for number in (pick, other)])
+
     @rule(first=st.integers(0, 99), second=st.integers(0, 99))
     def swap_or_merge(self, first: int, second: int) -> None:
         one, other = (self.ids()[pick % len(self.ids())] for pick in (first, second))

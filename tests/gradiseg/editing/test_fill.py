@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gradiseg.editing import operations
-from gradiseg.editing.fill import continued, trust
-from gradiseg.editing.inpainting import inpainter
+from gradiseg.editing.fill import Hole, continued, in_the_way, trust
+from gradiseg.editing.inpainting import clone, inpainter
 from gradiseg.editing.operations import Fill, Surroundings
 from gradiseg.labelled import LabelledModel
 from tests.labelled_scene import PER_OBJECT, labelled_scene, views
@@ -89,8 +89,43 @@ def test_the_hole_is_closed_at_the_surface_and_the_rest_keeps_its_bits(
     assert float(colours.abs().median()) < 0.3
 
 
+def test_clones_close_it_at_once_and_without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradiseg.editing.fill.bake", None)  # nothing is trained
+    monkeypatch.setattr("gradiseg.editing.inpainting._library", None)
+    model = scene_on_a_table()
+    told: list[float] = []
+    result = Fill(select=3, inpainter="clone").apply(model, Surroundings(views(), told=told.append))
+    kept = int((model.ids == TABLE).sum())
+    assert result.count > kept and told[-1] == 1.0
+    assert float((result.params["xyz"][kept:, 2] - TABLE_TOP).abs().median()) < 0.1
+    colours = result.params["f_dc"][kept:, 0] - RGB2SH(torch.tensor(0.6))
+    assert float(colours.abs().median()) < 0.1
+
+
+def test_nothing_new_hides_what_a_view_shows() -> None:
+    """Points above the table hide it from a view, unless they lie in its hole; those on it hide nothing."""
+    model = scene_on_a_table()
+    table, view = model.rows(model.ids == TABLE), views()["view_0"]
+    ground = torch.tensor([[0.0, 0.0, TABLE_TOP], [0.5, -0.5, TABLE_TOP], [0.0, 0.0, 50.0]])  # and behind it
+    lifted = ground + torch.tensor([0.0, 0.0, 0.8])
+    assert in_the_way(lifted, table, [], [view]).tolist() == [True, True, False]
+    assert not in_the_way(ground, table, [], [view]).any()
+    everywhere = torch.ones(view.image_height, view.image_width, dtype=torch.bool)
+    hole = Hole(view, everywhere, torch.zeros(3, *everywhere.shape), torch.ones(everywhere.shape))
+    assert not in_the_way(lifted, table, [hole], [view]).any()
+
+
+def test_a_clone_takes_the_colour_of_the_nearest_pixel() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
+    region = np.zeros((5, 9), bool)
+    region[1:4, 2:5] = True
+    filled = clone(picture, region)
+    assert np.array_equal(filled[~region], picture[~region])
+    assert np.array_equal(filled[2, 2], picture[2, 1]) and np.array_equal(filled[2, 4], picture[2, 5])
+
+
 def test_what_is_missing_is_said() -> None:
-    with pytest.raises(UserError, match="'nothing' is none of biharmonic"):
+    with pytest.raises(UserError, match="'nothing' is none of clone"):
         inpainter("nothing")
     with pytest.raises(UserError, match="TorchScript"):
         inpainter("lama", "no such file.pt")

@@ -54,6 +54,15 @@ def id_map(model: LabelledModel, view: Camera | None = None) -> Tensor:
     return logits.argmax(0)
 
 
+def test_what_is_selected_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "gradiseg"):
+        Remove(select=[2, 3]).apply(labelled_scene(), SCENE)
+    (line,) = caplog.messages
+    assert line.startswith("remove: 120 Gaussians of 2 (mug), 3; box of [")
+    middle = [float(x) for x in line.split("about [")[1].rstrip("].").split(", ")]
+    assert middle == pytest.approx([0.0, 0.0, 0.0], abs=0.2)  # of (1, -1, 0) and (-1, 1, 0)
+
+
 def cover(model: LabelledModel, id: int, view: Camera | None = None) -> Tensor:
     """Share (H, W) of every pixel that is of an id's Gaussians."""
     with torch.no_grad():

@@ -21,6 +21,7 @@ from gradiseg.evaluation.edits import (
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from scene.masks import write_id_map
+from scripts.eval_edits import chosen_edits
 from tests.labelled_scene import camera, labelled_scene
 from utils.errors import UserError
 from utils.image import save_png
@@ -92,6 +93,13 @@ def test_other_sizes_are_drawn_at_the_truths(scene: Path) -> None:
 def test_without_edits_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder with an edit"):
         list_edits(tmp_path)
+
+
+def test_edits_are_chosen_by_name(scene: Path) -> None:
+    (edit,) = list_edits(scene)
+    assert chosen_edits(scene, "") == chosen_edits(scene, " remove mug") == [edit]
+    with pytest.raises(UserError, match="'mug' is none of remove mug"):
+        chosen_edits(scene, "remove mug,mug")
 
 
 def test_colours_change_inside_of_the_mask_alone() -> None:
