@@ -15,6 +15,7 @@ constexpr int kBlocks = 16;
 constexpr int kTogether = kManyRegisters ? 8 : 4;  // instances worked on together: hides latencies and shares loads
 constexpr int kChunk = 256;  // instances whose block lists are built at a time: bounds the work wasted behind opaque surfaces
 constexpr int kAhead = 8;    // instances between asking for a packed row and reading it
+constexpr int kSoon = 3, kLater = 2;  // asked for into the first cache, or the second: the first holds the work of one tile
 
 /// Number of channels blended: a compile-time constant where it pays (16 identity channels or none), else a run-time value.
 template <int kStatic>
@@ -81,11 +82,13 @@ struct TileView {
     return plane ? plane + int64_t(top) * width + left + (tiles + 1) * kTile - 1 : nullptr;
   }
   int rows() const { return height - top < kTile ? height - top : kTile; }
-  /// Asks for the packed row of an instance of this tile or a later one.
+  /// Asks for the packed row of an instance of this tile (kSoon) or a later one (kLater).
+  template <int kWhen>
   GS_HD void prefetch_row(int64_t instance) const {
     if (instance >= frame.num_instances) return;
     const char* from = reinterpret_cast<const char*>(row(instance));
-    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64) __builtin_prefetch(from + byte);
+    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64)
+      __builtin_prefetch(from + byte, 0, kWhen);
   }
 
   /// The part of a plane under the blocks 4 * band to 4 * band + 3; 0 outside the image, of which a `whole` tile has nothing.
@@ -143,13 +146,13 @@ struct Ahead {
   /// The next lines of the planes.
   GS_HD void prefetch_pixels() {
     for (int i = 0; i < kAtOnce && some_pixels(); ++i) {
-      __builtin_prefetch(edges[plane] + int64_t(y) * width);
+      __builtin_prefetch(edges[plane] + int64_t(y) * width, 0, kLater);
       if (++plane == num_planes) plane = 0, ++y;
     }
   }
   /// Of the tiles that follow: the next instance. Its packed row is asked for.
   GS_HD int64_t next_instance(const TileView<T>& tile) {
-    if (instance < last_instance) tile.prefetch_row(instance++);
+    if (instance < last_instance) tile.template prefetch_row<kLater>(instance++);
     return instance - 1;
   }
 };
@@ -172,16 +175,13 @@ struct BlockLists {
 /// opacity * exp(power) at the 16 pixels of a block for kTogether instances.
 template <class T, class V>
 GS_HD void raw_alphas(const T* const* rows, const uint16_t* list, V x, V y, V* raw_alpha) {
-  constexpr int kOverlapped = kTogether;
-  for (int first = 0; first < kTogether; first += kOverlapped) {
-    V power[kOverlapped];
-    for (int h = 0; h < kOverlapped; ++h) {
-      const T* row = rows[list[first + h]];
-      power[h] = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
-    }
-    lane_exp2(power);
-    for (int h = 0; h < kOverlapped; ++h) raw_alpha[first + h] = rows[list[first + h]][kOpacity] * power[h];
+  V power[kTogether];
+  for (int h = 0; h < kTogether; ++h) {
+    const T* row = rows[list[h]];
+    power[h] = gaussian_power<V, T>(row[kMeanX] - x, row[kMeanY] - y, row[kPowerA], row[kPowerB], row[kPowerC]);
   }
+  lane_exp2(power);
+  for (int h = 0; h < kTogether; ++h) raw_alpha[h] = rows[list[h]][kOpacity] * power[h];
 }
 
 template <class T, int kStatic>
@@ -299,7 +299,7 @@ struct ForwardTile {
       if (!open) break;
       for (int k = 0; k < count; ++k) {
         rows[k] = tile.row(begin + k), hits[k] = 0;
-        tile.prefetch_row(begin + k + kAhead);
+        tile.template prefetch_row<kSoon>(begin + k + kAhead);
       }
       list_blocks(tile, count, open);
       for (int block = 0; block < kBlocks; ++block)
@@ -452,7 +452,7 @@ struct BackwardTile {
   GS_HD void prefetch_gradients(const TileView<T>& tile, int64_t instance) {
     const V* row = reinterpret_cast<const V*>(tile.frame.packed_gradients.data()) +
                    int64_t(tile.frame.instances[instance].row) * groups(tile.in);
-    for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 1);
+    for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 0, kLater);
   }
 
   /// Moments about the tile's centre -> sums of q times 1, d, d d^T with d = mean - pixel; then to the instance's row.
@@ -485,7 +485,7 @@ struct BackwardTile {
       memcpy(hits, &frame.hits[begin], sizeof(uint16_t) * count);
       for (int k = 0; k < count; ++k) {
         rows[k] = tile.row(begin + k);
-        tile.prefetch_row(begin + k + kAhead);
+        tile.template prefetch_row<kSoon>(begin + k + kAhead);
         prefetch_gradients(tile, begin + k);
         for (int g = 0; g < num_groups; ++g) gradients[k][g] = V{};
       }
