@@ -76,7 +76,7 @@ def count_votes(
         present = present[(present >= labels.start) & (present < labels.stop)]  # (P,), the others get nothing
         if len(present):
             indicator = (of_pixels == present[:, None, None]).float()  # (P, H, W)
-            votes[:, present.long() - labels.start] += contributions(camera, model, indicator)
+            votes.index_add_(1, present.long() - labels.start, contributions(camera, model, indicator))
     return votes
 
 
