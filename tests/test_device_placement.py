@@ -139,7 +139,7 @@ def test_a_step_mixes_no_devices_and_asks_for_no_value(iteration: int, max_point
     run.iteration = iteration - 2  # the step before has given Adam its running mean; no densification is due
     run.step()
     losses = run.step()
-    assert (losses.identity_2d is None) == (iteration == 15_008) == (losses.boundary is not None)
+    assert losses.identity_2d is not None and (losses.boundary is not None) == (iteration == 15_008)
     assert (losses.identity_3d is None) == (iteration in (12_005, 15_008))  # IGD's phase has no 3D loss
     assert losses.total.device == GPU
     tensors = [*run.model.params.values(), *run.model.state.values(), *run.classifier.parameters()]
