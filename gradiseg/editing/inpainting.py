@@ -76,7 +76,7 @@ def _patchmatch() -> Inpainter:
     """Patches of the rest of the picture: keeps grain, repeats structure."""
     library = _library("patchmatch_cython", "patchmatch")
     return lambda picture, region: np.asarray(
-        library.inpaint_pyramid(np.ascontiguousarray(picture), region.astype(np.uint8) * 255)
+        library.inpaint_pyramid(np.ascontiguousarray(picture), region.astype(np.uint8) * 255, seed=0)
     ).astype(np.uint8)
 
 

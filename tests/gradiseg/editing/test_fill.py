@@ -161,3 +161,5 @@ def test_inpainters_fill_the_region_and_leave_the_rest(name: str) -> None:
     filled = inpainter(name)(np.where(region[..., None], np.uint8(0), image), region)
     assert filled.dtype == np.uint8 and np.array_equal(filled[~region], image[~region])
     assert np.abs(filled[region].astype(int) - image[region]).mean() < 12
+    noise = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    assert np.array_equal(inpainter(name)(noise, region), inpainter(name)(noise, region))
