@@ -317,8 +317,9 @@ def check_scene(info: SceneInfo, params: ModelParams, trains: bool, starts: bool
     notes = info.notes + settle(judge_image_shapes(sizes)) + settle(judge_mask_shapes(sizes))
     if trains:
         notes += settle(judge_mask_names(info, params))
-        for judge in QUICK if starts else (judge for judge in QUICK if judge not in OF_START):
-            notes += settle(judge(info, params), ("warning",))
+        for judge in QUICK:
+            if starts or judge not in OF_START:
+                notes += settle(judge(info, params), ("warning",))
     return notes
 
 
