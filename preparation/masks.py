@@ -74,7 +74,7 @@ class MaskParams:
     dataparser: str = option("", "nerfstudio's dataparser_transforms.json, whose frame the splat is in")
     weights: str = option("", "weights of the model: a local folder or file, or a name on the hub")
     key_interval: int = option(10, "views from one key frame to the next (sam2)", low=1)
-    min_views: int = option(0, "drop ids that fewer views show; 0 = 1 for external, else 3", low=0)
+    min_views: int = option(0, "drop ids that fewer views show; 0 = 1 for external and clicks, else 3", low=0)
     device: str = option("auto", "auto takes a GPU where there is one", choices=["auto", "cpu", "cuda"])
     overwrite: bool = option(False, "replace the masks that are there")
     json: str = option("", "also write the table of ids here")

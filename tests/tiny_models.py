@@ -156,5 +156,5 @@ class AlikeColours(nn.Module):
 
 def saved(module: nn.Module, path: Path) -> str:
     """The file of a module."""
-    torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
+    torch.jit.script(module).save(str(path))
     return str(path)

@@ -128,7 +128,8 @@ class Trail:
         sigma = max(1.0, SPREAD * float(np.stack(np.divmod(index, width)).std(1).mean()))
         density = gaussian_filter(weight.reshape(height, width), sigma, mode="constant")
         rows, columns = np.indices(density.shape)
-        free, chosen = weight.reshape(density.shape) > 0, []
+        free = weight.reshape(density.shape) > 0
+        chosen: list[tuple[float, float]] = []
         while len(chosen) < PROMPTS and free.any():
             row, column = np.unravel_index(np.where(free, density, -1.0).argmax(), density.shape)
             chosen.append((column + 0.5, row + 0.5))
