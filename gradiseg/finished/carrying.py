@@ -35,7 +35,7 @@ class SeenSurface:
 
     def picture(self) -> np.ndarray:
         """The photograph (H, W, 3) uint8 at `size`."""
-        return np.asarray(resize_image(Image.fromarray(read_pixels(self.view.image_path)), *self.size))
+        return np.array(resize_image(Image.fromarray(read_pixels(self.view.image_path)), *self.size))
 
     @property
     def shrunk(self) -> np.ndarray:
