@@ -11,6 +11,7 @@
 #include <new>
 
 #include "gs/call.h"
+#include "gs/config.h"
 
 namespace gs {
 
@@ -49,6 +50,12 @@ class Buffer {
   }
   T* data() { return data_; }
   const T* data() const { return data_; }
+  /// Of raw memory: the rows in it.
+  template <class U>
+  GS_HD U* as() const {
+    static_assert(sizeof(T) == 1, "of raw memory");
+    return reinterpret_cast<U*>(data_);
+  }
   T& operator[](int64_t i) { return data_[i]; }
   const T& operator[](int64_t i) const { return data_[i]; }
 

@@ -4,6 +4,7 @@
 
 #include "frame.h"
 #include "gs/blend.h"
+#include "gs/tensors.h"
 #include "packed.h"
 #include "sixteen.h"
 
@@ -52,8 +53,7 @@ struct TileView {
         end(f.tile_begin[tile + 1]) {}
 
   const T* row(int64_t instance) const {
-    return reinterpret_cast<const T*>(frame.packed.data()) +
-           frame.instances[instance].gaussian * int64_t(row_stride(in.num_identity));
+    return frame.packed.as<const T>() + frame.instances[instance].gaussian * int64_t(row_stride(in.num_identity));
   }
   void pixel_centres(int block, V& x, V& y) const {
     for (int lane = 0; lane < 16; ++lane) {
@@ -68,14 +68,6 @@ struct TileView {
   }
   bool whole() const { return left + kTile <= width && top + kTile <= height; }
 
-  /// The plane of a channel in a set of images, nullptr where there is none.
-  template <class Images>
-  T* plane(const Images& images, int channel) const {
-    const bool identity = channel >= kIdentityChannels;
-    const uintptr_t base = channel < kColorChannels ? images.depth : identity ? images.objects : images.color;
-    const int first = channel < kColorChannels ? 0 : identity ? kIdentityChannels : kColorChannels;
-    return base ? at<T>(base, (channel - first) * int64_t(width) * height) : nullptr;
-  }
   /// Where a plane's first pixel row leaves this tile, or the one `tiles` to its right: in the cache line that tiles to the left
   /// have not touched.
   const T* edge(const T* plane, int tiles = 0) const {
@@ -264,13 +256,13 @@ struct ForwardTile {
   }
 
   template <bool kWhole>
-  void write(const TileView<T>& tile, C channels, const Outputs& out) {
-    const T* background = at<const T>(tile.in.background, 0) - kColorChannels;
+  void write(const TileView<T>& tile, C channels, const Images<T>& out) {
+    const T* background = pointer<const T>(tile.in.background) - kColorChannels;
     V blocks[4];
     for (int band = 0; band < 4; ++band) {
       const int first = 4 * band;
       for (int c = 0; c < channels.count(); ++c) {
-        T* plane = tile.plane(out, c);
+        T* plane = out.pixel(c, 0, 0);
         if (!plane) continue;
         for (int i = 0; i < 4; ++i) blocks[i] = blended[first + i][c];
         if (c >= kColorChannels && c < kIdentityChannels)
@@ -279,11 +271,11 @@ struct ForwardTile {
       }
       if (!out.alpha) continue;
       for (int i = 0; i < 4; ++i) blocks[i] = T(1) - transmittance[first + i];
-      tile.template store_band<kWhole>(at<T>(out.alpha, 0), band, blocks);
+      tile.template store_band<kWhole>(out.alpha, band, blocks);
     }
   }
 
-  void run(Frame& frame, const Inputs& in, const Outputs& out, int64_t index) {
+  void run(Frame& frame, const Inputs& in, const Images<T>& out, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(kIdentityChannels + in.num_identity);
     for (int block = 0; block < kBlocks; ++block) {
@@ -291,7 +283,7 @@ struct ForwardTile {
       for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
     }
     ahead.start(tile);
-    for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(tile.plane(out, c)));
+    for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(out.pixel(c, 0, 0)));
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       unsigned open = 0;
@@ -338,23 +330,23 @@ struct BackwardTile {
 
   /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
-  void load(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int band) {
+  void load(const TileView<T>& tile, C channels, const Images<const T>& out, const Images<const T>& grad, int band) {
     const int first = 4 * band;
     V g[4], value[4], rest[4] = {};
     for (int c = 0; c < channels.count(); ++c) {
       for (int i = 0; i < 4; ++i) g[i] = V{};
-      if (const T* plane = tile.plane(grad, c)) {
+      if (const T* plane = grad.pixel(c, 0, 0)) {
         tile.template load_band<kWhole>(plane, band, g);
         if (c < geometry_channels(tile.in)) {
-          tile.template load_band<kWhole>(tile.plane(out, c), band, value);
+          tile.template load_band<kWhole>(out.pixel(c, 0, 0), band, value);
           for (int i = 0; i < 4; ++i) rest[i] += g[i] * value[i];
         }
       }
       for (int i = 0; i < 4; ++i) dL_dpixel[first + i][c] = g[i];
     }
     if (grad.alpha) {
-      tile.template load_band<kWhole>(at<const T>(grad.alpha, 0), band, g);
-      tile.template load_band<kWhole>(at<const T>(out.alpha, 0), band, value);
+      tile.template load_band<kWhole>(grad.alpha, band, g);
+      tile.template load_band<kWhole>(out.alpha, band, value);
       for (int i = 0; i < 4; ++i) rest[i] += g[i] * (value[i] - 1);
     }
     for (int i = 0; i < 4; ++i) {
@@ -450,8 +442,7 @@ struct BackwardTile {
     if (next < tile.frame.num_instances) prefetch_gradients(tile, next);
   }
   GS_HD void prefetch_gradients(const TileView<T>& tile, int64_t instance) {
-    const V* row = reinterpret_cast<const V*>(tile.frame.packed_gradients.data()) +
-                   int64_t(tile.frame.instances[instance].row) * groups(tile.in);
+    const V* row = tile.frame.packed_gradients.template as<const V>() + int64_t(tile.frame.instances[instance].row) * groups(tile.in);
     for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 0, kLater);
   }
 
@@ -467,17 +458,17 @@ struct BackwardTile {
     for (int g = 1; g < groups(tile.in); ++g) out[g] = gradients[k][g];
   }
 
-  void run(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad, int64_t index) {
+  void run(Frame& frame, const Inputs& in, const Images<const T>& out, const Images<const T>& grad, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const int num_groups = groups(in);
-    V* gradient_rows = reinterpret_cast<V*>(frame.packed_gradients.data());
+    V* gradient_rows = frame.packed_gradients.as<V>();
     const C channels(kIdentityChannels + in.num_identity);
     for (int band = 0; band < 4; ++band)
       tile.whole() ? load<true>(tile, channels, out, grad, band) : load<false>(tile, channels, out, grad, band);
     ahead.start(tile);
     for (int c = 0; c < channels.count(); ++c) {
-      ahead.add(tile.edge(tile.plane(grad, c), 1));
-      if (c < geometry_channels(in)) ahead.add(tile.edge(tile.plane(out, c), 1));
+      ahead.add(tile.edge(grad.pixel(c, 0, 0), 1));
+      if (c < geometry_channels(in)) ahead.add(tile.edge(out.pixel(c, 0, 0), 1));
     }
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
@@ -516,13 +507,15 @@ void for_each_tile(const Frame& frame, int threads, Body body) {
 }
 
 template <class T, int kStatic>
-void forward_tiles(Frame& frame, const Inputs& in, const Outputs& out) {
+void forward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs) {
+  const Images<T> out(outputs, in);
   for_each_tile<ForwardTile<T, kStatic>>(frame, in.threads,
                                          [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
 }
 
 template <class T, int kStatic>
-void backward_tiles(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad) {
+void backward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs, const OutputGradients& gradients) {
+  const Images<const T> out(outputs, in), grad(gradients, in);
   for_each_tile<BackwardTile<T, kStatic>>(frame, in.threads,
                                           [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, tile); });
 }
