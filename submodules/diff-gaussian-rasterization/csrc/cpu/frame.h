@@ -78,6 +78,7 @@ struct Frame {
   int64_t num_visible = 0, num_instances = 0;
   int tiles_x = 0, tiles_y = 0;
   Buffer<char> packed, packed_gradients;  // rows of T, see packed.h
+  Buffer<char> handed_on;                 // per tile, of T: what an epilogue left, see HandedOn
   Buffer<char> keys, keys_swap;
   Buffer<uint32_t> order, order_swap;  // visible Gaussians, nearest first
   Buffer<int32_t> tile_count;          // tiles per Gaussian

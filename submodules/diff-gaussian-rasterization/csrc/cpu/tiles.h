@@ -7,6 +7,10 @@
 #include "gs/tensors.h"
 #include "packed.h"
 #include "sixteen.h"
+#include "tile_epilogue.h"
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 namespace gs {
 namespace GS_ISA {
@@ -149,6 +153,32 @@ struct Ahead {
   }
 };
 
+/// What an epilogue left of one tile: the gradient of every identity channel, and per pixel sum_c channel * gradient, which is all
+/// that the backward pass needs of the channels themselves.
+template <class T>
+struct HandedOn {
+  using V = typename Lanes<T>::V;
+  int num_identity;
+  V* gradients;  // [kBlocks][num_identity]
+  V* products;   // [kBlocks]
+
+  HandedOn(const Frame& frame, const Inputs& in, int64_t tile)
+      : num_identity(in.num_identity),
+        gradients(frame.handed_on.template as<V>() + tile * kBlocks * (num_identity + 1)),
+        products(gradients + kBlocks * num_identity) {}
+  /// Of a blended channel (config.h: their order).
+  V& gradient(int block, int channel) const { return gradients[block * num_identity + channel - kIdentityChannels]; }
+  static int64_t bytes(const Inputs& in, int64_t tiles) { return tiles * kBlocks * (in.num_identity + 1) * int64_t(sizeof(V)); }
+};
+
+inline int thread_index() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
 /// For each block, which instances of the current chunk it has to look at.
 struct BlockLists {
   uint16_t list[kBlocks][kChunk + 16];
@@ -275,6 +305,21 @@ struct ForwardTile {
     }
   }
 
+  /// Hands the identity channels on while they are in the cache.
+  void hand_on(const TileView<T>& tile, C channels, int64_t index) {
+    const int64_t tiles = int64_t(tile.frame.tiles_x) * tile.frame.tiles_y, group = tiles_in_group(tiles);
+    const HandedOn<T> to(tile.frame, tile.in, index);
+    const TileEpilogue& epilogue = *pointer<const TileEpilogue>(tile.in.epilogue);
+    epilogue.run(epilogue.state, {&blended[0][kIdentityChannels], 16 * C::kMax, to.gradients, tile.left, tile.top,
+                                  int(index / group), index % group == 0, (index + 1) % group == 0 || index + 1 == tiles,
+                                  thread_index()});
+    for (int block = 0; block < kBlocks; ++block) {
+      V sum = {};
+      for (int c = kIdentityChannels; c < channels.count(); ++c) sum += blended[block][c] * to.gradient(block, c);
+      to.products[block] = sum;
+    }
+  }
+
   void run(Frame& frame, const Inputs& in, const Images<T>& out, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(kIdentityChannels + in.num_identity);
@@ -300,6 +345,7 @@ struct ForwardTile {
     }
     while (ahead.some_pixels()) ahead.prefetch_pixels();
     tile.whole() ? write<true>(tile, channels, out) : write<false>(tile, channels, out);
+    if (in.epilogue) hand_on(tile, channels, index);
   }
 };
 
@@ -351,7 +397,14 @@ struct BackwardTile {
     }
     for (int i = 0; i < 4; ++i) {
       transmittance[first + i] = V{} + T(1), behind[first + i] = rest[i], live[first + i] = tile.inside_image(first + i);
-      transpose_gradients(channels, first + i);
+    }
+  }
+
+  /// `load` of what the epilogue left, times `factor`; no images hold it.
+  void load_handed_on(const HandedOn<T>& from, C channels, T factor, bool moves_geometry) {
+    for (int block = 0; block < kBlocks; ++block) {
+      for (int c = kIdentityChannels; c < channels.count(); ++c) dL_dpixel[block][c] = factor * from.gradient(block, c);
+      if (moves_geometry) behind[block] += factor * from.products[block];
     }
   }
 
@@ -458,13 +511,15 @@ struct BackwardTile {
     for (int g = 1; g < groups(tile.in); ++g) out[g] = gradients[k][g];
   }
 
-  void run(Frame& frame, const Inputs& in, const Images<const T>& out, const Images<const T>& grad, int64_t index) {
+  void run(Frame& frame, const Inputs& in, const Images<const T>& out, const Images<const T>& grad, T factor, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const int num_groups = groups(in);
     V* gradient_rows = frame.packed_gradients.as<V>();
     const C channels(kIdentityChannels + in.num_identity);
     for (int band = 0; band < 4; ++band)
       tile.whole() ? load<true>(tile, channels, out, grad, band) : load<false>(tile, channels, out, grad, band);
+    if (in.epilogue) load_handed_on({frame, in, index}, channels, factor, in.identity_geometry_grad);
+    for (int block = 0; block < kBlocks; ++block) transpose_gradients(channels, block);
     ahead.start(tile);
     for (int c = 0; c < channels.count(); ++c) {
       ahead.add(tile.edge(grad.pixel(c, 0, 0), 1));
@@ -491,13 +546,19 @@ struct BackwardTile {
   }
 };
 
-/// Runs body(tile) over all tiles from a queue; every thread keeps one scratch object. Tiles that are neighbours share cache
-/// lines of the images, which threads must not hand to and fro: a thread takes several at a time, so few that all end together.
+/// Tiles that are neighbours share cache lines of the images, which threads must not hand to and fro: a thread takes several at a
+/// time, so few that all end together. An epilogue has groups of its own.
+inline int64_t tiles_together(const Inputs& in, int64_t tiles) {
+  if (in.epilogue) return tiles_in_group(tiles);
+  const int64_t share = tiles / (16 * in.threads);
+  return share < 1 ? 1 : share < 16 ? share : 16;
+}
+
+/// Runs body(scratch, tile) over all tiles from a queue; every thread keeps one scratch object.
 template <class Scratch, class Body>
-void for_each_tile(const Frame& frame, int threads, Body body) {
-  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, share = tiles / (16 * threads);
-  const int64_t together = share < 1 ? 1 : share < 16 ? share : 16;
-#pragma omp parallel num_threads(threads)
+void for_each_tile(const Frame& frame, const Inputs& in, Body body) {
+  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, together = tiles_together(in, tiles);
+#pragma omp parallel num_threads(in.threads)
   {
     Buffer<Scratch> memory;
     Scratch* scratch = new (memory.resize(1)) Scratch;
@@ -509,15 +570,15 @@ void for_each_tile(const Frame& frame, int threads, Body body) {
 template <class T, int kStatic>
 void forward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs) {
   const Images<T> out(outputs, in);
-  for_each_tile<ForwardTile<T, kStatic>>(frame, in.threads,
-                                         [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
+  if (in.epilogue) frame.handed_on.resize(HandedOn<T>::bytes(in, int64_t(frame.tiles_x) * frame.tiles_y));
+  for_each_tile<ForwardTile<T, kStatic>>(frame, in, [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
 }
 
 template <class T, int kStatic>
 void backward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs, const OutputGradients& gradients) {
   const Images<const T> out(outputs, in), grad(gradients, in);
-  for_each_tile<BackwardTile<T, kStatic>>(frame, in.threads,
-                                          [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, tile); });
+  for_each_tile<BackwardTile<T, kStatic>>(
+      frame, in, [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, T(gradients.epilogue), tile); });
 }
 
 }  // namespace
