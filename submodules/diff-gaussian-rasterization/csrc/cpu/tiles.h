@@ -129,18 +129,21 @@ struct Ahead {
   static constexpr int kAtOnce = 6;
   const T* edges[kMostPlanes];  // `edge` of planes
   int num_planes, plane, y, rows, width;
+  const char *line, *last_line;  // of memory in one piece
   int64_t instance, last_instance;
 
   void start(const TileView<T>& tile) {
-    num_planes = plane = y = 0, rows = tile.rows(), width = tile.width;
+    num_planes = plane = y = 0, rows = tile.rows(), width = tile.width, line = last_line = nullptr;
     instance = tile.end, last_instance = tile.end + kChunk;
   }
   void add(const T* edge) {
     if (edge) edges[num_planes++] = edge;
   }
+  void add_piece(const void* from, int64_t bytes) { line = static_cast<const char*>(from), last_line = line + bytes; }
   bool some_pixels() const { return num_planes && y < rows; }
-  /// The next lines of the planes.
+  /// The next lines of the piece and of the planes.
   GS_HD void prefetch_pixels() {
+    for (int i = 0; i < kAtOnce && line < last_line; ++i, line += 64) __builtin_prefetch(line, 0, kLater);
     for (int i = 0; i < kAtOnce && some_pixels(); ++i) {
       __builtin_prefetch(edges[plane] + int64_t(y) * width, 0, kLater);
       if (++plane == num_planes) plane = 0, ++y;
@@ -329,6 +332,7 @@ struct ForwardTile {
     }
     ahead.start(tile);
     for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(out.pixel(c, 0, 0)));
+    if (in.epilogue) ahead.add_piece(HandedOn<T>(frame, in, index).gradients, HandedOn<T>::bytes(in, 1));
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       unsigned open = 0;
@@ -374,12 +378,13 @@ struct BackwardTile {
   /// How many of the channels reach the geometry by their gradients.
   static int geometry_channels(const Inputs& in) { return kIdentityChannels + (in.identity_geometry_grad ? in.num_identity : 0); }
 
-  /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
+  /// Gathers the upstream gradients of four blocks, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
   void load(const TileView<T>& tile, C channels, const Images<const T>& out, const Images<const T>& grad, int band) {
     const int first = 4 * band;
     V g[4], value[4], rest[4] = {};
-    for (int c = 0; c < channels.count(); ++c) {
+    const int count = tile.in.epilogue ? kIdentityChannels : channels.count();
+    for (int c = 0; c < count; ++c) {
       for (int i = 0; i < 4; ++i) g[i] = V{};
       if (const T* plane = grad.pixel(c, 0, 0)) {
         tile.template load_band<kWhole>(plane, band, g);
@@ -395,9 +400,8 @@ struct BackwardTile {
       tile.template load_band<kWhole>(out.alpha, band, value);
       for (int i = 0; i < 4; ++i) rest[i] += g[i] * (value[i] - 1);
     }
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 4; ++i)
       transmittance[first + i] = V{} + T(1), behind[first + i] = rest[i], live[first + i] = tile.inside_image(first + i);
-    }
   }
 
   /// `load` of what the epilogue left, times `factor`; no images hold it.
@@ -521,6 +525,8 @@ struct BackwardTile {
     if (in.epilogue) load_handed_on({frame, in, index}, channels, factor, in.identity_geometry_grad);
     for (int block = 0; block < kBlocks; ++block) transpose_gradients(channels, block);
     ahead.start(tile);
+    if (in.epilogue && index + 1 < int64_t(frame.tiles_x) * frame.tiles_y)
+      ahead.add_piece(HandedOn<T>(frame, in, index + 1).gradients, HandedOn<T>::bytes(in, 1));
     for (int c = 0; c < channels.count(); ++c) {
       ahead.add(tile.edge(grad.pixel(c, 0, 0), 1));
       if (c < geometry_channels(in)) ahead.add(tile.edge(out.pixel(c, 0, 0), 1));
