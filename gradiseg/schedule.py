@@ -28,7 +28,8 @@ GRADISEG_BOUNDARIES = ("igd_from_iter", "igd_until_iter", "la_knn_from_iter")
 
 SH_INTERVAL = 1000  # iterations per degree of spherical harmonics, as in 3DGS: colour first, then shine
 REPAIR_UNTIL = 27_000  # no repair after it: the run's last tenth learns from what the last one left
-# Iterations after an opacity reset in which the model is no judge of masks: docs/experiments/early-repairs.md
+# Iterations after an opacity reset, or after the resolution rose, in which the model is no judge of masks:
+# docs/experiments/early-repairs.md
 HEALING = 1000
 
 
@@ -112,9 +113,13 @@ class Schedule:
     def repair_is_due(self, iteration: int) -> bool:
         """Whether the training labels are repaired before `iteration + 1`.
 
-        Repairs whose turn would come while opacities heal from a reset are done just before that reset.
+        Repairs whose turn would come while opacities heal from a reset are done just before that reset. None
+        come at low resolution, where thin things are not learned, nor soon after it.
         """
         repair = self.repair
+        rose = max(self.opt.quarter_resolution_until_iter, self.opt.half_resolution_until_iter)
+        if rose > 0 and iteration < rose + HEALING:
+            return False
         turns = range(repair.repair_from_iter, self.repair_until + 1, repair.repair_interval)
         since_reset = iteration % self.opt.opacity_reset_interval
         if resets_opacity(iteration, self.opt):

@@ -104,6 +104,13 @@ def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
         assert [i for i in range(2501, 6001) if run.repair_is_due(i)] == turns
 
 
+def test_no_repair_at_low_resolution_nor_before_it_is_overcome() -> None:
+    for flag in ("quarter_resolution_until_iter", "half_resolution_until_iter"):
+        run = schedule(OptimizationParams(**{flag: 14_500}))
+        due = [i for i in range(1, 30_001) if run.repair_is_due(i)]
+        assert due == [18_000, 21_000, 24_000, 27_000]
+
+
 def test_a_first_repair_after_igd_began_is_compressed_with_the_schedule() -> None:
     assert schedule(scale=0.1, repair_from_iter=20_000).repair.repair_from_iter == 2000
 
