@@ -62,9 +62,9 @@ void check_epilogue(const Inputs& in, bool is_double) {
     return std::to_string(channels) + " channels of " + std::to_string(width) + "x" + std::to_string(height) + " pixels, " +
            std::to_string(8 * bytes) + " bits, " + std::to_string(threads) + " threads";
   };
-  throw nb::value_error(("epilogue: made for " + told(e.channels, e.width, e.height, e.scalar_bytes, e.threads) + "; called for " +
-                         told(in.num_identity, in.width, in.height, scalar_bytes, in.threads))
-                            .c_str());
+  const std::string made_for = told(e.channels, e.width, e.height, e.scalar_bytes, e.threads);
+  const std::string called_for = told(in.num_identity, in.width, in.height, scalar_bytes, in.threads);
+  throw nb::value_error(("epilogue: made for " + made_for + "; called for " + called_for).c_str());
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 // memory. Naming: z logits, e = exp(z - largest z), dL_dz; `x` the features, W the weight (classes, padded
 // channels). Channels are worked in groups of kGroup, held in registers; padding channels are 0.
 //
-// Pixels come in chunks of planes, or as the tiles of a rasterizer (tile_epilogue.h); a chunk, or a group of tiles, is
-// a part, which has partial sums of its own.
+// Pixels come in chunks of planes, or as the tiles of a rasterizer (tile_epilogue.h); a chunk, or a group of
+// tiles, is a part, which has partial sums of its own.
 #pragma once
 
 #include "kernels.h"
@@ -29,13 +29,15 @@ struct TileTargets {
   int32_t labels[16];
   S weights[16];
 
-  void gather(const int32_t* image_labels, const S* image_weights, int64_t left, int64_t top, int64_t width, int64_t height) {
+  void gather(const int32_t* image_labels, const S* image_weights, int64_t left, int64_t top, int64_t width,
+              int64_t height) {
     for (int row = 0; row < 4; ++row) {
       const int64_t y = top + row, first = y * width + left;
       if (y < height && left + 4 <= width)
         __builtin_memcpy(labels + 4 * row, image_labels + first, 4 * sizeof(int32_t));
       else
-        for (int i = 0; i < 4; ++i) labels[4 * row + i] = y < height && left + i < width ? image_labels[first + i] : -1;
+        for (int i = 0; i < 4; ++i)
+          labels[4 * row + i] = y < height && left + i < width ? image_labels[first + i] : -1;
       for (int i = 0; image_weights && i < 4; ++i)
         weights[4 * row + i] = labels[4 * row + i] >= 0 ? image_weights[first + i] : S(0);
     }
@@ -63,7 +65,7 @@ class CrossEntropyKernel {
     return {add_parts(chunks), 0};
   }
 
-  // Of tiles: before all, which returns the number of bad labels; for each; after all, which returns the loss.
+  // Of tiles: before all (returns the number of bad labels), for each, after all (returns the loss).
 
   int64_t begin_tiles(double& pixel_scale) {
     pad_weight();
@@ -80,11 +82,13 @@ class CrossEntropyKernel {
     Vec<S> loss{};
     TileTargets<S> targets;
     for (int block = 0; block < 16; ++block) {
-      targets.gather(labels, p.pixel_weights, tile.left + 4 * (block % 4), tile.top + 4 * (block / 4), width, height);
+      targets.gather(labels, p.pixel_weights, tile.left + 4 * (block % 4), tile.top + 4 * (block / 4), width,
+                     height);
       for (int lane = 0; lane < 16; lane += kL) {
         b.features = static_cast<const S*>(tile.values) + block * tile.block_stride + lane;
         b.dL_dfeatures = static_cast<S*>(tile.gradients) + block * 16 * p.channels + lane;
-        b.labels = targets.labels + lane, b.pixel_weights = p.pixel_weights ? targets.weights + lane : nullptr;
+        b.labels = targets.labels + lane,
+        b.pixel_weights = p.pixel_weights ? targets.weights + lane : nullptr;
         loss += run_block<false>(b, part_dL_dweight(tile.group));
       }
     }
@@ -119,12 +123,12 @@ class CrossEntropyKernel {
 
   // What one thread works on: one vector of pixels.
   struct Block {
-    S* z;         // (classes, lanes): logits, then exponentials, then dL_dz
-    S* dL_dbias;  // (classes, lanes): sums over the blocks of a part
-    S* x;         // (padded, lanes)
-    int64_t count;           // fewer than the lanes at the end of a chunk
-    const S* features;       // channels lie `stride` apart
-    S* dL_dfeatures;         // likewise; null: not wanted
+    S* z;               // (classes, lanes): logits, then exponentials, then dL_dz
+    S* dL_dbias;        // (classes, lanes): sums over the blocks of a part
+    S* x;               // (padded, lanes)
+    int64_t count;      // fewer than the lanes at the end of a chunk
+    const S* features;  // channels lie `stride` apart
+    S* dL_dfeatures;    // likewise; null: not wanted
     int64_t stride;
     const int32_t* labels;   // -1: takes no part
     const S* pixel_weights;  // null: all 1
@@ -142,8 +146,8 @@ class CrossEntropyKernel {
   // Sets `labels` and `normalisation`; returns the number of labels that are neither a class nor ignored.
   int64_t sum_weights() {
     int64_t bad_labels = 0;
-#pragma omp parallel for num_threads(p.threads) schedule(static) reduction(+ : bad_labels) \
-    if (p.pixels > kSerialPixels)
+#pragma omp parallel for num_threads(p.threads) schedule(static) \
+    reduction(+ : bad_labels) if (p.pixels > kSerialPixels)
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t begin = i * per_chunk, end = begin + per_chunk < p.pixels ? begin + per_chunk : p.pixels;
       switch (p.label_type) {
@@ -230,15 +234,17 @@ class CrossEntropyKernel {
   }
   void sum_bias(const Block& b, int64_t part) const {
     if (!p.dL_dweight) return;
-    for (int64_t c = 0; c < p.classes; ++c) part_dL_dbias(part)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
+    for (int64_t c = 0; c < p.classes; ++c)
+      part_dL_dbias(part)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
   }
 
-  // The loss of one vector of pixels; adds to dL_dW and b.dL_dbias, writes dL_dfeatures. Planes are asked for ahead.
+  // The loss of one vector of pixels; adds to dL_dW and b.dL_dbias, writes dL_dfeatures.
   template <bool kPlanes>
   Vec<S> run_block(Block& b, S* dL_dW) const {
     if (!load_targets(b)) {
       if (b.dL_dfeatures)
-        for (int64_t d = 0; d < p.channels; ++d) store_first(b.dL_dfeatures + d * b.stride, Vec<S>{}, b.count);
+        for (int64_t d = 0; d < p.channels; ++d)
+          store_first(b.dL_dfeatures + d * b.stride, Vec<S>{}, b.count);
       return Vec<S>{};
     }
     load_features<kPlanes>(b);
@@ -403,8 +409,8 @@ class CrossEntropyKernel {
   }
 
   void add_gradients(int64_t parts) const {
-#pragma omp parallel for num_threads(p.threads) schedule(static) \
-    if (p.classes * p.channels * parts > kSerialSums)
+#pragma omp parallel for num_threads(p.threads) \
+    schedule(static) if (p.classes * p.channels * parts > kSerialSums)
     for (int64_t c = 0; c < p.classes; ++c) {
       for (int64_t d = 0; d < p.channels; ++d) {
         double sum = 0;

@@ -23,7 +23,8 @@ int CrossEntropyKernel<S>::thread_index() {
 
 template <class S>
 L1Ssim l1_ssim(const L1SsimProblem<S>& problem) {
-  return problem.target_is_uint8 ? L1SsimKernel<S, uint8_t>(problem).run() : L1SsimKernel<S, S>(problem).run();
+  return problem.target_is_uint8 ? L1SsimKernel<S, uint8_t>(problem).run()
+                                 : L1SsimKernel<S, S>(problem).run();
 }
 
 template <class S>
@@ -50,9 +51,11 @@ double end_tiles(const TiledCrossEntropy<S>& tiled) {
 }  // namespace
 
 namespace FUSED_LOSSES_ISA {
-const Kernels kernels = {FUSED_LOSSES_VECTOR_BYTES, l1_ssim<float>,        l1_ssim<double>,
-                         cross_entropy<float>,      cross_entropy<double>, begin_tiles<float>,
-                         begin_tiles<double>,       end_tiles<float>,      end_tiles<double>, adam};
+const Kernels kernels = {FUSED_LOSSES_VECTOR_BYTES, l1_ssim<float>,
+                         l1_ssim<double>,           cross_entropy<float>,
+                         cross_entropy<double>,     begin_tiles<float>,
+                         begin_tiles<double>,       end_tiles<float>,
+                         end_tiles<double>,         adam};
 }  // namespace FUSED_LOSSES_ISA
 
 }  // namespace fused_losses

@@ -17,8 +17,8 @@ struct L1SsimProblem {
   const S* image;
   const void* target;
   bool target_is_uint8;  // 255 standing for 1; else of the image's type
-  S* dL_dimage;   // null: no gradient wanted
-  char* scratch;  // l1_ssim_scratch() bytes, 64-byte aligned
+  S* dL_dimage;          // null: no gradient wanted
+  char* scratch;         // l1_ssim_scratch() bytes, 64-byte aligned
   int64_t channels, height, width;
   double lambda_dssim;  // L = (1 - lambda) L1 + lambda (1 - SSIM); SSIM is skipped where lambda is 0
   int threads;
@@ -52,8 +52,8 @@ struct CrossEntropyProblem {
   int64_t parts;  // that partial sums are kept for: chunk_count(pixels), or as many groups of tiles
 };
 
-// The same of features that the tiles of a rasterizer hold, and that get their gradients there: those of the problem
-// are null.
+// The same of features that the tiles of a rasterizer hold, and that get their gradients there: those of the
+// problem are null.
 template <class S>
 struct TiledCrossEntropy {
   CrossEntropyProblem<S> problem;
@@ -61,7 +61,6 @@ struct TiledCrossEntropy {
   TileEpilogue epilogue;
   double pixel_scale;  // scale / sum of the weights of all pixels
 };
-
 
 struct CrossEntropy {
   double loss;
@@ -86,9 +85,11 @@ struct Kernels {
   L1Ssim (*l1_ssim_double)(const L1SsimProblem<double>&);
   CrossEntropy (*cross_entropy_float)(const CrossEntropyProblem<float>&);
   CrossEntropy (*cross_entropy_double)(const CrossEntropyProblem<double>&);
-  int64_t (*begin_tiles_float)(TiledCrossEntropy<float>&);  // sets the last two; returns the number of bad labels
+  // Before all tiles: prepares the epilogue, returns the number of bad labels.
+  int64_t (*begin_tiles_float)(TiledCrossEntropy<float>&);
   int64_t (*begin_tiles_double)(TiledCrossEntropy<double>&);
-  double (*end_tiles_float)(const TiledCrossEntropy<float>&);  // after all tiles: fills gradients, returns the loss
+  // After all tiles: fills the gradients, returns the loss.
+  double (*end_tiles_float)(const TiledCrossEntropy<float>&);
   double (*end_tiles_double)(const TiledCrossEntropy<double>&);
   void (*adam)(const AdamParameter* parameters, int64_t count, int threads);
 };
@@ -111,8 +112,8 @@ static inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4 and
-// of 3 quantities take 42 KiB in float.
+// Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4
+// and of 3 quantities take 42 KiB in float.
 constexpr int64_t kTileWidth = 128, kTileHeight = 192;
 
 static inline constexpr int64_t l1_ssim_tiles(int64_t size, int64_t largest) {

@@ -87,8 +87,8 @@ template <class S>
 CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, Pointer bias, Pointer labels,
                                              int label_type, Pointer pixel_weights, Pointer dL_dfeatures,
                                              Pointer dL_dweight, Pointer dL_dbias, Pointer scratch,
-                                             double scale, int64_t channels, int64_t classes, int64_t pixels, bool ignores,
-                                             int64_t ignore_label, int threads) {
+                                             double scale, int64_t channels, int64_t classes, int64_t pixels,
+                                             bool ignores, int64_t ignore_label, int threads) {
   return {pointer<const S>(features),
           pointer<const S>(weight),
           pointer<const S>(bias),
@@ -126,12 +126,13 @@ int64_t tiles_scratch(int64_t channels, int64_t classes, int64_t pixels, int thr
 template <class S>
 class Tiles {
  public:
-  Tiles(Pointer weight, Pointer bias, Pointer labels, int label_type, Pointer pixel_weights, Pointer dL_dweight,
-        Pointer dL_dbias, Pointer scratch, int64_t channels, int64_t classes, int64_t width, int64_t height,
-        bool ignores, int64_t ignore_label, int threads)
+  Tiles(Pointer weight, Pointer bias, Pointer labels, int label_type, Pointer pixel_weights,
+        Pointer dL_dweight, Pointer dL_dbias, Pointer scratch, int64_t channels, int64_t classes,
+        int64_t width, int64_t height, bool ignores, int64_t ignore_label, int threads)
       : kernels_(active.second) {
-    tiled_.problem = cross_entropy_problem<S>(0, weight, bias, labels, label_type, pixel_weights, 0, dL_dweight, dL_dbias,
-                                              scratch, 1, channels, classes, width * height, ignores, ignore_label, threads);
+    tiled_.problem = cross_entropy_problem<S>(0, weight, bias, labels, label_type, pixel_weights, 0,
+                                              dL_dweight, dL_dbias, scratch, 1, channels, classes,
+                                              width * height, ignores, ignore_label, threads);
     tiled_.problem.parts = kTileGroups;
     tiled_.width = width, tiled_.height = height;
     tiled_.epilogue = {nullptr, nullptr, int(channels), int(width), int(height), threads, int(sizeof(S))};
@@ -160,10 +161,11 @@ class Tiles {
 template <class S>
 void bind_tiles(nb::module_& m, const char* name) {
   nb::class_<Tiles<S>>(m, name)
-      .def(nb::init<Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, int64_t, int64_t, int64_t, int64_t, bool,
-                    int64_t, int>(),
-           "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a,
-           "channels"_a, "classes"_a, "width"_a, "height"_a, "ignores"_a, "ignore_label"_a, "threads"_a)
+      .def(nb::init<Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, int64_t, int64_t,
+                    int64_t, int64_t, bool, int64_t, int>(),
+           "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a, "dL_dweight"_a, "dL_dbias"_a,
+           "scratch"_a, "channels"_a, "classes"_a, "width"_a, "height"_a, "ignores"_a, "ignore_label"_a,
+           "threads"_a)
       .def_prop_ro("bad_labels", &Tiles<S>::bad_labels)
       .def_prop_ro("address", &Tiles<S>::address, "Of the TileEpilogue.")
       .def("loss", &Tiles<S>::loss, "After all tiles; fills the gradients.");
@@ -191,23 +193,25 @@ NB_MODULE(_C, m) {
 
   m.def("l1_ssim_scratch", l1_ssim_scratch, "channels"_a, "height"_a, "width"_a, "Bytes.");
   m.def("l1_ssim", l1_ssim<Pointer, Pointer, bool, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>,
-        "is_double"_a, "image"_a, "target"_a, "target_is_uint8"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a,
-        "lambda_dssim"_a, "threads"_a, Release());
+        "is_double"_a, "image"_a, "target"_a, "target_is_uint8"_a, "dL_dimage"_a, "scratch"_a, "channels"_a,
+        "height"_a, "width"_a, "lambda_dssim"_a, "threads"_a, Release());
 
   m.def(
       "cross_entropy_scratch",
       [](int64_t channels, int64_t classes, int64_t pixels, int threads, int64_t scalar_bytes) {
-        return cross_entropy_scratch(channels, classes, pixels, chunk_count(pixels), threads, scalar_bytes).total;
+        return cross_entropy_scratch(channels, classes, pixels, chunk_count(pixels), threads, scalar_bytes)
+            .total;
       },
       "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a, "Bytes.");
   m.def("cross_entropy",
         cross_entropy<Pointer, Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, Pointer,
                       double, int64_t, int64_t, int64_t, bool, int64_t, int>,
         "is_double"_a, "features"_a, "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a,
-        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "scale"_a, "channels"_a, "classes"_a, "pixels"_a,
-        "ignores"_a, "ignore_label"_a, "threads"_a, Release());
+        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "scale"_a, "channels"_a, "classes"_a,
+        "pixels"_a, "ignores"_a, "ignore_label"_a, "threads"_a, Release());
 
-  m.def("tiles_scratch", tiles_scratch, "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a, "Bytes.");
+  m.def("tiles_scratch", tiles_scratch, "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a,
+        "Bytes.");
   bind_tiles<float>(m, "TilesFloat");
   bind_tiles<double>(m, "TilesDouble");
 

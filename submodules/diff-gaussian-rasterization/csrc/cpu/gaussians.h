@@ -63,7 +63,8 @@ GS_HD void with_degree(int degree, Body body) {
 
 /// r g b before the clamp at 0, from spherical harmonics.
 template <class T, int kDegree, class V>
-GS_HD void sh_color(const Gaussians<T>& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, Degree<kDegree> degree, V* rgb) {
+GS_HD void sh_color(const Gaussians<T>& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, Degree<kDegree> degree,
+                    V* rgb) {
   V direction[3], basis[kMaxShBasis], dc[3], rest[degree.kRest + 1];
   unit_direction(mean, camera.position, direction);
   sh_basis(kDegree, direction, basis);
@@ -174,8 +175,8 @@ int pack_gaussians(Frame& frame, const Inputs& in, int32_t* radii) {
 
 /// The gradients of the harmonics; adds what the direction passes on to dL_dmean.
 template <class T, int kDegree, class V, class M>
-GS_HD void sh_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, Sixteen<T> g,
-                       M touched, const V* mean, const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
+GS_HD void sh_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
+                       const V* mean, const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
   V direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_ddirection[3], dL_ddc[3], rest[degree.kRest + 1];
   const V inverse_length = unit_direction(mean, camera.position, direction);
   sh_basis(kDegree, direction, basis);

@@ -83,8 +83,7 @@ struct TileView {
   GS_HD void prefetch_row(int64_t instance) const {
     if (instance >= frame.num_instances) return;
     const char* from = reinterpret_cast<const char*>(row(instance));
-    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64)
-      __builtin_prefetch(from + byte, 0, kWhen);
+    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64) __builtin_prefetch(from + byte, 0, kWhen);
   }
 
   /// The part of a plane under the blocks 4 * band to 4 * band + 3; 0 outside the image, of which a `whole` tile has nothing.
@@ -156,8 +155,8 @@ struct Ahead {
   }
 };
 
-/// What an epilogue left of one tile: the gradient of every identity channel, and per pixel sum_c channel * gradient, which is all
-/// that the backward pass needs of the channels themselves.
+/// What an epilogue left of one tile: the gradient of every identity channel, and per pixel sum_c channel * gradient, which is
+/// all that the backward pass needs of the channels themselves.
 template <class T>
 struct HandedOn {
   using V = typename Lanes<T>::V;
@@ -313,9 +312,9 @@ struct ForwardTile {
     const int64_t tiles = int64_t(tile.frame.tiles_x) * tile.frame.tiles_y, group = tiles_in_group(tiles);
     const HandedOn<T> to(tile.frame, tile.in, index);
     const TileEpilogue& epilogue = *pointer<const TileEpilogue>(tile.in.epilogue);
-    epilogue.run(epilogue.state, {&blended[0][kIdentityChannels], 16 * C::kMax, to.gradients, tile.left, tile.top,
-                                  int(index / group), index % group == 0, (index + 1) % group == 0 || index + 1 == tiles,
-                                  thread_index()});
+    epilogue.run(epilogue.state,
+                 {&blended[0][kIdentityChannels], 16 * C::kMax, to.gradients, tile.left, tile.top, int(index / group),
+                  index % group == 0, (index + 1) % group == 0 || index + 1 == tiles, thread_index()});
     for (int block = 0; block < kBlocks; ++block) {
       V sum = {};
       for (int c = kIdentityChannels; c < channels.count(); ++c) sum += blended[block][c] * to.gradient(block, c);
@@ -499,7 +498,8 @@ struct BackwardTile {
     if (next < tile.frame.num_instances) prefetch_gradients(tile, next);
   }
   GS_HD void prefetch_gradients(const TileView<T>& tile, int64_t instance) {
-    const V* row = tile.frame.packed_gradients.template as<const V>() + int64_t(tile.frame.instances[instance].row) * groups(tile.in);
+    const V* row =
+        tile.frame.packed_gradients.template as<const V>() + int64_t(tile.frame.instances[instance].row) * groups(tile.in);
     for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 0, kLater);
   }
 
