@@ -8,7 +8,8 @@ from pathlib import Path
 
 from arguments import parse
 from gradiseg.finished.association import associate
-from preparation.masks import MaskParams, prepare_masks
+from gradiseg.finished.clicks import cut_out
+from preparation.masks import BySplat, MaskParams, prepare_masks
 from utils.errors import run_command
 from utils.json_files import write_json
 from utils.log import set_up
@@ -20,7 +21,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Makes the masks and says how many ids they hold."""
     (params,) = parse(GROUPS, argv, prog="prepare_masks.py", description=__doc__ or "")
     set_up(params.quiet)
-    table = prepare_masks(params, partial(associate, params.ply, params.device))
+    by_splat = BySplat(
+        partial(associate, params.ply, params.device),
+        partial(cut_out, params.ply, params.device, params.clicks),
+    )
+    table = prepare_masks(params, by_splat)
     if params.json:
         write_json(params.json, table)
     if params.quiet:

@@ -132,6 +132,24 @@ def contributions(camera: Camera, model: GaussianModel, maps: Tensor) -> Tensor:
     return torch.cat(parts, 1)
 
 
+def draw_alone(camera: Camera, model: GaussianModel, rows: Tensor, channels: Tensor) -> Tensor:
+    """Channels (R,L) of the Gaussians of `rows` (R,) blended as if there were no others, (L,H,W).
+
+    A channel of ones gives the alpha that they accumulate. Gradients reach positions, shapes and opacities.
+    """
+    positions = model.get_xyz.index_select(0, rows)
+    *_, blended = GaussianRasterizer(settings_of(camera, model, positions.new_zeros(3)))(
+        means3D=positions,
+        means2D=torch.zeros_like(positions),
+        opacities=model.get_opacity.index_select(0, rows),
+        sh_objs=channels[:, None],
+        colors_precomp=torch.zeros_like(positions),
+        scales=model.get_scaling.index_select(0, rows),
+        rotations=model.params["rotation"].index_select(0, rows),
+    )
+    return blended
+
+
 @torch.no_grad()
 def surface(
     camera: Camera, model: GaussianModel, channels: Tensor | None = None

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from arguments import ModelParams
 from gaussian_renderer import render
+from gradiseg.alone import AloneLoss
 from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
-from gradiseg.overreach import OverreachLoss
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
 from gradiseg.votes import Votes, elect, save_votes
@@ -60,7 +60,7 @@ class Training:
         if schedule.repair.repair_masks and schedule.repair.correct_outlines:
             self.labels.correct_outlines(self.cameras)
         self.objective = Objective(schedule, classifier)
-        self.boundary, self.overreach = BoundaryLoss(), OverreachLoss()
+        self.boundary, self.alone = BoundaryLoss(), AloneLoss()
         self.strategies: list[DensificationStrategy] = [
             DefaultDensification(self.opt, args.white_background),
             IdentityGradientDensification(schedule),
@@ -111,7 +111,7 @@ class Training:
         # codes move geometry, and what is drawn with them moves it too
         masks = labels if self.opt.identity_geometry_grad else None
         losses = self.objective(self.iteration, camera, masks, rendered, self.model)
-        losses.boundary = self.boundary(codes, labels) + self.overreach(self.model)
+        losses.boundary = self.boundary(codes, labels) + self.alone(self.model, camera, labels)
         alpha = self.objective.alpha(losses.rgb)
         losses.boundary = losses.boundary + self.boundary.of_encodings(encodings, self.classifier, alpha)
         return rendered, losses
@@ -121,9 +121,9 @@ class Training:
         masked = [camera for camera in self.cameras if camera.is_masked]
         voters = masked[:: math.ceil(len(masked) / VOTING_VIEWS)]
         votes = self.votes(voters)
-        labels = (self.labels(view) for view in masked)
-        self.boundary.renew(self.iteration, votes, self.classifier.class_ids, labels)
-        self.overreach.renew(self.model, voters, votes.ids)
+        ids = self.classifier.class_ids
+        self.boundary.renew(self.iteration, votes, ids, map(self.labels, masked))
+        self.alone.renew(self.model, masked, voters, self.labels, ids, self.boundary.owners)
 
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""
@@ -197,7 +197,7 @@ class Training:
             "classifier_optimizer": self.classifier_optimizer.state_dict(),
             "labels": self.labels.state_dict(),
             "boundary": self.boundary.state_dict(),
-            "overreach": self.overreach.state_dict(),
+            "alone": self.alone.state_dict(),
             "camera_order": list(self.camera_order),
             "views": [camera.image_name for camera in self.cameras],
             "rng": random_state(),
@@ -227,8 +227,8 @@ class Training:
         self.model.restore(state["model"], self.opt)
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         self.labels.load_state_dict(state["labels"])
-        if "overreach" in state:  # not in checkpoints of before these losses
+        if "alone" in state:  # not in checkpoints of before these losses
             self.boundary.load_state_dict(state["boundary"], self.model.device)
-            self.overreach.load_state_dict(state["overreach"], self.model.device)
+            self.alone.load_state_dict(state["alone"], self.model.device)
         self.iteration, self.camera_order = state["iteration"], list(state["camera_order"])
         restore_random_state(state["rng"])

@@ -1,8 +1,9 @@
-"""Id maps for a scene, by one of four backends.
+"""Id maps for a scene, by one of five backends.
 
 - `external`: id maps that another program tracked through the views (DEVA); only their ids change.
 - `associate3d`: segments of single views, joined where points of the sparse model say they are one object.
 - `splat`: the same, joined where Gaussians of a finished splat colour both.
+- `clicks`: objects that were clicked in a few views, cut out by a network and carried on by a splat.
 - `sam2`: automatic masks on key frames, propagated through the views in the order of their names.
 """
 
@@ -22,7 +23,8 @@ from preparation.id_maps import Segments, find_masks, number_objects, take_censu
 from preparation.segment_folder import Segmenter, SegmentFolder, disk_full_told, segment_views
 from preparation.video_masks import track_objects
 from pretrained.hed import EdgeSegmenter
-from pretrained.sam import load_sam, segment_everything
+from pretrained.prompted import PromptedSegmenter, load_torchscript
+from pretrained.sam import load_sam, segment_everything, segment_prompted
 from scene.colmap import read_observations, read_point_ids
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
@@ -32,10 +34,24 @@ from utils.errors import UserError
 from utils.log import logger
 
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
-MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3}
+MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3, "clicks": 1}
+NEEDS_SPLAT = ("splat", "clicks")
+TAKES_CLICKS = ("sam", "sam2", "torchscript")
 
 # Object (N,) of every segment of the views.
 Associate = Callable[[SceneInfo, Sequence[CameraInfo], Mapping[str, Segments]], np.ndarray]
+# View name -> id map (H,W) of what is clicked, and the names of its ids from 1 on.
+CutOut = Callable[
+    [SceneInfo, Sequence[CameraInfo], PromptedSegmenter], tuple[Mapping[str, np.ndarray], Sequence[str]]
+]
+
+
+@dataclass(frozen=True)
+class BySplat:
+    """What a splat does for masks. It renders, so that this lies above the room of preparation."""
+
+    associate: Associate
+    cut_out: CutOut
 
 
 @dataclass
@@ -46,26 +62,27 @@ class MaskParams:
     images: str = option("images", "folder of the images inside the scene", flags=["-i"])
     object_path: str = option("object_mask", "folder inside the scene that the masks are written to")
     backend: str = option("associate3d", "where consistent ids come from", choices=list(MIN_VIEWS))
-    masks: str = option("", "folder of id maps to start from (all but sam2)")
+    masks: str = option("", "folder of id maps to start from (all but sam2, clicks)")
     segmenter: str = option(
-        "hed", "what makes the masks of single views (associate3d, splat)", choices=["hed", "sam", "sam2"]
+        "hed",
+        "what makes the masks of single views (associate3d, splat, clicks)",
+        choices=["hed", *TAKES_CLICKS],
     )
-    ply: str = option("", "a finished splat of the scene (splat)")
+    ply: str = option("", "a finished splat of the scene (splat, clicks)")
+    clicks: str = option("", "JSON of points on objects, {name: {view: [[x, y], ...]}} (clicks)")
     cameras: str = option("", "poses in place of the scene's own: 3DGS's cameras.json or a transforms.json")
     dataparser: str = option("", "nerfstudio's dataparser_transforms.json, whose frame the splat is in")
     weights: str = option("", "weights of the model: a local folder or file, or a name on the hub")
     key_interval: int = option(10, "views from one key frame to the next (sam2)", low=1)
-    min_views: int = option(0, "drop ids that fewer views show; 0 = 1 for external, else 3", low=0)
+    min_views: int = option(0, "drop ids that fewer views show; 0 = 1 for external and clicks, else 3", low=0)
     device: str = option("auto", "auto takes a GPU where there is one", choices=["auto", "cpu", "cuda"])
     overwrite: bool = option(False, "replace the masks that are there")
     json: str = option("", "also write the table of ids here")
     quiet: bool = option(False, "print errors only")
 
 
-def prepare_masks(params: MaskParams, by_splat: Associate) -> dict[str, Any]:
+def prepare_masks(params: MaskParams, by_splat: BySplat) -> dict[str, Any]:
     """Makes `<scene>/<object_path>/` and returns the table of its ids.
-
-    `by_splat` joins segments for `--backend splat`: it renders, so that it lies above this room.
 
     Raises:
         UserError: scene, masks or weights cannot be used, masks are there already, or the disk is full.
@@ -82,11 +99,11 @@ def prepare_masks(params: MaskParams, by_splat: Associate) -> dict[str, Any]:
         logger.warning(note)
     views = sorted([*info.train_cameras, *info.test_cameras], key=lambda view: view.image_name)
     with disk_full_told(scene):
-        paths = _segments(params, views)
+        paths, names = _segments(params, info, views, by_splat)
         census = take_census(paths, views)
         if params.backend in ("associate3d", "splat"):
             seen = [view for view in views if view.image_name in census]
-            join = by_splat if params.backend == "splat" else by_tracks
+            join = by_splat.associate if params.backend == "splat" else by_tracks
             objects = by_area(join(info, seen, census), seen, census)
         else:
             objects = {name: segments.ids for name, segments in census.items()}
@@ -97,6 +114,8 @@ def prepare_masks(params: MaskParams, by_splat: Associate) -> dict[str, Any]:
             "views": len(census),
             "views_without_mask": len(views) - len(census),
         }
+        if names:
+            table["names"] = {name: number for number, name in enumerate(names, 1)}
         write_masks(scene / params.object_path, census, numbers, table | ids)
     return table | ids
 
@@ -112,10 +131,26 @@ def check_options(params: MaskParams) -> None:
         raise UserError("--backend external needs --masks: the folder of the id maps.")
     if params.backend == "sam2" and params.masks:
         raise UserError("--masks: the sam2 backend makes its own. Use it with external or associate3d.")
-    if (params.backend == "splat") != bool(params.ply):
-        raise UserError("--backend splat and --ply FILE, a finished splat of the scene, go together.")
+    if (params.backend in NEEDS_SPLAT) != bool(params.ply):
+        raise UserError(
+            "--backend splat or clicks and --ply FILE, a finished splat of the scene, go together."
+        )
+    _check_clicks(params)
     if params.masks and Path(params.masks).absolute() == target.absolute():
         raise UserError(f"--masks and --object_path are both {target}. Write to another --object_path.")
+
+
+def _check_clicks(params: MaskParams) -> None:
+    if (params.backend == "clicks") != bool(params.clicks):
+        raise UserError("--backend clicks and --clicks FILE, points on objects, go together.")
+    if params.backend == "clicks" and params.segmenter not in TAKES_CLICKS:
+        raise UserError(
+            "--backend clicks needs a network that takes clicks: --segmenter sam, sam2 or torchscript."
+        )
+    if params.backend == "clicks" and params.masks:
+        raise UserError("--masks: the clicks backend makes its own. Leave it out.")
+    if params.segmenter == "torchscript" and params.backend != "clicks":
+        raise UserError("--segmenter torchscript cuts out what is clicked: use it with --backend clicks.")
 
 
 def by_tracks(info: SceneInfo, views: Sequence[CameraInfo], census: Mapping[str, Segments]) -> np.ndarray:
@@ -187,19 +222,37 @@ def _observations_by_stem(model: Path) -> dict[str, np.ndarray]:
     return {without_suffix(name): seen for name, seen in read_observations(model).items()}
 
 
-def _segments(params: MaskParams, views: Sequence[CameraInfo]) -> dict[str, Path]:
-    """View name -> id map that the backend starts from: given, or made into `<scene>/segments/`."""
+def _segments(
+    params: MaskParams, info: SceneInfo, views: Sequence[CameraInfo], by_splat: BySplat
+) -> tuple[dict[str, Path], Sequence[str]]:
+    """View name -> id map that the backend starts from: given, or made into `<scene>/segments/`.
+
+    Beside it the names of the ids from 1 on, where they have some.
+    """
     if params.masks:
-        return find_masks(Path(params.masks), views)
+        return find_masks(Path(params.masks), views), ()
     device = _device(params.device)
     kind = "sam2_video" if params.backend == "sam2" else params.segmenter
     settings: dict[str, Any] = {"kind": kind, "weights": params.weights}
+    if params.backend == "clicks":
+        maps, names = by_splat.cut_out(info, views, _load_prompted(kind, params.weights, device))
+        folder = SegmentFolder(Path(params.source_path, "segments", "clicks"), settings, views)
+        shown = [view for view in views if view.image_name in maps]
+        for view in shown:
+            folder.write(view, maps[view.image_name])
+        return {view.image_name: folder.path(view) for view in shown}, names
     if params.backend == "sam2":
         settings["key_interval"] = params.key_interval
     folder = SegmentFolder(Path(params.source_path, "segments", kind), settings, views)
     if params.backend == "sam2":
-        return track_objects(folder, views, params.weights, params.key_interval, device)
-    return segment_views(folder, views, partial(_load_segmenter, kind, params.weights, device))
+        return track_objects(folder, views, params.weights, params.key_interval, device), ()
+    return segment_views(folder, views, partial(_load_segmenter, kind, params.weights, device)), ()
+
+
+def _load_prompted(kind: str, weights: str, device: torch.device) -> PromptedSegmenter:
+    if kind == "torchscript":
+        return load_torchscript(weights, device)
+    return partial(segment_prompted, load_sam(kind, weights, device))
 
 
 def _load_segmenter(kind: str, weights: str, device: torch.device) -> Segmenter:

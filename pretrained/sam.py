@@ -133,6 +133,28 @@ def paint(masks: Sequence[np.ndarray] | np.ndarray, ids: Sequence[int], shape: t
     return canvas
 
 
+@torch.no_grad()
+def segment_prompted(
+    sam: PromptedModel, image: np.ndarray, points: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """What the points (K,2) in pixels of an image (H,W,3) uint8 mean together, as a mask (H,W) bool: of the
+    three answers the one that the model scores best. `labels` (K,) bool: which of them are on the object.
+    """
+    height, width = sam.extent(image)
+    scale = np.array([width / image.shape[1], height / image.shape[0]])
+    answer = sam.model(
+        pixel_values=model_input(image, sam.size, (height, width)).to(sam.device),
+        input_points=torch.from_numpy(points * scale).float()[None, None].to(sam.device),  # (1, 1, K, 2)
+        input_labels=torch.from_numpy(labels).int()[None, None].to(sam.device),
+        multimask_output=True,
+    )
+    logits = answer.pred_masks[0, 0, int(answer.iou_scores[0, 0].argmax())]  # (h, w) of the square
+    rows, columns = (round(side * logits.shape[-1] / sam.size) for side in (height, width))
+    whole = functional.interpolate(logits[None, None, :rows, :columns], image.shape[:2], mode="bilinear")
+    mask: np.ndarray = (whole[0, 0] > 0).cpu().numpy()
+    return mask
+
+
 def segment_everything(sam: PromptedModel, image: np.ndarray) -> np.ndarray:
     """Segments (H,W) int32 of an image (H,W,3) uint8: its automatic masks, painted; 0 = none."""
     masks = automatic_masks(sam, image)

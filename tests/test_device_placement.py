@@ -20,11 +20,11 @@ import gaussian_renderer
 import train
 from arguments import GradiSegParams, OptimizationParams, RepairParams, parse
 from gradiseg import boundary, checkpoint, objective
+from gradiseg.alone import AloneLoss, Object
 from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import IdentityClassifier
 from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Objective
-from gradiseg.overreach import OverreachLoss
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
@@ -45,7 +45,7 @@ class Rasterizer:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
-    def __call__(self, shs: Any, sh_objs: Tensor, **arguments: Tensor | None) -> tuple[Tensor, ...]:
+    def __call__(self, sh_objs: Tensor, shs: Any = (), **arguments: Tensor | None) -> tuple[Tensor, ...]:
         s = self.settings
         total = sum(tensor.sum() for tensor in (*shs, *arguments.values()) if tensor is not None)
         total = total + s.viewmatrix.sum() + s.projmatrix.sum() + s.campos.sum()
@@ -106,15 +106,12 @@ def training(schedule: Schedule) -> Training:
     run.classifier_optimizer = Optimizer(run.classifier.parameters())  # type: ignore[assignment]
     run.labels = TrainingLabels(run.classifier)
     run.objective = Objective(schedule, run.classifier)
-    run.boundary, run.overreach = BoundaryLoss(), OverreachLoss()
+    run.boundary, run.alone = BoundaryLoss(), AloneLoss()
     some = torch.zeros(COUNT, dtype=torch.int64, device=GPU)
     run.boundary.owners, run.boundary.decided = some, some.bool()
     run.boundary.of_label, run.boundary.elected = some[:CLASSES], 20_000  # no election, which waits, is due
-    run.overreach.rows, run.overreach.ends, run.overreach.targets = (
-        some,
-        some,
-        torch.zeros(COUNT, 3, device=GPU),
-    )
+    run.alone.objects = {1: Object(some, torch.zeros(COUNT, 3, device=GPU), np.zeros(3))}
+    run.alone.turns = {"view": [1]}
     run.strategies = [DefaultDensification(run.opt), IdentityGradientDensification(schedule)]
     run.background = torch.zeros(3, device=GPU)
     return run

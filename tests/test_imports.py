@@ -29,7 +29,7 @@ ROOMS = (
     {"repair"},
     {"votes"},
     {"labelled", "occupancy"},
-    {"boundary", "overreach"},
+    {"alone", "boundary"},
     {"checkpoint", "progress", "trained", "training"},
     {"finished"},
     {"selection"},

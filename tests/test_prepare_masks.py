@@ -18,6 +18,7 @@ from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
 from scene.ply import export_3dgs_ply
 from tests import disc_scene
+from tests.tiny_models import AlikeColours, saved
 from utils.errors import UserError
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
@@ -120,6 +121,9 @@ def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
         (["--backend", "sam2", "--weights", "{scene}/none"], r"hf download facebook/sam2\.1"),
         (["--masks", "{scene}/images"], "holds no PNG"),
         (["--backend", "splat", "--masks", "x"], "--ply FILE"),
+        (["--backend", "clicks", "--ply", "x", "--segmenter", "sam"], "--clicks FILE"),
+        (["--backend", "clicks", "--ply", "x", "--clicks", "x"], "--segmenter sam, sam2 or torchscript"),
+        (["--segmenter", "torchscript"], "with --backend clicks"),
         (["--ply", "{scene}/x.ply", "--masks", "x"], "go together"),
         (["--backend", "splat", "--ply", "{scene}/x.ply", "--masks", f"{DEMO}/object_mask"], "not there"),
     ],
@@ -167,6 +171,60 @@ def test_a_splat_of_another_scene_joins_nothing(discs: Path, scene: Path) -> Non
     with pytest.raises(UserError, match="do not belong together"):
         run(scene, "--backend", "splat", "--ply", f"{discs}/splat.ply", "--masks", f"{DEMO}/object_mask")
     assert not (scene / "object_mask").exists()
+
+
+def clicked(discs: Path, table: object, *flags: str) -> dict[str, np.ndarray]:
+    """Masks of what is clicked by a network that goes by colours."""
+    (discs / "clicks.json").write_text(json.dumps(table))
+    net = saved(AlikeColours(), discs / "net.pt")
+    by_splat = ("--backend", "clicks", "--ply", f"{discs}/splat.ply", "--clicks", f"{discs}/clicks.json")
+    return run(discs, *by_splat, "--segmenter", "torchscript", "--weights", net, *flags)
+
+
+def test_a_click_becomes_masks_of_all_views(discs: Path) -> None:
+    """Clicks in different views, the one disc's far from its middle: both discs, exact in every view."""
+    names = list(disc_scene.DISCS)[::-1]
+    views = list(disc_scene.VIEWS)
+    points = [
+        disc_scene.projected_centre(disc_scene.DISCS[name], view)
+        for name, view in zip(names, views, strict=False)
+    ]
+    table = {
+        names[0]: {views[0]: [[*points[0]]]},
+        names[1]: {views[1]: [[points[1][0] - 15, points[1][1]]]},
+    }
+    found = clicked(discs, table)
+    assert set(found) == set(views)  # test views, too: they are views of the scene
+    for view, ids in found.items():
+        for number, name in enumerate(names, 1):
+            np.testing.assert_array_equal(ids == number, disc_scene.silhouette(disc_scene.DISCS[name], view))
+    assert json.loads((discs / "object_mask" / "ids.json").read_text())["names"] == {names[0]: 1, names[1]: 2}
+
+
+def test_what_a_network_loses_is_refused(discs: Path) -> None:
+    """A photograph in which every pixel has a colour of its own: no mask of its view, not an empty one."""
+    view, red = "view.3", disc_scene.DISCS["red disc"]
+    noise = np.random.default_rng(0).integers(0, 255, (disc_scene.HEIGHT, disc_scene.WIDTH, 3), np.uint8)
+    Image.fromarray(noise).save(discs / "images" / f"{view}.png")
+    table = {"red disc": {"view.0": [[*disc_scene.projected_centre(red, "view.0")]]}}
+    assert set(clicked(discs, table)) == set(disc_scene.VIEWS) - {view}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([], "no table of clicks"),
+        ({"disc": []}, "'disc': names no view"),
+        ({"disc": {"view.9": [[1, 1]]}}, "'view.9' is no view of the scene"),
+        ({"disc": {"view.0": [[1]]}}, r"write points as"),
+        ({"disc": {"view.0": [[1, 500]]}}, "all within 144x108 pixels"),
+        ({"disc": {"view.0": [[9, 9, 0]]}}, "needs a point of the object"),
+    ],
+)
+def test_clicks_that_are_none_are_named(discs: Path, table: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        clicked(discs, table)
+    assert not (discs / "object_mask").exists()
 
 
 def test_a_model_without_tracks_cannot_associate(scene: Path) -> None:

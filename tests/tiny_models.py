@@ -1,9 +1,10 @@
-"""For tests: Grounding DINO and SAM with tiny random weights, saved as the hub's folders are."""
+"""For tests: Grounding DINO and SAM with tiny random weights, as the hub has them; a network of clicks."""
 
 import json
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from pretrained.loading import require_transformers
 
@@ -140,3 +141,20 @@ def write_tracker(folder: Path, seed: int = 0) -> None:
         memory_fuser_intermediate_dim=64,
     )
     transformers.Sam2VideoModel(config).save_pretrained(folder)
+
+
+class AlikeColours(nn.Module):
+    """What has the colour of a point that is labelled 1, less what has that of one labelled 0."""
+
+    def forward(self, image: Tensor, points: Tensor, labels: Tensor) -> Tensor:
+        column, row = points[:, 0].long(), points[:, 1].long()
+        colors = image[:, row, column].T  # (K, 3)
+        near = (image[None] - colors[:, :, None, None]).abs().sum(1) < 0.2  # (K, H, W)
+        wanted = near[labels == 1].any(0)
+        return torch.where(wanted & ~near[labels == 0].any(0), 3.0, -3.0)
+
+
+def saved(module: nn.Module, path: Path) -> str:
+    """The file of a module."""
+    torch.jit.script(module).save(str(path))
+    return str(path)

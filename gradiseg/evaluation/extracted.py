@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from gaussian_renderer import render
+from gaussian_renderer import draw_alone, render
 from gradiseg.classifier import classify, identify
 from gradiseg.evaluation.ids import Assignment
 from gradiseg.evaluation.lerf_mask import ORACLE, choose_ids
@@ -151,13 +151,12 @@ def render_alone(
     model: GaussianModel, chosen: Tensor, camera: Camera, channels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The chosen Gaussians (N,) bool alone: their alpha (H, W), and their `channels` (N, D) as (D, H, W)."""
-    alone = GaussianModel(model.max_sh_degree, model.device)
-    alone.set_params(select(model.params, chosen))
-    codes = torch.ones(alone.num_gaussians, 1, device=model.device)
+    rows = chosen.nonzero()[:, 0]
+    codes = model.get_xyz.new_ones(len(rows), 1)
     if channels is not None:
-        codes = torch.cat([codes, channels[chosen].to(codes)], 1)
-    rendered = render(camera, alone, override_identity=codes)["render_object"]
-    return rendered[0], rendered[1:]
+        codes = torch.cat([codes, channels[rows].to(codes)], 1)
+    blended = draw_alone(camera, model, rows, codes)
+    return blended[0], blended[1:]
 
 
 def score_silhouette(alpha: FloatArray, truth: Silhouette) -> ExtractedScore:

@@ -7,21 +7,17 @@ slivers beside an object objects of their own. How votes become objects says `pr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from arguments import ModelParams
 from gaussian_renderer import contributions
-from gradiseg.finished.splat import check_fit, load_splat, points_of, spread_over
+from gradiseg.finished.splat import load_for, small_camera
 from preparation.association import cluster
 from preparation.id_maps import Segments
-from scene.cameras import Camera, load_camera
 from scene.gaussian_model import GaussianModel
 from scene.masks import read_id_map, resize_id_map
 from scene.views import CameraInfo, SceneInfo
-from utils.device import select_device
 from utils.log import bar
 
 LONGEST_SIDE = 512  # pixels of the views in which Gaussians vote; objects are larger than that tells apart
@@ -40,12 +36,7 @@ def associate(
     `device`: as `--device`.
     Raises: UserError where the file cannot be read, or does not show the photographs.
     """
-    on = select_device(device)
-    model = load_splat(ply, on, info.origin)
-    background = torch.zeros(3, device=on)
-    some = [load_camera(replace(view, mask_path=None), 0, ModelParams()) for view in spread_over(views)]
-    cameras = [camera.with_matrices_on(on) for camera in some]
-    check_fit(model, cameras, background, points_of(info, model).points, path=ply)
+    model = load_for(ply, device, info, views)
     votes, weights, first = [], [], 0
     for number, view in enumerate(bar(views, "Gaussians vote")):
         segments = census[view.image_name]
@@ -60,11 +51,8 @@ def vote(
     model: GaussianModel, view: CameraInfo, segments: Segments
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussians (V,) that vote in a view, their segments (V,) in it, and the pixels (V,) that they colour."""
-    step = min(1.0, LONGEST_SIDE / max(view.width, view.height))
-    width, height = max(1, round(step * view.width)), max(1, round(step * view.height))
-    x, y = width / view.width, height / view.height
-    lens = (view.fx * x, view.fy * y, view.cx * x, view.cy * y)
-    camera = Camera(0, view.image_name, width, height, *lens, view.R, view.T).with_matrices_on(model.device)
+    camera = small_camera(view, LONGEST_SIDE, model.device)
+    width, height = camera.image_width, camera.image_height
     ids = torch.from_numpy(resize_id_map(read_id_map(segments.path), width, height).astype(np.int64))
     present = torch.from_numpy(segments.ids.astype(np.int64))
     nothing = torch.zeros(1, height, width)  # for a view without segments

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arguments import ModelParams
 from gaussian_renderer import render
-from scene.cameras import Camera
+from scene.cameras import Camera, load_camera
 from scene.formats.files import read_gaussians
 from scene.gaussian_model import GaussianModel
 from scene.ply import NO_ORIGIN
-from scene.views import BasicPointCloud, SceneInfo
+from scene.views import BasicPointCloud, CameraInfo, SceneInfo
+from utils.device import select_device
 from utils.errors import UserError
 from utils.image import psnr
 from utils.sh import SH2RGB
@@ -91,6 +94,33 @@ def check_fit(
         f"cameras do not belong together. {_cause(model, chosen, background, points, found)} "
         f"{_left_by_trainer(Path(path))}--min_psnr takes another limit."
     )
+
+
+def load_for(ply: str, device: str, info: SceneInfo, views: Sequence[CameraInfo]) -> GaussianModel:
+    """The splat of a scene, on the device of `--device`, held against some of its photographs.
+
+    Raises: UserError as `load_splat` and `check_fit`.
+    """
+    on = select_device(device)
+    model = load_splat(ply, on, info.origin)
+    some = [load_camera(replace(view, mask_path=None), 0, ModelParams()) for view in spread_over(views)]
+    cameras = [camera.with_matrices_on(on) for camera in some]
+    check_fit(model, cameras, torch.zeros(3, device=on), points_of(info, model).points, path=ply)
+    return model
+
+
+def small_camera(view: CameraInfo, longest: int, device: torch.device) -> Camera:
+    """A view whose longest side has at most `longest` pixels, to be rendered only."""
+    width, height = reduced((view.width, view.height), longest)
+    x, y = width / view.width, height / view.height
+    lens = (view.fx * x, view.fy * y, view.cx * x, view.cy * y)
+    return Camera(0, view.image_name, width, height, *lens, view.R, view.T).with_matrices_on(device)
+
+
+def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A width and height of the same proportions whose longer one is at most `longest`."""
+    step = min(1.0, longest / max(size))
+    return max(1, round(step * size[0])), max(1, round(step * size[1]))
 
 
 def _left_by_trainer(path: Path) -> str:

@@ -105,8 +105,11 @@ def test_a_repair_goes_before_the_reset_of_the_same_iteration() -> None:
 
 
 def test_no_repair_at_low_resolution_nor_before_it_is_overcome() -> None:
-    for flag in ("quarter_resolution_until_iter", "half_resolution_until_iter"):
-        run = schedule(OptimizationParams(**{flag: 14_500}))
+    for opt in (
+        OptimizationParams(quarter_resolution_until_iter=14_500),
+        OptimizationParams(half_resolution_until_iter=14_500),
+    ):
+        run = schedule(opt)
         due = [i for i in range(1, 30_001) if run.repair_is_due(i)]
         assert due == [18_000, 21_000, 24_000, 27_000]
 

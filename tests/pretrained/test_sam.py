@@ -11,7 +11,7 @@ from preparation import video_masks
 from preparation.segment_folder import SegmentFolder
 from preparation.video_masks import match, track_objects
 from pretrained import sam
-from pretrained.sam import automatic_masks, distinct, load_sam, model_input, paint
+from pretrained.sam import automatic_masks, distinct, load_sam, model_input, paint, segment_prompted
 from scene.masks import read_id_map
 from scene.views import CameraInfo
 from tests.tiny_models import SAM_EDGE, write_segmenter, write_tracker
@@ -72,6 +72,22 @@ def test_prompts_reach_the_model_as_by_hand(kind: str, weights: dict[str, str], 
     torch.testing.assert_close(logits, expected[:, : logits.shape[1], : logits.shape[2]])
     proportion = logits.shape[2] / logits.shape[1]
     assert proportion == pytest.approx(1.5 if kind == "sam" else 1.0, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2"])
+def test_one_click_gives_the_best_of_its_answers(
+    kind: str, weights: dict[str, str], picture: np.ndarray
+) -> None:
+    model = load_sam(kind, weights[kind], CPU)
+    point = np.array([[63.0, 54.0]])
+    ((logits, scores),) = model.answers(picture, point / (90, 60))
+    best = logits[scores.argmax()][None, None]
+    expected = torch.nn.functional.interpolate(best, (60, 90), mode="bilinear")[0, 0] > 0
+    mask = segment_prompted(model, picture, point, np.ones(1, bool))
+    np.testing.assert_array_equal(mask, expected.numpy())
+    both = np.concatenate([point, [[5.0, 5.0]]])
+    yes, no = (segment_prompted(model, picture, both, np.array([True, label])) for label in (True, False))
+    assert mask.shape == (60, 90) and ((yes != no).any() or (yes != mask).any())
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2"])

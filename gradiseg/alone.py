@@ -1,0 +1,142 @@
+"""Objects alone: what one would show beyond its silhouette, if all else were gone, is drawn back.
+
+A boundary step's codes (`gradiseg.boundary`) see what views see. The lower half of a Gaussian on the foot of
+a mug hides below the table's surface: no pixel objects, and cut out it hangs below the mug. So a boundary
+step also renders one object of its view *alone*. The loss is the alpha outside of the object's silhouette, in
+the mean over the pixels. It reaches positions, shapes and opacities; where the picture needs a Gaussian, the
+colour loss outweighs it.
+
+Nobody gives the silhouette of what is half hidden, but the other views do. Inside are the object's own
+pixels, those without a label, and those where a voxel lies, hidden or not, in which some view shows the
+object (`gradiseg.occupancy`). Voxels and owners are frozen between elections.
+
+*Objects* are the labels that most views of them show whole, not cut off by the frame. A table is none: below
+what stands on it nobody sees it, and it must be there when that is taken away. Nor is id 0.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from gaussian_renderer import draw_alone
+from gradiseg.classifier import UNLABELLED
+from gradiseg.occupancy import shown_voxels
+from gradiseg.votes import LabelsOf
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+
+WEIGHT = 0.6  # of the loss of an object, times the objects that take turns in a view
+
+
+@dataclass(frozen=True)
+class Object:
+    """Of a label: its Gaussians' rows (R,), the middles (P, 3) of the voxels that show it, and their mean."""
+
+    rows: Tensor
+    points: Tensor
+    middle: NDArray[np.float64]  # (3,): on the host, which need not wait for a device to know it
+
+    @classmethod
+    def of(cls, rows: Tensor, points: Tensor) -> "Object":
+        """With the mean of the points."""
+        return cls(rows, points, points.mean(0).double().cpu().numpy())
+
+
+class AloneLoss:
+    """The loss, with the objects of the last `renew`: none before.
+
+    Attributes: `objects`, by dense label; `width` of the voxels; `turns` of each view, by its name: the
+    labels of the objects that it shows, the next one last.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[int, Object] = {}
+        self.width = 0.0
+        self.turns: dict[str, list[int]] = {}
+
+    @torch.no_grad()
+    def renew(
+        self,
+        model: GaussianModel,
+        cameras: Sequence[Camera],
+        voters: Sequence[Camera],
+        labels_of: LabelsOf,
+        class_ids: Tensor,
+        owners: Tensor,
+    ) -> None:
+        """Find the objects of `cameras`, and by what `voters` show, where they are.
+
+        labels_of: camera -> dense labels (H, W), negative = none; class_ids: (K,), of the dense labels;
+        owners: (N,) dense labels.
+        """
+        voxels = shown_voxels(model, voters, owners, class_ids.numel())
+        middles = torch.from_numpy(voxels.centres).to(model.get_xyz)
+        found = torch.from_numpy(voxels.labels).to(owners.device)
+        self.width = voxels.width
+        whole = shown_whole(cameras, labels_of)
+        unlabelled = set((class_ids == UNLABELLED).nonzero().flatten().tolist())
+        self.objects = {
+            label: Object.of((owners == label).nonzero()[:, 0], middles[found == label])
+            for label in sorted(set(found.tolist()) & whole.keys() - unlabelled)
+            if 2 * sum(whole[label].values()) > len(whole[label])
+        }
+        self.turns = {
+            camera.image_name: [label for label in self.objects if camera.image_name in whole[label]]
+            for camera in cameras
+        }
+
+    def __call__(self, model: GaussianModel, camera: Camera, labels: Tensor) -> Tensor:
+        """The weighted loss of the object whose turn it is in a view with dense labels (H, W)."""
+        turns = self.turns.get(camera.image_name)
+        if not turns:
+            return model.get_xyz.new_zeros(())
+        turns.insert(0, label := turns.pop())
+        rows = self.objects[label].rows
+        alpha = draw_alone(camera, model, rows, model.get_xyz.new_ones(len(rows), 1))[0]
+        outside = (labels >= 0) & (labels != label) & ~self.footprint(camera, self.objects[label])
+        return WEIGHT * len(turns) * (alpha * outside).mean()
+
+    @torch.no_grad()
+    def footprint(self, camera: Camera, shown: Object) -> Tensor:
+        """The pixels (H, W) bool of a view where voxels of the object lie, hidden or not."""
+        height, width = camera.image_height, camera.image_width
+        x, y, _, seen = camera.project(shown.points)
+        pixel = torch.where(seen, y.long() * width + x.long(), height * width)
+        covered = x.new_zeros(height * width + 1).index_fill_(0, pixel, 1.0)[:-1]
+        depth = float(shown.middle @ camera.R[:, 2] + camera.T[2])
+        reach = max(math.ceil(self.width * camera.fx / depth / 2), 1) if depth > 0 else 1
+        return max_pool2d(covered.view(1, height, width), 2 * reach + 1, 1, reach)[0] > 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What going on needs."""
+        objects = {label: (shown.rows, shown.points) for label, shown in self.objects.items()}
+        return {"objects": objects, "width": self.width, "turns": self.turns}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take over what `state_dict` gave."""
+        parts = {
+            label: (rows.to(device), points.to(device)) for label, (rows, points) in state["objects"].items()
+        }
+        self.objects = {label: Object.of(*tensors) for label, tensors in parts.items()}
+        self.width = state["width"]
+        self.turns = {view: list(labels) for view, labels in state["turns"].items()}
+
+
+def shown_whole(cameras: Sequence[Camera], labels_of: LabelsOf) -> dict[int, dict[str, bool]]:
+    """By dense label: the views that show it, and whether it touches no edge of the picture there."""
+    views: dict[int, dict[str, bool]] = {}
+    for camera in cameras:
+        labels = labels_of(camera)
+        edges = torch.cat([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        cut = set(edges.unique().tolist())
+        for label in labels.unique().tolist():
+            if label >= 0:
+                views.setdefault(label, {})[camera.image_name] = label not in cut
+    return views
