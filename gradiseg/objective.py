@@ -75,7 +75,7 @@ class Objective:
 
     def in_tiles(self, labels: Tensor | None) -> TileCrossEntropy | None:
         """L_2d against labels (H,W) as `render` takes it; None where there are none, or on a GPU."""
-        if labels is None or labels.is_cuda:
+        if labels is None or labels.device.type != "cpu":
             return None
         return TileCrossEntropy(self.classifier.weight, self.classifier.bias, labels, self.ignored)
 
