@@ -107,12 +107,9 @@ class AloneLoss:
     def footprint(self, camera: Camera, shown: Object) -> Tensor:
         """The pixels (H, W) bool of a view where voxels of the object lie, hidden or not."""
         height, width = camera.image_height, camera.image_width
-        pose = camera.world_view_transform.to(shown.points)  # points as row vectors
-        x, y, z = (shown.points @ pose[:3, :3] + pose[3, :3]).unbind(1)
-        column, row = x / z * camera.fx + camera.cx, y / z * camera.fy + camera.cy
-        seen = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        pixel = torch.where(seen, row.long() * width + column.long(), height * width)
-        covered = z.new_zeros(height * width + 1).index_fill_(0, pixel, 1.0)[:-1]
+        x, y, _, seen = camera.project(shown.points)
+        pixel = torch.where(seen, y.long() * width + x.long(), height * width)
+        covered = x.new_zeros(height * width + 1).index_fill_(0, pixel, 1.0)[:-1]
         depth = float(shown.middle @ camera.R[:, 2] + camera.T[2])
         reach = max(math.ceil(self.width * camera.fx / depth / 2), 1) if depth > 0 else 1
         return max_pool2d(covered.view(1, height, width), 2 * reach + 1, 1, reach)[0] > 0

@@ -9,6 +9,7 @@ footprints.
 import copy
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,18 @@ from utils.image import open_image, to_rgb
 ZNEAR, ZFAR = 0.01, 100.0  # 3DGS's; only full_proj_transform's depth depends on them
 DIVISORS = (1, 2, 4, 8)
 MAX_DEFAULT_WIDTH = 1600  # pixels; wider photographs are reduced unless -r says otherwise
+
+
+class Projected(NamedTuple):
+    """Points in an image, (N,) each: pixels from its left and its top edge, and the depth along the axis.
+
+    `inside`, bool: before the camera and in the image, so that x and y, rounded down, are column and row.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    depth: torch.Tensor
+    inside: torch.Tensor
 
 
 class Camera:
@@ -114,6 +127,14 @@ class Camera:
     def is_masked(self) -> bool:
         """Whether the view has an id map."""
         return self.objects is not None
+
+    def project(self, points: torch.Tensor) -> Projected:
+        """Where points (N,3) of the world land in the image."""
+        pose = self.world_view_transform.to(points)  # points as row vectors
+        x, y, depth = (points @ pose[:3, :3] + pose[3, :3]).unbind(1)
+        x, y = x / depth * self.fx + self.cx, y / depth * self.fy + self.cy
+        inside = (depth > 0) & (x >= 0) & (x < self.image_width) & (y >= 0) & (y < self.image_height)
+        return Projected(x, y, depth, inside)
 
     def at_resolution(self, width: int, height: int) -> "Camera":
         """The same view at another size, without pixels, to be rendered only."""

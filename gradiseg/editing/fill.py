@@ -224,12 +224,9 @@ def in_the_way(
         alpha, depth = (drawn.cpu() for drawn in surface(camera, model.model())[:2])
         region = regions.get(camera.image_name, torch.zeros_like(alpha, dtype=torch.bool))
         shows = (alpha > OPEN) & ~region  # (H, W)
-        rotation, translation = (torch.from_numpy(array).double() for array in (camera.R, camera.T))
-        x, y, z = (points.double() @ rotation + translation).T
-        column, row = (x / z * camera.fx + camera.cx).floor(), (y / z * camera.fy + camera.cy).floor()
-        inside = (z > 0) & (column >= 0) & (column < depth.shape[1]) & (row >= 0) & (row < depth.shape[0])
+        x, y, z, inside = camera.project(points.double())
         which = inside.nonzero().flatten()
-        pixel = row[which].long(), column[which].long()
+        pixel = y[which].long(), x[which].long()
         hides[which] |= shows[pixel] & (z[which] < (1 - CLEAR) * depth[pixel])
         told(number / len(cameras))
     return hides

@@ -46,9 +46,8 @@ def anomalies(model: GaussianModel, options: GradiSegParams) -> Anomalies:
 
 def pixels_of(points: Tensor, camera: Camera) -> NDArray[np.float64]:
     """Where points (N, 3) in front of the camera land: (N, 2) x, y in pixels, the image from 0 to W, H."""
-    local = points.detach() @ camera.world_view_transform[:3, :3] + camera.world_view_transform[3, :3]
-    focal, centre = torch.tensor([camera.fx, camera.fy]), torch.tensor([camera.cx, camera.cy])
-    return (local[:, :2] / local[:, 2:] * focal + centre).double().numpy()
+    x, y, *_ = camera.project(points.detach())
+    return torch.stack([x, y], 1).double().numpy()
 
 
 def boundary_distance(ids: NDArray[np.int64]) -> NDArray[np.float64]:

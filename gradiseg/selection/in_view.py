@@ -46,15 +46,7 @@ def shown_in(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
 
 def behind(model: LabelledModel, camera: Camera, region: Tensor) -> Tensor:
     """Gaussians (N,) bool whose centres lie behind `region` (H, W) bool, whatever stands before them."""
-    points = model.params["xyz"]
-    homogeneous = torch.cat([points, torch.ones_like(points[:, :1])], 1)
-    view = homogeneous @ camera.world_view_transform.to(points)  # (N, 4)
-    depth = view[:, 2].clamp_min(1e-6)
-    column = (camera.fx * view[:, 0] / depth + camera.cx).floor().long()
-    row = (camera.fy * view[:, 1] / depth + camera.cy).floor().long()
-    inside = (view[:, 2] > 0) & (column >= 0) & (column < camera.image_width)
-    inside &= (row >= 0) & (row < camera.image_height)
-    pixels = region.to(points.device)[
-        row.clamp(0, camera.image_height - 1), column.clamp(0, camera.image_width - 1)
-    ]
-    return inside & pixels
+    x, y, _, inside = camera.project(model.params["xyz"])
+    chosen = inside.clone()
+    chosen[inside] = region.to(inside.device)[y[inside].long(), x[inside].long()]
+    return chosen

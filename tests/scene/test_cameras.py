@@ -58,6 +58,20 @@ def test_a_point_stays_at_its_place_in_the_image(tmp_path: Path, resolution: int
     assert rendered.image_uint8 is None and not rendered.is_masked
 
 
+def test_points_land_where_the_rasterizer_puts_them(tmp_path: Path) -> None:
+    camera = load_camera(info(tmp_path), 0, ModelParams(resolution=1))
+    points = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)) * 3
+    x, y, depth, inside = camera.project(points)
+    torch.testing.assert_close(depth, (points @ torch.tensor(camera.R).float())[:, 2] + camera.T[2])
+    before = depth > 0.1
+    expected = project(camera, points) * torch.tensor([637.0, 358.0])
+    torch.testing.assert_close(torch.stack([x, y], 1)[before], expected[before], atol=1e-2, rtol=1e-4)
+    in_image = ((expected >= 0) & (expected < torch.tensor([637.0, 358.0]))).all(1)
+    assert torch.equal(inside[before], in_image[before]) and not inside[depth <= 0].any()
+    assert 0 < inside.sum() < before.sum() < 300
+    assert camera.project(points.double()).x.dtype == torch.float64
+
+
 def test_image_and_mask_show_one_silhouette_at_half_size(tmp_path: Path) -> None:
     camera = load_camera(info(tmp_path), 0, ModelParams(resolution=2))
     assert camera.objects is not None
