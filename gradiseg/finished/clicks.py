@@ -119,14 +119,13 @@ def follow(
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """The views in which an object shows, by number, with its mask (H, W); None where that is refused."""
     trail = Trail(surfaces)
-    number_of = {surface.view.image_name: number for number, surface in enumerate(surfaces)}
+    number_of = {surface.camera.image_name: number for number, surface in enumerate(surfaces)}
     waiting = np.ones(len(surfaces), bool)
     with bar(what=name, total=len(surfaces)) as progress:
         for view, rows in clicks.items():
             number = number_of[view]
-            mask = segmenter(
-                surfaces[number].picture(), rows[:, :2] * surfaces[number].shrunk, rows[:, 2] == 1
-            )
+            points = surfaces[number].shrunk(rows[:, :2])
+            mask = segmenter(surfaces[number].picture(), points, rows[:, 2] == 1)
             if not mask.any():
                 raise UserError(f"object '{name}': nothing is cut out of view '{view}'. Click elsewhere.")
             trail.add(number, mask)
@@ -148,8 +147,8 @@ def follow(
 @torch.no_grad()
 def surface_of(model: GaussianModel, view: CameraInfo) -> SeenSurface:
     """What a view shows of a splat."""
-    alpha, depth, _ = surface(small_camera(view, SURFACE_SIDE, model.device), model)
-    size = image_size(view.image_path)
-    return SeenSurface(
-        view, torch.where(alpha > SOLID, depth, 0.0).cpu().numpy(), size, reduced(size, LONGEST_SIDE)
-    )
+    camera = small_camera(view, SURFACE_SIDE, model.device)
+    alpha, depth, _ = surface(camera, model)
+    solid = torch.where(alpha > SOLID, depth, 0.0).cpu().numpy()
+    size = reduced(image_size(view.image_path), LONGEST_SIDE)
+    return SeenSurface(camera.with_matrices_on("cpu"), solid, view.image_path, size)
