@@ -82,8 +82,8 @@ def cut_out(
 
     Ids are 1, 2, ... in the file's order. Where masks overlap, the smaller one lies on top. `ply`: the splat.
     `device`: as `--device`.
-    Raises: UserError as `read_clicks`, where the splat does not show the photographs, or where nothing is cut
-    out of a clicked view.
+    Raises: UserError as `read_clicks`, where the splat does not show the photographs, where nothing is cut
+    out of a clicked view, or where no view is left.
     """
     clicks = read_clicks(path, views)
     model = load_for(ply, device, info, views)
@@ -99,9 +99,10 @@ def cut_out(
                 lay(maps.setdefault(number, np.zeros(mask.shape, np.uint16)), areas[number], mask, id)
     if refused:
         logger.info("%d views get no mask: one that should show there was refused.", len(refused))
-    return {views[number].image_name: ids for number, ids in maps.items() if number not in refused}, list(
-        clicks
-    )
+    kept = {views[number].image_name: ids for number, ids in maps.items() if number not in refused}
+    if not kept:
+        raise UserError(f"{path}: every view with a mask has another that was refused. Click in more views.")
+    return kept, list(clicks)
 
 
 def lay(ids: np.ndarray, areas: dict[int, int], mask: np.ndarray, id: int) -> None:
