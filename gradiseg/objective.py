@@ -86,7 +86,9 @@ class Objective:
             return alpha * rendered["identity_loss"]
         weight, bias = self.classifier.weight, self.classifier.bias
         identity_map = rendered["render_object"]
-        return linear_cross_entropy(identity_map, weight, bias, labels, self.ignored, scale=alpha)
+        return linear_cross_entropy(
+            identity_map, weight, bias, labels, ignore_label=self.ignored, scale=alpha
+        )
 
     def alpha(self, rgb: Tensor) -> float | Tensor:
         """The weight of a cross-entropy in a view whose colour loss is `rgb`, the division by log C in it.

@@ -47,7 +47,7 @@ class TileCrossEntropy:
         self.weight, self.bias = weight, bias
         threads = torch.get_num_threads()
         scratch_bytes = _C.tiles_scratch(channels, classes, labels.numel(), threads, weight.element_size())
-        scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+        scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=weight.device)
         weight, bias, labels = weight.detach().contiguous(), bias.detach().contiguous(), labels.contiguous()
         pixel_weights = None if pixel_weights is None else pixel_weights.contiguous()
         self._alive = weight, bias, labels, pixel_weights, scratch  # the kernels know their addresses only
