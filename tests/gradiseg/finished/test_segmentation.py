@@ -42,12 +42,10 @@ def test_an_object_that_masks_catch_in_part_gets_its_votes_back(tmp_path: Path) 
     before = owned(segmentation, BLUE)
     segmentation.weigh_labels()
     assert before < 0.6 and owned(segmentation, BLUE) > before + 0.1
-    rows, ids = segmentation.classifier.weight[:, :-1].norm(dim=1), segmentation.classifier.class_ids
-    weights = segmentation.weights
-    assert weights[ids == BLUE] > 1.2
-    torch.testing.assert_close(
-        rows[ids == BLUE] / rows[ids == RED], weights[ids == BLUE] / weights[ids == RED]
-    )
+    labels, weights = segmentation.classifier.class_ids, segmentation.weights
+    rows = segmentation.classifier.weight[:, :-1].norm(dim=1)  # pixels count as much as votes
+    assert weights[labels == BLUE] > 1.2
+    torch.testing.assert_close(*(of[labels == BLUE] / of[labels == RED] for of in (rows, weights)))
     assert owned(segmentation, RED) > 0.99
 
 
