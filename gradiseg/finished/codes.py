@@ -5,6 +5,10 @@ that of id 0 is zero. The last channel of a pixel is the share of it that object
 gives id c the logit SCALE (u_c . x + x_16) and id 0 the logit SCALE. So an object begins where it covers half
 of a pixel beside nothing, and the larger of two wins. A third does not appear between two if all |u_c . u_d|
 are below 1/3.
+
+Masks catch thin objects in part, so that too little of a pixel's Gaussians is theirs. A label whose votes
+count w_c > 1 counts as much here: id c has the logit SCALE (w_c u_c . x + x_16), and between two objects the
+larger w_c times share wins.
 """
 
 import torch
@@ -60,3 +64,17 @@ def matching_classifier(ids: Tensor, num_classes: int) -> IdentityClassifier:
     classifier.weight.copy_(SCALE * codes_of(classifier))
     classifier.bias.copy_(SCALE * (classifier.class_ids == UNLABELLED))
     return classifier
+
+
+@torch.no_grad()
+def weigh_rows(classifier: IdentityClassifier, weights: Tensor) -> None:
+    """Let the labels' shares of a pixel count `weights` (K,), where they are above 1.
+
+    Where codes are many and near each other, they count only so much that no label appears in the code of
+    another, or between two of others.
+    """
+    directions = codes_of(classifier)[:, :-1]
+    overlap = (directions @ directions.T).abs().fill_diagonal_(0).amax(1).clamp_min(1e-6)  # (K,)
+    most = ((1 - overlap.amax()) / (2 * overlap)).clamp_min(1.0)  # two halves have (1 + u_a . u_b) / 2 each
+    counted = weights.clamp_min(1.0).minimum(most)
+    classifier.weight[:, :-1] = SCALE * counted[:, None] * directions

@@ -5,7 +5,8 @@
 2. Several ids of one object are joined, as in training (`gradiseg.repair`), and the masks vote again. Labels
    that the votes contradict stay: votes have weighed them already, and repaired by them, they are worse.
 3. Masks catch thin objects in part, and what they leave votes for the table. So a vote counts 1 / confidence,
-   the share of its label's pixels that show the label once all have voted, and the masks vote once more.
+   the share of its label's pixels that show the label once all have voted, and the masks vote once more. In
+   rendered masks, the label's share of a pixel counts as much.
 4. Refinement: rounds of boundary steps (`gradiseg.boundary`) beside the colour loss, votes after each.
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from gaussian_renderer import render
 from gradiseg.boundary import BoundaryLoss
 from gradiseg.classifier import UNLABELLED
-from gradiseg.finished.codes import codes_of, matching_classifier
+from gradiseg.finished.codes import codes_of, matching_classifier, weigh_rows
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.votes import Votes, lead, save_votes
 from scene.cameras import Camera
@@ -98,9 +99,10 @@ class Segmentation:
         return int(changed["aliases"])
 
     def weigh_labels(self) -> None:
-        """Votes for an object of which they find a part count more; vote again."""
+        """Votes for an object of which they find a part count more, and so do its pixels; vote again."""
         weights = self.labels.weights(self.cameras, self.render_identity)
         self.weights = self._with_unlabelled(weights.clamp_min(1.0))  # 1 without support
+        weigh_rows(self.classifier, self.weights)
         self.vote()
 
     def _with_unlabelled(self, weights: Tensor) -> Tensor:

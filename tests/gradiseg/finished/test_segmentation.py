@@ -42,6 +42,10 @@ def test_an_object_that_masks_catch_in_part_gets_its_votes_back(tmp_path: Path) 
     before = owned(segmentation, BLUE)
     segmentation.weigh_labels()
     assert before < 0.6 and owned(segmentation, BLUE) > before + 0.1
+    labels, weights = segmentation.classifier.class_ids, segmentation.weights
+    rows = segmentation.classifier.weight[:, :-1].norm(dim=1)  # pixels count as much as votes
+    assert weights[labels == BLUE] > 1.2
+    torch.testing.assert_close(*(of[labels == BLUE] / of[labels == RED] for of in (rows, weights)))
     assert owned(segmentation, RED) > 0.99
 
 
