@@ -1,6 +1,5 @@
 """A training: everything that changes from iteration to iteration, and the step that changes it."""
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from gradiseg.igd import IdentityGradientDensification
 from gradiseg.objective import Losses, Objective
 from gradiseg.repair.labels import TrainingLabels
 from gradiseg.schedule import Schedule
-from gradiseg.votes import Votes, elect, save_votes
+from gradiseg.votes import Votes, elect, save_votes, voters
 from scene import Scene
 from scene.cameras import Camera
 from scene.densification import DefaultDensification, DensificationStrategy
@@ -30,7 +29,6 @@ from utils.general import random_state, restore_random_state
 from utils.image import psnr
 
 TEST_PICTURES = 3  # test views shown in TensorBoard
-VOTING_VIEWS = 25  # at most, of an election between boundary steps; one renders each of them three times
 
 
 class Training:
@@ -119,11 +117,11 @@ class Training:
     def elect_owners(self) -> None:
         """Find anew what boundary steps hold the Gaussians to, by some views spread over all with masks."""
         masked = [camera for camera in self.cameras if camera.is_masked]
-        voters = masked[:: math.ceil(len(masked) / VOTING_VIEWS)]
-        votes = self.votes(voters)
+        some = voters(masked)
+        votes = self.votes(some)
         ids = self.classifier.class_ids
         self.boundary.renew(self.iteration, votes, ids, map(self.labels, masked))
-        self.alone.renew(self.model, masked, voters, self.labels, ids, self.boundary.owners)
+        self.alone.renew(self.model, masked, some, self.labels, ids, self.boundary.owners)
 
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""
@@ -172,8 +170,8 @@ class Training:
         """Whose each Gaussian is, by the labels that train in some views, by default in all."""
         with torch.no_grad():
             by_encoding = self.classifier.class_ids[self.classifier(self.model.get_objects[:, 0]).argmax(1)]
-        voters = self.cameras if cameras is None else cameras
-        return elect(self.model, voters, self.labels, self.classifier.class_ids, by_encoding)
+        voting = self.cameras if cameras is None else cameras
+        return elect(self.model, voting, self.labels, self.classifier.class_ids, by_encoding)
 
     def save_model(self, folder: RunFolder) -> None:
         """The PLY, the classifier and the votes of this iteration."""

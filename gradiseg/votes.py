@@ -13,6 +13,7 @@ Boundary steps (`gradiseg.boundary`) draw encodings to the owners, so that what 
 (Gaussian Grouping's own scripts) cuts out the same objects.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from utils.files import atomic_write
 MAJORITY = 0.5  # share of the votes above which they decide
 HIDDEN = 1.0  # pixels; a Gaussian with fewer votes in all training views together is seen by none
 
+VOTING_VIEWS = 25  # enough for the owners that losses hold Gaussians to, at a third of the cost of all
 LabelsOf = Callable[[Camera], Tensor]  # camera -> dense labels (H, W), negative = no vote
 
 
@@ -58,6 +60,11 @@ class Votes:
         mass = self.mass if among is None else self.mass[among]
         share = self.share if among is None else self.share[among]
         return float((mass * (1 - share)).sum() / mass.sum().clamp_min(1e-9))
+
+
+def voters(cameras: Sequence[Camera]) -> Sequence[Camera]:
+    """At most `VOTING_VIEWS` of the views, spread over all."""
+    return cameras[:: math.ceil(len(cameras) / VOTING_VIEWS)]
 
 
 def count_votes(
