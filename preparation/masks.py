@@ -115,7 +115,8 @@ def prepare_masks(params: MaskParams, by_splat: BySplat) -> dict[str, Any]:
             "views_without_mask": len(views) - len(census),
         }
         if names:
-            table["names"] = {name: number for number, name in enumerate(names, 1)}
+            shown = {int(number): row["source"] for number, row in ids["ids"].items()}
+            table["names"] = {names[source - 1]: number for number, source in shown.items()}
         write_masks(scene / params.object_path, census, numbers, table | ids)
     return table | ids
 

@@ -210,6 +210,26 @@ def test_what_a_network_loses_is_refused(discs: Path) -> None:
     assert set(clicked(discs, table)) == set(disc_scene.VIEWS) - {view}
 
 
+def test_where_no_view_is_left_it_is_said(discs: Path) -> None:
+    """The blue disc shows in one photograph alone, in which the red one is lost."""
+    red, blue = disc_scene.DISCS.values()
+    noise = np.random.default_rng(0).integers(0, 255, (disc_scene.HEIGHT, disc_scene.WIDTH, 3), np.uint8)
+    for view in disc_scene.VIEWS:
+        path = discs / "images" / f"{view}.png"
+        photograph, lost = np.array(Image.open(path)), red if view == "view.3" else blue
+        where = disc_scene.silhouette(lost, view)
+        photograph[where] = noise[where]
+        Image.fromarray(photograph).save(path)
+    table = {
+        "blue disc": {"view.3": [[*disc_scene.projected_centre(blue, "view.3")]]},
+        "red disc": {"view.0": [[*disc_scene.projected_centre(red, "view.0")]]},
+    }
+    with pytest.raises(UserError, match="every view with a mask has another that was refused"):
+        clicked(discs, table)
+    del table["blue disc"]
+    assert set(clicked(discs, table)) == set(disc_scene.VIEWS) - {"view.3"}
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -7,14 +7,15 @@ prompts no more.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter
 
-from scene.cameras import resize_image
-from scene.views import CameraInfo
-from utils.image import read_pixels
+from scene.cameras import Camera, resize_image
+from utils.image import image_size, read_pixels
 
 TOLERANCE = 0.03  # relative; what lies further from the surface of a view than that is not seen in it
 RIM = 2  # pixels inside a mask's outline that give no points: depth is a mixture there
@@ -28,39 +29,32 @@ AGREEMENT = 0.5  # share of what prompts in a view that its mask must contain
 class SeenSurface:
     """A view and how far away what it shows is."""
 
-    view: CameraInfo
+    camera: Camera  # of the size of `depth`, on the CPU
     depth: np.ndarray  # (h, w) along the camera's axis, 0 where nothing is
-    photograph: tuple[int, int]  # its width and height
-    size: tuple[int, int]  # of the picture that is segmented
+    path: Path  # of the photograph
+    size: tuple[int, int]  # width and height of the picture that is segmented
 
     def picture(self) -> np.ndarray:
         """The photograph (H, W, 3) uint8 at `size`."""
-        return np.array(resize_image(Image.fromarray(read_pixels(self.view.image_path)), *self.size))
+        return np.array(resize_image(Image.fromarray(read_pixels(self.path)), *self.size))
 
-    @property
-    def shrunk(self) -> np.ndarray:
-        """Pixels of the picture for one of the photograph, (2,) of x and y."""
-        return np.array(self.size) / self.photograph
+    def shrunk(self, points: np.ndarray) -> np.ndarray:
+        """Pixels (K, 2) of the photograph as those of the picture."""
+        return points * (np.array(self.size) / image_size(self.path))
 
     def pixels_of(self, points: np.ndarray) -> np.ndarray:
         """Where points (P, 3) are seen: index into the flat `depth` (P,) int32, -1 where they are hidden."""
-        height, width = self.depth.shape
-        x, y, z = (points @ self.view.R + self.view.T).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            column = (self.view.fx * x / z + self.view.cx) * (width / self.view.width)
-            row = (self.view.fy * y / z + self.view.cy) * (height / self.view.height)
-        seen = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        index = np.where(seen, row, 0).astype(np.int32) * width + np.where(seen, column, 0).astype(np.int32)
-        seen &= np.abs(self.depth.ravel()[index] - z) < TOLERANCE * z
-        return np.where(seen, index, -1)
+        x, y, z, inside = (part.numpy() for part in self.camera.project(torch.from_numpy(points)))
+        column, row = (np.where(inside, pixel, 0).astype(np.int32) for pixel in (x, y))
+        index = row * self.camera.image_width + column
+        return np.where(inside & (np.abs(self.depth.ravel()[index] - z) < TOLERANCE * z), index, -1)
 
     def points_at(self, index: np.ndarray) -> np.ndarray:
         """Points (P, 3) of the surface at indices (P,) into the flat `depth`."""
-        height, width = self.depth.shape
-        z = self.depth.ravel()[index].astype(float)
-        x = ((index % width + 0.5) * (self.view.width / width) - self.view.cx) / self.view.fx * z
-        y = ((index // width + 0.5) * (self.view.height / height) - self.view.cy) / self.view.fy * z
-        points: np.ndarray = (np.stack([x, y, z], 1) - self.view.T) @ self.view.R.T
+        camera, z = self.camera, self.depth.ravel()[index].astype(float)
+        row, column = np.divmod(index, camera.image_width)
+        x, y = (column + 0.5 - camera.cx) / camera.fx * z, (row + 0.5 - camera.cy) / camera.fy * z
+        points: np.ndarray = (np.stack([x, y, z], 1) - camera.T) @ camera.R.T
         return points
 
     def sampled(self, mask: np.ndarray) -> np.ndarray:

@@ -82,8 +82,8 @@ def cut_out(
 
     Ids are 1, 2, ... in the file's order. Where masks overlap, the smaller one lies on top. `ply`: the splat.
     `device`: as `--device`.
-    Raises: UserError as `read_clicks`, where the splat does not show the photographs, or where nothing is cut
-    out of a clicked view.
+    Raises: UserError as `read_clicks`, where the splat does not show the photographs, where nothing is cut
+    out of a clicked view, or where no view is left.
     """
     clicks = read_clicks(path, views)
     model = load_for(ply, device, info, views)
@@ -99,9 +99,10 @@ def cut_out(
                 lay(maps.setdefault(number, np.zeros(mask.shape, np.uint16)), areas[number], mask, id)
     if refused:
         logger.info("%d views get no mask: one that should show there was refused.", len(refused))
-    return {views[number].image_name: ids for number, ids in maps.items() if number not in refused}, list(
-        clicks
-    )
+    kept = {views[number].image_name: ids for number, ids in maps.items() if number not in refused}
+    if not kept:
+        raise UserError(f"{path}: every view with a mask has another that was refused. Click in more views.")
+    return kept, list(clicks)
 
 
 def lay(ids: np.ndarray, areas: dict[int, int], mask: np.ndarray, id: int) -> None:
@@ -119,14 +120,13 @@ def follow(
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """The views in which an object shows, by number, with its mask (H, W); None where that is refused."""
     trail = Trail(surfaces)
-    number_of = {surface.view.image_name: number for number, surface in enumerate(surfaces)}
+    number_of = {surface.camera.image_name: number for number, surface in enumerate(surfaces)}
     waiting = np.ones(len(surfaces), bool)
     with bar(what=name, total=len(surfaces)) as progress:
         for view, rows in clicks.items():
             number = number_of[view]
-            mask = segmenter(
-                surfaces[number].picture(), rows[:, :2] * surfaces[number].shrunk, rows[:, 2] == 1
-            )
+            points = surfaces[number].shrunk(rows[:, :2])
+            mask = segmenter(surfaces[number].picture(), points, rows[:, 2] == 1)
             if not mask.any():
                 raise UserError(f"object '{name}': nothing is cut out of view '{view}'. Click elsewhere.")
             trail.add(number, mask)
@@ -148,8 +148,8 @@ def follow(
 @torch.no_grad()
 def surface_of(model: GaussianModel, view: CameraInfo) -> SeenSurface:
     """What a view shows of a splat."""
-    alpha, depth, _ = surface(small_camera(view, SURFACE_SIDE, model.device), model)
-    size = image_size(view.image_path)
-    return SeenSurface(
-        view, torch.where(alpha > SOLID, depth, 0.0).cpu().numpy(), size, reduced(size, LONGEST_SIDE)
-    )
+    camera = small_camera(view, SURFACE_SIDE, model.device)
+    alpha, depth, _ = surface(camera, model)
+    solid = torch.where(alpha > SOLID, depth, 0.0).cpu().numpy()
+    size = reduced(image_size(view.image_path), LONGEST_SIDE)
+    return SeenSurface(camera.with_matrices_on("cpu"), solid, view.image_path, size)

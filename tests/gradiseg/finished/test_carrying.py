@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradiseg.finished.carrying import POINTS, PROMPTS, SeenSurface, Trail
-from scene.views import CameraInfo
+from scene.cameras import Camera
 
 WIDTH, HEIGHT, FOCAL = 80, 60, 60.0  # of the map of depths; photographs are twice as large
 NEAR, FAR, EDGE = 2.0, 4.0, 0.4  # the near wall stands at x < EDGE
@@ -15,9 +15,10 @@ SIZE = (2 * WIDTH, 2 * HEIGHT)
 
 def view(x: float) -> SeenSurface:
     """What a camera at (x, 0, 0) sees that looks along z."""
-    lens = (2 * FOCAL, 2 * FOCAL, float(WIDTH), float(HEIGHT))
-    info = CameraInfo(f"{x}", Path("none"), None, np.eye(3), np.array([-x, 0.0, 0.0]), *SIZE, *lens)
-    return SeenSurface(info, np.where(on_near(x), NEAR, FAR)[None].repeat(HEIGHT, 0), SIZE, SIZE)
+    lens = (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2)
+    camera = Camera(0, f"{x}", WIDTH, HEIGHT, *lens, np.eye(3), np.array([-x, 0.0, 0.0]))
+    depth = np.where(on_near(x), NEAR, FAR)[None].repeat(HEIGHT, 0)
+    return SeenSurface(camera, depth, Path("none"), SIZE)
 
 
 def on_near(x: float) -> np.ndarray:
