@@ -52,14 +52,15 @@ class Object:
 class AloneLoss:
     """The loss, with the objects of the last `renew`: none before.
 
-    Attributes: `objects`, by dense label; `width` of the voxels; `turns` of each view, by its name: the
-    labels of the objects that it shows, the next one last.
+    Attributes: `objects`, by dense label; `width` of the voxels; `in_view`, by a view's name: the labels of
+    the objects that it shows; `turn`, how many there were, over all views: a run may see each a few times.
     """
 
     def __init__(self) -> None:
         self.objects: dict[int, Object] = {}
         self.width = 0.0
-        self.turns: dict[str, list[int]] = {}
+        self.in_view: dict[str, list[int]] = {}
+        self.turn = 0
 
     @torch.no_grad()
     def renew(
@@ -87,21 +88,22 @@ class AloneLoss:
             for label in sorted(set(found.tolist()) & whole.keys() - unlabelled)
             if 2 * sum(whole[label].values()) > len(whole[label])
         }
-        self.turns = {
+        self.in_view = {
             camera.image_name: [label for label in self.objects if camera.image_name in whole[label]]
             for camera in cameras
         }
 
     def __call__(self, model: GaussianModel, camera: Camera, labels: Tensor) -> Tensor:
         """The weighted loss of the object whose turn it is in a view with dense labels (H, W)."""
-        turns = self.turns.get(camera.image_name)
-        if not turns:
+        present = self.in_view.get(camera.image_name)
+        if not present:
             return model.get_xyz.new_zeros(())
-        turns.insert(0, label := turns.pop())
+        label = present[self.turn % len(present)]
+        self.turn += 1
         rows = self.objects[label].rows
         alpha = draw_alone(camera, model, rows, model.get_xyz.new_ones(len(rows), 1))[0]
         outside = (labels >= 0) & (labels != label) & ~self.footprint(camera, self.objects[label])
-        return WEIGHT * len(turns) * (alpha * outside).mean()
+        return WEIGHT * len(present) * (alpha * outside).mean()
 
     @torch.no_grad()
     def footprint(self, camera: Camera, shown: Object) -> Tensor:
@@ -117,7 +119,7 @@ class AloneLoss:
     def state_dict(self) -> dict[str, Any]:
         """What going on needs."""
         objects = {label: (shown.rows, shown.points) for label, shown in self.objects.items()}
-        return {"objects": objects, "width": self.width, "turns": self.turns}
+        return {"objects": objects, "width": self.width, "in_view": self.in_view, "turn": self.turn}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take over what `state_dict` gave."""
@@ -125,8 +127,7 @@ class AloneLoss:
             label: (rows.to(device), points.to(device)) for label, (rows, points) in state["objects"].items()
         }
         self.objects = {label: Object.of(*tensors) for label, tensors in parts.items()}
-        self.width = state["width"]
-        self.turns = {view: list(labels) for view, labels in state["turns"].items()}
+        self.width, self.in_view, self.turn = state["width"], state["in_view"], state["turn"]
 
 
 def shown_whole(cameras: Sequence[Camera], labels_of: LabelsOf) -> dict[int, dict[str, bool]]:

@@ -111,7 +111,7 @@ def training(schedule: Schedule) -> Training:
     run.boundary.owners, run.boundary.decided = some, some.bool()
     run.boundary.of_label, run.boundary.elected = some[:CLASSES], 20_000  # no election, which waits, is due
     run.alone.objects = {1: Object(some, torch.zeros(COUNT, 3, device=GPU), np.zeros(3))}
-    run.alone.turns = {"view": [1]}
+    run.alone.in_view = {"view": [1]}
     run.strategies = [DefaultDensification(run.opt), IdentityGradientDensification(schedule)]
     run.background = torch.zeros(3, device=GPU)
     return run

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CAMERAS = [camera_of(view) for view in VIEWS]
 CLASS_IDS = torch.tensor([0, DISCS["red disc"].identity, DISCS["blue disc"].identity])
 RED, BLUE = 1, 2  # dense labels
+TURN_OF_RED = 4
 
 
 def labels_of(camera: Camera) -> torch.Tensor:
@@ -45,7 +46,7 @@ def renewed(model: GaussianModel, owners: torch.Tensor) -> AloneLoss:
 def test_what_hides_behind_another_object_fades_and_nothing_else_changes() -> None:
     model, owners, row = hiding()
     loss, camera = renewed(model, owners), CAMERAS[0]
-    loss.turns[camera.image_name] = [BLUE, RED]
+    loss.turn = TURN_OF_RED
     loss(model, camera, labels_of(camera)).backward()
     faded = model.params["opacity"].grad
     assert faded is not None and faded[row] > 0  # a step against it makes it fainter
@@ -59,12 +60,12 @@ def test_what_hides_behind_another_object_fades_and_nothing_else_changes() -> No
 def test_it_may_stay_where_another_view_shows_it() -> None:
     model, owners, row = hiding()
     loss, camera = renewed(model, owners), CAMERAS[0]
-    loss.turns[camera.image_name] = [BLUE, RED]
+    loss.turn = TURN_OF_RED
     strict = loss(model, camera, labels_of(camera)).item()
     seen = loss.objects[RED]
     near = model.get_xyz.detach()[row] + torch.randn(500, 3) * 0.08
     loss.objects[RED] = Object.of(seen.rows, torch.cat([seen.points, near]))
-    loss.turns[camera.image_name] = [BLUE, RED]
+    loss.turn = TURN_OF_RED
     assert loss(model, camera, labels_of(camera)).item() < 0.1 * strict
 
 
@@ -75,22 +76,28 @@ def test_the_loss_is_the_alpha_outside_times_the_objects_that_take_turns() -> No
     alpha = alone.draw_alone(camera, model, loss.objects[RED].rows, torch.ones(int((owners == RED).sum()), 1))
     outside = (labels != RED) & ~loss.footprint(camera, loss.objects[RED])
     expected = WEIGHT * 2 * alpha[0][outside].sum().item() / labels.numel()
-    loss.turns[camera.image_name] = [BLUE, RED]
+    loss.turn = TURN_OF_RED
     assert loss(model, camera, labels).item() == pytest.approx(expected, rel=1e-4) and expected > 0
     without_labels = torch.full_like(labels, -1)
-    loss.turns[camera.image_name] = [BLUE, RED]
+    loss.turn = TURN_OF_RED
     assert loss(model, camera, without_labels).item() == 0
 
 
-def test_objects_take_turns_in_every_view() -> None:
+def test_objects_take_turns_over_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     model, owners, _ = hiding()
     loss = renewed(model, owners)
-    assert set(loss.objects) == {RED, BLUE}
-    for camera in CAMERAS:
-        before = list(loss.turns[camera.image_name])
-        for _ in before:
-            loss(model, camera, labels_of(camera))
-        assert sorted(before) == [RED, BLUE] and loss.turns[camera.image_name] == before
+    drawn: list[int] = []
+
+    def draw(
+        camera: Camera, model: GaussianModel, rows: torch.Tensor, channels: torch.Tensor
+    ) -> torch.Tensor:
+        drawn.append(int(owners[rows[0]]))
+        return torch.zeros(1, HEIGHT, WIDTH)
+
+    monkeypatch.setattr(alone, "draw_alone", draw)
+    for camera in CAMERAS:  # each view once: every object has had its turn
+        loss(model, camera, labels_of(camera))
+    assert drawn == [RED, BLUE] * (len(CAMERAS) // 2)
     assert AloneLoss()(model, CAMERAS[0], labels_of(CAMERAS[0])).item() == 0  # before the first election
 
 
@@ -134,4 +141,4 @@ def test_it_survives_saving() -> None:
     for _ in range(2):
         one, two = (each(model, CAMERAS[0], labels_of(CAMERAS[0])) for each in (loss, other))
         assert torch.equal(one, two)
-    assert loss.turns == other.turns
+    assert loss.turn == other.turn == 3 and loss.in_view == other.in_view
