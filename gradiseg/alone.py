@@ -6,9 +6,10 @@ step also renders one object of its view *alone*. The loss is the alpha outside 
 the mean over the pixels. It reaches positions, shapes and opacities; where the picture needs a Gaussian, the
 colour loss outweighs it.
 
-Nobody gives the silhouette of what is half hidden, but the other views do. Inside are the object's own
-pixels, those without a label, and those where a voxel lies, hidden or not, in which some view shows the
-object (`gradiseg.occupancy`). Voxels and owners are frozen between elections.
+Nobody gives the silhouette of what is half hidden, but the other views show the rest. Inside are the object's
+own pixels, those without a label, and the hull of the voxels in which some view shows the object
+(`gradiseg.occupancy`), hidden here or not. The hull, since the inside of it may be shown by none: the place
+under what stands on a book. Voxels and owners are frozen between elections.
 
 *Objects* are the labels that most views of them show whole, not cut off by the frame. A table is none: below
 what stands on it nobody sees it, and it must be there when that is taken away. Nor is id 0.
@@ -23,7 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from gaussian_renderer import draw_alone
 from gradiseg.classifier import UNLABELLED
@@ -33,6 +33,9 @@ from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
 WEIGHT = 0.6  # of the loss of an object, times the objects that take turns in a view
+SIDES = 16  # of the polygon that a hull is
+MOST = 0.995  # of the voxels are inside: some may be errors
+MARGIN = 1.0  # pixels
 
 
 @dataclass(frozen=True)
@@ -102,19 +105,25 @@ class AloneLoss:
         self.turn += 1
         rows = self.objects[label].rows
         alpha = draw_alone(camera, model, rows, model.get_xyz.new_ones(len(rows), 1))[0]
-        outside = (labels >= 0) & (labels != label) & ~self.footprint(camera, self.objects[label])
+        outside = (labels >= 0) & (labels != label) & ~self.hull(camera, self.objects[label])
         return WEIGHT * len(present) * (alpha * outside).mean()
 
     @torch.no_grad()
-    def footprint(self, camera: Camera, shown: Object) -> Tensor:
-        """The pixels (H, W) bool of a view where voxels of the object lie, hidden or not."""
-        height, width = camera.image_height, camera.image_width
-        x, y, _, seen = camera.project(shown.points)
-        pixel = torch.where(seen, y.long() * width + x.long(), height * width)
-        covered = x.new_zeros(height * width + 1).index_fill_(0, pixel, 1.0)[:-1]
-        depth = float(shown.middle @ camera.R[:, 2] + camera.T[2])
-        reach = max(math.ceil(self.width * camera.fx / depth / 2), 1) if depth > 0 else 1
-        return max_pool2d(covered.view(1, height, width), 2 * reach + 1, 1, reach)[0] > 0
+    def hull(self, camera: Camera, shown: Object) -> Tensor:
+        """The pixels (H, W) bool of a view inside the hull of the voxels that show the object, a polygon."""
+        x, y, depth, _ = camera.project(shown.points)
+        angles = torch.arange(SIDES, device=x.device) * (2 * math.pi / SIDES)
+        across, down = angles.cos()[:, None, None], angles.sin()[:, None, None]
+        along = torch.where(depth > 0, x * across[:, 0] + y * down[:, 0], -math.inf)  # (SIDES, P)
+        furthest = along.kthvalue(math.ceil(MOST * len(x)), dim=1).values
+        middle = float(shown.middle @ camera.R[:, 2] + camera.T[2])  # its depth
+        margin = MARGIN + (self.width * camera.fx / middle / 2 if middle > 0 else 0.0)
+        columns = torch.arange(camera.image_width, device=x.device) + 0.5
+        rows = torch.arange(camera.image_height, device=x.device)[:, None] + 0.5
+        inside = columns.new_ones(camera.image_height, camera.image_width, dtype=torch.bool)
+        for a, d, limit in zip(across, down, furthest + margin, strict=True):
+            inside &= columns * a + rows * d <= limit
+        return inside
 
     def state_dict(self) -> dict[str, Any]:
         """What going on needs."""

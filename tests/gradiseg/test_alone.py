@@ -74,7 +74,7 @@ def test_the_loss_is_the_alpha_outside_times_the_objects_that_take_turns() -> No
     loss, camera = renewed(model, owners), CAMERAS[0]
     labels = labels_of(camera)
     alpha = alone.draw_alone(camera, model, loss.objects[RED].rows, torch.ones(int((owners == RED).sum()), 1))
-    outside = (labels != RED) & ~loss.footprint(camera, loss.objects[RED])
+    outside = (labels != RED) & ~loss.hull(camera, loss.objects[RED])
     expected = WEIGHT * 2 * alpha[0][outside].sum().item() / labels.numel()
     loss.turn = TURN_OF_RED
     assert loss(model, camera, labels).item() == pytest.approx(expected, rel=1e-4) and expected > 0
@@ -121,16 +121,21 @@ def test_what_most_views_cut_off_is_no_object_nor_is_id_0() -> None:
     assert set(loss.objects) == {RED}
 
 
-def test_voxels_cover_the_pixels_before_the_camera_alone() -> None:
-    loss, camera = AloneLoss(), CAMERAS[0]
+def test_the_hull_holds_what_voxels_enclose_whatever_shows_there() -> None:
+    loss, camera, radius = AloneLoss(), CAMERAS[0], 20.0  # pixels
     loss.width = 2 * DEPTH / FOCAL
     x, y = VIEWS[camera.image_name]
-    places = torch.tensor([[x, y, DEPTH], [x, y, -DEPTH], [x + 100, y, DEPTH]], dtype=torch.float32)
-    covered = loss.footprint(camera, Object.of(torch.zeros(1), places[:1]))
-    assert covered.sum() == 9 and covered[int(CY), int(CX)]
-    assert torch.equal(
-        loss.footprint(camera, Object(torch.zeros(1), places, places[0].double().numpy())), covered
-    )
+    angles = torch.arange(400) * (2 * torch.pi / 400)
+    ring = torch.stack([angles.cos(), angles.sin(), torch.zeros(400)], 1) * radius * DEPTH / FOCAL
+    ring = ring + torch.tensor([x, y, DEPTH])
+    inside = loss.hull(camera, Object.of(torch.zeros(1), ring))
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
+    distance = ((columns - CX) ** 2 + (rows - CY) ** 2).sqrt()
+    assert inside[distance < radius].all()
+    assert not inside[distance > radius + 2 + 0.03 * radius].any()  # its corners lie 2% further out
+    errors = torch.tensor([[x + 1.0, y, DEPTH], [x, y, -DEPTH]])
+    with_errors = Object(torch.zeros(1), torch.cat([ring, errors]), ring.mean(0).double().numpy())
+    assert torch.equal(loss.hull(camera, with_errors), inside)
 
 
 def test_it_survives_saving() -> None:
