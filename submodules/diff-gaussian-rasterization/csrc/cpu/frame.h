@@ -1,6 +1,5 @@
 // What one forward pass leaves for its backward pass, in buffers that grow and stay. Plain types only: this header is shared by
-// translation units that are compiled for different instruction sets. So its functions are always inline (GS_HD): of copies in
-// several units the linker would keep one, perhaps that of an instruction set which the processor lacks.
+// translation units that are compiled for different instruction sets.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +11,6 @@
 #include <new>
 
 #include "gs/call.h"
-#include "gs/config.h"
 
 namespace gs {
 
@@ -20,7 +18,7 @@ constexpr size_t kLargePage = size_t(2) << 20;
 
 /// Uninitialised memory, 128-byte aligned (sixteen doubles), to be given back with `free`. What is read and written in no order
 /// lies on large pages where Linux grants them: a processor does not remember the addresses of ten thousand small ones.
-GS_HD void* allocate(size_t bytes) {
+inline void* allocate(size_t bytes) {
   const bool large = bytes >= 4 * kLargePage;
   void* memory = nullptr;
   if (posix_memalign(&memory, large ? kLargePage : 128, bytes) != 0) throw std::bad_alloc();
@@ -39,7 +37,7 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { free(data_); }
 
-  GS_HD T* resize(int64_t count) {
+  T* resize(int64_t count) {
     if (count > capacity_) {
       free(data_);
       data_ = nullptr, capacity_ = 0;
@@ -49,16 +47,10 @@ class Buffer {
     }
     return data_;
   }
-  GS_HD T* data() { return data_; }
-  GS_HD const T* data() const { return data_; }
-  /// Of raw memory: the rows in it.
-  template <class U>
-  GS_HD U* as() const {
-    static_assert(sizeof(T) == 1, "of raw memory");
-    return reinterpret_cast<U*>(data_);
-  }
-  GS_HD T& operator[](int64_t i) { return data_[i]; }
-  GS_HD const T& operator[](int64_t i) const { return data_[i]; }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  const T& operator[](int64_t i) const { return data_[i]; }
 
  private:
   T* data_ = nullptr;
@@ -79,7 +71,6 @@ struct Frame {
   int64_t num_visible = 0, num_instances = 0;
   int tiles_x = 0, tiles_y = 0;
   Buffer<char> packed, packed_gradients;  // rows of T, see packed.h
-  Buffer<char> handed_on;                 // per tile, of T: what an epilogue left, see HandedOn
   Buffer<char> keys, keys_swap;
   Buffer<uint32_t> order, order_swap;  // visible Gaussians, nearest first
   Buffer<int32_t> tile_count;          // tiles per Gaussian
