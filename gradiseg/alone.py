@@ -113,8 +113,8 @@ class AloneLoss:
         """The pixels (H, W) bool of a view inside the hull of the voxels that show the object, a polygon."""
         x, y, depth, _ = camera.project(shown.points)
         angles = torch.arange(SIDES, device=x.device) * (2 * math.pi / SIDES)
-        across, down = angles.cos()[:, None, None], angles.sin()[:, None, None]
-        along = torch.where(depth > 0, x * across[:, 0] + y * down[:, 0], -math.inf)  # (SIDES, P)
+        across, down = angles.cos(), angles.sin()
+        along = torch.where(depth > 0, x * across[:, None] + y * down[:, None], -math.inf)  # (SIDES, P)
         furthest = along.kthvalue(math.ceil(MOST * len(x)), dim=1).values
         middle = float(shown.middle @ camera.R[:, 2] + camera.T[2])  # its depth
         margin = MARGIN + (self.width * camera.fx / middle / 2 if middle > 0 else 0.0)
