@@ -5,6 +5,9 @@
   `{"difference": [from, what, ...]}`, `{"not": ...}`, `{"all": true}`
 - `{"words": "red mug"}`: of the ids that words find in the first test view, where the command can look
 - `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
+- `{"clicked": [{"points": [[x, y], [x, y, 0], ...], "view": name}, ...]}`: the object on which points lie,
+  whatever ids say, by colour and shape (`gradiseg.finished.walk`); a third number 0: beside it. The first
+  point lies on it, and the first view shows the whole of it
 - `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
   a region of a view; with `"through": true` whatever lies behind it, too
 - with these, `"camera": {...}` in the place of `"view"`: a view that is none of the scene's, see `free_view`;
@@ -24,9 +27,12 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from gradiseg.finished.walk import Click, walk
 from gradiseg.labelled import LabelledModel
 from gradiseg.occupancy import centres_inside
 from gradiseg.selection import free_view, in_view, neighbours
@@ -96,6 +102,7 @@ class Chooser:
             "difference": (set(), lambda e: self._joined(e["difference"], lambda a, b: a & ~b)),
             "not": (set(), lambda e: ~self(e["not"])),
             "click": ({"view", "camera", "hidden"}, self._click),
+            "clicked": ({"hidden"}, self._clicked),
             "box": ({"view", "camera", "hidden", "through"}, self._region),
             "lasso": ({"view", "camera", "hidden", "through"}, self._region),
             "grow": ({"of"}, self._neighbours),
@@ -142,6 +149,32 @@ class Chooser:
             return self._of_id(in_view.id_at(self.model.rows(self._visible(expression)), camera, *point))
         except ValueError as error:
             raise UserError(f"{self.where}: click {error}.") from error
+
+    def _clicked(self, expression: Mapping[str, Any]) -> Tensor:
+        where = f"{self.where}: clicked"
+        entries = expression["clicked"]
+        if not isinstance(entries, list) or not entries or not all(isinstance(e, Mapping) for e in entries):
+            raise UserError(f'{where} must be a list of {{"points": [[x, y], ...], "view": name}}.')
+        clicks = [
+            Click(self._view(entry), x, y, is_on)
+            for entry in entries
+            for x, y, is_on in _signed_points(entry.get("points"), where)
+        ]
+        if not clicks[0].is_on:
+            raise UserError(f"{where}: the first point must lie on the object.")
+        visible = self._visible(expression)
+        chosen = visible.clone()
+        try:
+            chosen[visible] = walk(self.model.rows(visible).model(), clicks, self._above(where))
+        except ValueError as error:
+            raise UserError(f"{where}: point {error}.") from error
+        return chosen
+
+    def _above(self, where: str) -> NDArray[np.float64]:
+        """The middle (3,) of the scene's cameras."""
+        if not self.views:
+            raise UserError(f"{where} needs the scene's views, and there are none.")
+        return np.mean([-camera.R @ camera.T for camera in self.views.values()], 0)
 
     def _region(self, expression: Mapping[str, Any]) -> Tensor:
         camera = self._view(expression)
@@ -198,6 +231,16 @@ def _number(value: Any, where: str, kind: type = float) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | kind):
         raise UserError(f"{where} must be a number, not {value!r}.")
     return value
+
+
+def _signed_points(value: Any, where: str) -> list[tuple[float, float, bool]]:
+    """Points with whether they lie on the object: a third number 0 says that they lie beside it."""
+    signed = []
+    for row in value if isinstance(value, list) and value else [value]:
+        is_on = not (isinstance(row, list) and row[2:] == [0])
+        ((x, y),) = _points([row if is_on else row[:2]], where)
+        signed.append((x, y, is_on))
+    return signed
 
 
 def _points(value: Any, where: str) -> list[tuple[float, float]]:
