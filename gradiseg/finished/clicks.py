@@ -4,6 +4,9 @@ The masks of the clicked views lie on the splat's surface (`gradiseg.finished.ca
 most of it comes next: where its points lie densest, they prompt the network, and the mask adds points of its
 own. A mask that leaves out half of what prompts is refused, and its view gets none at all: nobody knows what
 its other pixels are.
+
+Without a network a random walk says which Gaussians they are (`gradiseg.finished.walk`), and masks are where
+these show.
 """
 
 from collections import defaultdict
@@ -14,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussian_renderer import surface
+from gaussian_renderer import render, surface
 from gradiseg.finished.carrying import SeenSurface, Trail
 from gradiseg.finished.splat import load_for, reduced, small_camera
+from gradiseg.finished.walk import Click, walk
 from pretrained.prompted import PromptedSegmenter
 from scene.gaussian_model import GaussianModel
 from scene.views import CameraInfo, SceneInfo
@@ -76,12 +80,12 @@ def cut_out(
     path: str,
     info: SceneInfo,
     views: Sequence[CameraInfo],
-    segmenter: PromptedSegmenter,
+    segmenter: PromptedSegmenter | None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """View name -> id map (H, W) uint16 of the objects clicked in the file `path`, and their names.
 
     Ids are 1, 2, ... in the file's order. Where masks overlap, the smaller one lies on top. `ply`: the splat.
-    `device`: as `--device`.
+    `device`: as `--device`. `segmenter`: None for the random walk.
     Raises: UserError as `read_clicks`, where the splat does not show the photographs, where nothing is cut
     out of a clicked view, or where no view is left.
     """
@@ -92,7 +96,8 @@ def cut_out(
     areas: dict[int, dict[int, int]] = defaultdict(dict)  # view -> id -> pixels
     refused: set[int] = set()
     for id, (name, by_view) in enumerate(clicks.items(), 1):
-        for number, mask in follow(name, by_view, surfaces, segmenter):
+        found = follow(name, by_view, surfaces, segmenter) if segmenter else reach(by_view, surfaces, model)
+        for number, mask in found:
             if mask is None:
                 refused.add(number)
             else:
@@ -100,6 +105,8 @@ def cut_out(
     if refused:
         logger.info("%d views get no mask: one that should show there was refused.", len(refused))
     kept = {views[number].image_name: ids for number, ids in maps.items() if number not in refused}
+    if not maps:
+        raise UserError(f"{path}: nothing is found where the clicks are. Click elsewhere.")
     if not kept:
         raise UserError(f"{path}: every view with a mask has another that was refused. Click in more views.")
     return kept, list(clicks)
@@ -143,6 +150,27 @@ def follow(
             waiting[number] = False
             progress.update()
             yield number, mask if agrees else None
+
+
+def reach(
+    clicks: Mapping[str, np.ndarray], surfaces: Sequence[SeenSurface], model: GaussianModel
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """The views in which an object shows, by number, with its mask (h, w), by the random walk."""
+    cameras = [surface.camera.with_matrices_on(model.device) for surface in surfaces]
+    number_of = {camera.image_name: number for number, camera in enumerate(cameras)}
+    points = []
+    for view, rows in clicks.items():
+        number = number_of[view]
+        scale = cameras[number].image_width / image_size(surfaces[number].path)[0]
+        rows = rows[np.argsort(-rows[:, 2], kind="stable")]  # the first one lies on the object
+        points += [Click(cameras[number], scale * x, scale * y, is_on == 1) for x, y, is_on in rows]
+    chosen = walk(model, points, np.mean([-camera.R @ camera.T for camera in cameras], 0))
+    for number, camera in enumerate(cameras):
+        with torch.no_grad():
+            share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]
+        mask = (share > SOLID).cpu().numpy()
+        if mask.any():
+            yield number, mask
 
 
 @torch.no_grad()

@@ -78,10 +78,11 @@ def test_one_click_finds_a_ball_by_its_colour_or_by_its_shape_alone(part: int, l
 
 def test_clicks_take_in_and_leave_out() -> None:
     model, truth = still_life()
-    both = walk(model, [click(REDS), click(GREYS, index=1)], ABOVE)
-    for part in (REDS, GREYS):
-        assert both[truth == part].float().mean() > 0.7
-    one = walk(model, [click(REDS), click(GREYS, index=1), click(GREYS, is_on=False)], ABOVE)
+    added = click(GREYS, index=1)
+    both = walk(model, [click(REDS), added], ABOVE)
+    assert both[truth == REDS].float().mean() > 0.9 and both[seeds(model, added)].all()
+    assert both[truth == GREYS].sum() > 2 * len(seeds(model, added))
+    one = walk(model, [click(REDS), added, click(GREYS, is_on=False)], ABOVE)
     assert one[truth == REDS].float().mean() > 0.9 and one[truth == GREYS].float().mean() < 0.1
 
 

@@ -54,8 +54,8 @@ def test_clicked_is_the_object_under_the_points_in_any_view() -> None:
     first = {"points": [pixel_of(1)], "view": "view_0"}
     chosen = choose({"clicked": [first]})
     assert (chosen & (choose.model.ids == 1)).sum() > 10
-    second = {"points": [[*pixel_of(2, 1), 0]], "view": "view_1"}
-    assert not torch.equal(chosen, choose({"clicked": [first, {**first, "points": [[1, 1, 0]]}, second]}))
+    second = {"points": [[1, 1], [*pixel_of(1, 1), 0]], "view": "view_1"}
+    assert choose({"clicked": [first, second]})[chosen].float().mean() < 1
     assert not (choose({"clicked": [first], "hidden": [1]}) & (choose.model.ids == 1)).any()
     for wrong, message in (
         ([], "clicked must be a list of"),
