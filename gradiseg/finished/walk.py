@@ -58,7 +58,6 @@ def walk(model: GaussianModel, clicks: Sequence[Click], above: Floats) -> Tensor
 
     `above`: a point (3,) from which surfaces are seen from outside, such as the middle of the cameras. The
     first view must show the whole object. None are chosen where nothing shows at the first click.
-    Raises: ValueError where a click lies outside of its picture.
     """
     x, y, _, inside = (part.cpu().numpy() for part in clicks[0].camera.project(model.get_xyz))
     solid = model.get_opacity[:, 0].cpu().numpy() > FAINT
@@ -86,14 +85,8 @@ def near_border(camera: Camera, x: Floats, y: Floats) -> NDArray[np.bool_]:
 
 
 def seeds(model: GaussianModel, click: Click) -> NDArray[np.int64]:
-    """The Gaussians that colour a pixel most.
-
-    Raises: ValueError outside of the picture.
-    """
-    width, height = click.camera.image_width, click.camera.image_height
-    if not (0 <= click.x < width and 0 <= click.y < height):
-        raise ValueError(f"({click.x:g}, {click.y:g}) is outside of a picture of {width}x{height}")
-    pixel = torch.zeros(1, height, width)
+    """The Gaussians that colour a pixel most."""
+    pixel = torch.zeros(1, click.camera.image_height, click.camera.image_width)
     pixel[0, int(click.y), int(click.x)] = 1.0
     added = contributions(click.camera, model, pixel)[:, 0].cpu().numpy()
     most = np.argsort(-added, kind="stable")[:SEEDS]

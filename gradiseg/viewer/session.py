@@ -136,7 +136,8 @@ class Session:
 
     def _evaluated(self, expression: Expression) -> Tensor:
         try:
-            return Chooser(self.model, self.workspace.views, "select")(expression)
+            segmenter = self.workspace.segmenter
+            return Chooser(self.model, self.workspace.views, "select", segmenter=segmenter)(expression)
         except UserError:
             return torch.zeros_like(self.model.ids, dtype=torch.bool)
 
@@ -220,8 +221,12 @@ class Session:
             self.clicked[-1] = {"points": [*self.clicked[-1]["points"], point], "camera": camera}
         else:
             self.clicked.append({"points": [point], "camera": camera})
-        hidden = {"hidden": sorted(self.shown.hidden)} if self.shown.hidden else {}
-        self.select({"clicked": list(self.clicked), **hidden})
+        expression: dict[str, Any] = {"clicked": list(self.clicked)}
+        if self.workspace.segmenter is not None:
+            expression["by"] = "network"
+        if self.shown.hidden:
+            expression["hidden"] = sorted(self.shown.hidden)
+        self.select(expression)
 
     def box(self, first: Point, second: Point, add: bool = False) -> None:
         """`region` of the rectangle between two corners."""

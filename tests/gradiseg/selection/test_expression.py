@@ -62,11 +62,13 @@ def test_clicked_is_the_object_under_the_points_in_any_view() -> None:
         ([{"points": [], "view": "view_0"}], r"clicked must be \[x, y\]"),
         ([{"points": [[3, 4, 2]], "view": "view_0"}], r"clicked must be \[x, y\]"),
         ([{"points": [[3, 4, 0]], "view": "view_0"}], "the first point must lie on the object"),
-        ([{"points": [[3, 400]], "view": "view_0"}], r"point \(3, 400\) is outside of a picture of 64x48"),
+        ([{"points": [[3, 400]], "view": "view_0"}], r"clicked: \(3, 400\) is outside of a picture of 64x48"),
         ([{"points": [[3, 4]], "view": "nowhere"}], "view 'nowhere' is none of the scene's"),
     ):
         with pytest.raises(UserError, match=message):
             choose({"clicked": wrong})
+    with pytest.raises(UserError, match=r"by 'network' is not possible here\. Give --clicks_by"):
+        choose({"clicked": [first], "by": "network"})
     with pytest.raises(UserError, match="clicked needs the scene's views"):
         Chooser(labelled_scene(), {})({"clicked": [{"points": [[3, 4]], "camera": entry_of(camera())}]})
 
