@@ -1,4 +1,4 @@
-"""Clicked objects: Gaussians by a network's masks, id maps of several masks; the rest in test_prepare_masks."""
+"""Clicked objects: Gaussians by masks of a network, id maps of several; the rest in test_prepare_masks.py"""
 
 from itertools import permutations
 
