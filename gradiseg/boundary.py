@@ -33,6 +33,7 @@ from scene.ply import IDENTITY_DIM
 
 WEIGHT = 0.2  # of the loss beside that of colour, in training; 0.5 takes 0.2 dB from one scene of four
 AGREEMENT = 0.5  # probability of the owner from which an encoding is left to the pixels
+FROZEN = ("owners", "decided", "pull", "of_label")  # between elections
 RENEWAL = 500  # iterations between elections, see `Training.elect_owners`
 
 
@@ -40,8 +41,8 @@ class BoundaryLoss:
     """`weight` times the loss, with the owners that it holds the Gaussians to.
 
     Attributes: `owners` (N,) int64, the dense label of every Gaussian's owner; `decided` (N,) bool, whether
-    votes gave it that one; `of_label` (K,) int64, the channel of every label; all empty before `renew`.
-    `elected`: the iteration of the last election.
+    votes gave it that one; `pull` (N,) float32, of its encoding to the owner; `of_label` (K,) int64, the
+    channel of every label; all empty before `renew`. `elected`: the iteration of the last election.
     """
 
     def __init__(self, weight: float = WEIGHT) -> None:
@@ -49,6 +50,7 @@ class BoundaryLoss:
         self.elected = 0
         self.owners = self.of_label = torch.zeros(0, dtype=torch.int64)
         self.decided = torch.zeros(0, dtype=torch.bool)
+        self.pull = torch.zeros(0)
 
     def is_due(self, iteration: int, num_gaussians: int) -> bool:
         """Whether owners are to be found anew before a boundary step."""
@@ -62,6 +64,7 @@ class BoundaryLoss:
         self.of_label = share_channels(touching(views, count)).to(class_ids.device)
         self.owners = torch.searchsorted(class_ids, votes.ids)
         self.decided = votes.decide
+        self.pull = (votes.mass / votes.mass.mean().clamp_min(1e-9)).clamp_min(1.0)
 
     @property
     def codes(self) -> Tensor:
@@ -81,27 +84,28 @@ class BoundaryLoss:
     ) -> Tensor:
         """`scale` times the cross-entropy of encodings (N, 16) that disagree with the owner by the votes.
 
-        The mean is over all N; the others count 0. The classifier gets no gradient: it answers for pixels,
-        of which large Gaussians have more.
+        The mean is over all N; the others count 0. The gradient of one that colours more pixels than the mean
+        grows with them, for so does the pixels' against it: a single large one, half an object's and half the
+        table's, would keep the wrong id. The classifier gets no gradient: it answers for pixels.
         """
         with torch.no_grad():
             logits = classifier(encodings)  # (N, K)
             log_probability = logits.gather(1, self.owners[:, None])[:, 0] - logits.logsumexp(1)
         learns = self.decided & (log_probability < math.log(AGREEMENT))
         labels = torch.where(learns, self.owners, IGNORED)
-        rows = encodings.T[:, None]  # (16, 1, N): to the loss a map of one row
+        pulled = torch.lerp(encodings.detach(), encodings, self.pull[:, None])  # the same, but its gradient
+        rows = pulled.T[:, None]  # (16, 1, N): to the loss a map of one row
         weight, bias = classifier.weight.detach(), classifier.bias.detach()
         scale = scale * learns.float().mean()  # the loss's own mean is over those that learn
         return linear_cross_entropy(rows, weight, bias, labels[None], ignore_label=IGNORED, scale=scale)
 
     def state_dict(self) -> dict[str, Any]:
         """What going on needs."""
-        tensors = {"owners": self.owners, "decided": self.decided, "of_label": self.of_label}
-        return {**tensors, "elected": self.elected}
+        return {**{name: getattr(self, name) for name in FROZEN}, "elected": self.elected}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take over what `state_dict` gave."""
-        for name in ("owners", "decided", "of_label"):
+        for name in FROZEN:
             setattr(self, name, state[name].to(device))
         self.elected = state["elected"]
 

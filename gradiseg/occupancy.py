@@ -104,9 +104,7 @@ def _points(
     alpha, depth, shown = _shown(camera, model, label, count)
     rows, columns = (alpha > OPAQUE).nonzero().unbind(1)
     z = depth[rows, columns]
-    x, y = (columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z
-    pose = camera.world_view_transform.to(z)  # points as row vectors
-    world = (torch.stack([x, y, z], 1) - pose[3, :3]) @ pose[:3, :3].T
+    world = camera.unproject(columns + 0.5, rows + 0.5, z)
     arrays = world.double(), shown[rows, columns], (z / camera.fx).double()
     points, labels, widths = (array.cpu().numpy() for array in arrays)
     return points, labels, widths

@@ -224,7 +224,7 @@ class Training:
         self.model.restore(state["model"], self.opt)
         self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
         self.labels.load_state_dict(state["labels"])
-        if "alone" in state:  # not in checkpoints of before these losses
+        if "pull" in state.get("boundary", ()):  # else one of before: owners are elected anew
             self.boundary.load_state_dict(state["boundary"], self.model.device)
             self.alone.load_state_dict(state["alone"], self.model.device)
         self.iteration, self.camera_order = state["iteration"], list(state["camera_order"])

@@ -136,6 +136,12 @@ class Camera:
         inside = (depth > 0) & (x >= 0) & (x < self.image_width) & (y >= 0) & (y < self.image_height)
         return Projected(x, y, depth, inside)
 
+    def unproject(self, x: torch.Tensor, y: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        """The points (N,3) of the world that `project` puts at x, y, depth (N,)."""
+        pose = self.world_view_transform.to(depth)  # points as row vectors
+        x, y = (x.to(depth) - self.cx) / self.fx * depth, (y.to(depth) - self.cy) / self.fy * depth
+        return (torch.stack([x, y, depth], 1) - pose[3, :3]) @ pose[:3, :3].T
+
     def at_resolution(self, width: int, height: int) -> "Camera":
         """The same view at another size, without pixels, to be rendered only."""
         x, y = width / self.image_width, height / self.image_height

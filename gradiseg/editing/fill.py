@@ -196,12 +196,7 @@ def _back_projected(hole: Hole) -> tuple[Tensor, Tensor, Tensor]:
     camera = hole.camera
     row, column = torch.nonzero(hole.region, as_tuple=True)
     depth = hole.depth[row, column]
-    rays = torch.stack(
-        [(column + 0.5 - camera.cx) / camera.fx, (row + 0.5 - camera.cy) / camera.fy, torch.ones_like(depth)],
-        1,
-    )
-    rotation, translation = torch.from_numpy(camera.R).double(), torch.from_numpy(camera.T).double()
-    points = (rays * depth[:, None] - translation) @ rotation.T
+    points = camera.unproject(column + 0.5, row + 0.5, depth)
     colours = hole.picture[:, row, column].T.double() / 255
     return points, colours, depth / camera.fx
 

@@ -55,10 +55,9 @@ class SeenSurface:
 
     def points_at(self, index: np.ndarray) -> np.ndarray:
         """Points (P, 3) of the surface at indices (P,) into the flat `depth`."""
-        camera, z = self.camera, self.depth.ravel()[index].astype(float)
-        row, column = np.divmod(index, camera.image_width)
-        x, y = (column + 0.5 - camera.cx) / camera.fx * z, (row + 0.5 - camera.cy) / camera.fy * z
-        points: np.ndarray = (np.stack([x, y, z], 1) - camera.T) @ camera.R.T
+        row, column = map(torch.from_numpy, np.divmod(index, self.camera.image_width))
+        depth = torch.from_numpy(self.depth.ravel()[index]).double()
+        points: np.ndarray = self.camera.unproject(column + 0.5, row + 0.5, depth).numpy()
         return points
 
     def sampled(self, mask: np.ndarray) -> np.ndarray:

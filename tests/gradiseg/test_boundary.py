@@ -96,6 +96,26 @@ def test_encodings_that_name_another_learn_the_owner_that_votes_decided_and_noth
     assert classifier.weight.grad is None and classifier.bias.grad is None
 
 
+def test_an_encoding_is_pulled_to_its_owner_by_the_pixels_that_it_colours() -> None:
+    """At least as strongly as the mean, in any case; the loss itself does not know."""
+    classifier = IdentityClassifier([2, 3], 16)
+    mass = torch.tensor([2.0, 10.0, 90.0, 98.0])  # the mean is 50
+    same = torch.zeros(4, 16)
+    with torch.no_grad():
+        classifier.weight[:], classifier.bias[:] = torch.eye(2, 16), torch.tensor([1.0, 0.0])
+    gradients, values = [], []
+    for pixels in (mass, torch.full_like(mass, 50.0)):
+        loss, encodings = BoundaryLoss(), same.clone().requires_grad_()
+        loss.renew(7, Votes(torch.full((4,), 3), torch.full((4,), 0.8), pixels), classifier.class_ids, [])
+        value = loss.of_encodings(encodings, classifier, 1.0)
+        value.backward()
+        assert encodings.grad is not None
+        gradients.append(encodings.grad)
+        values.append(value.item())
+    assert values[0] == values[1] and gradients[1].abs().sum() > 0
+    torch.testing.assert_close(gradients[0], torch.tensor([[1.0], [1.0], [1.8], [1.96]]) * gradients[1])
+
+
 def test_owners_are_frozen_between_elections_and_survive_saving() -> None:
     loss = loss_of(torch.tensor([3, 5, 3]))
     assert loss.codes.argmax(1).tolist() == [3, 5, 3]
@@ -104,3 +124,4 @@ def test_owners_are_frozen_between_elections_and_survive_saving() -> None:
     other = BoundaryLoss()
     other.load_state_dict(loss.state_dict(), torch.device("cpu"))
     assert torch.equal(other.codes, loss.codes) and not other.is_due(8, 3)
+    assert torch.equal(other.pull, loss.pull) and len(other.pull) == 3

@@ -72,6 +72,20 @@ def test_points_land_where_the_rasterizer_puts_them(tmp_path: Path) -> None:
     assert camera.project(points.double()).x.dtype == torch.float64
 
 
+def test_pixels_go_back_to_the_points_that_they_show(tmp_path: Path) -> None:
+    view = info(tmp_path)
+    camera = load_camera(view, 0, ModelParams(resolution=2))
+    noise = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = noise + torch.tensor(view.R[:, 2]) * 6 - torch.tensor(view.R @ view.T)
+    x, y, depth, _ = camera.project(points)
+    torch.testing.assert_close(camera.unproject(x, y, depth), points, atol=1e-6, rtol=1e-6)
+    columns, rows = torch.tensor([3, 200]), torch.tensor([0, 100])
+    depth = torch.tensor([2.0, 7.0], dtype=torch.float64)
+    back = camera.project(camera.unproject(columns + 0.5, rows + 0.5, depth))
+    torch.testing.assert_close(torch.stack(back[:2]).floor().long(), torch.stack([columns, rows]))
+    torch.testing.assert_close(back.depth, depth)
+
+
 def test_image_and_mask_show_one_silhouette_at_half_size(tmp_path: Path) -> None:
     camera = load_camera(info(tmp_path), 0, ModelParams(resolution=2))
     assert camera.objects is not None
