@@ -30,10 +30,8 @@ NEIGHBOURS = 12
 LOCAL = 4  # of these, whose distance says how densely Gaussians lie
 FAINT = 0.05  # opacity; what has less is no node, and follows the nearest one
 BORDER = 0.06  # of the first picture's width and height
-SEEDS, LEAST_SEED = (
-    6,
-    0.05,
-)  # Gaussians of a click; what each adds to its pixel, beside the one that adds most
+SEEDS = 6  # Gaussians of a click
+LEAST_SEED = 0.05  # that each adds to the pixel, of what the first one adds
 BRIGHTNESS = 0.3  # of a difference between colours: light and shade lie on one object
 COLOUR, GAP, CONCAVE = 100.0, 0.5, 2.0  # how differences weaken an edge
 WEAKEST = 1e-6
