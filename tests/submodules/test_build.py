@@ -55,12 +55,14 @@ def test_every_header_of_the_rasterizer_stands_alone(device: str) -> None:
 def test_no_function_is_shared_between_instruction_sets(
     source: str, macro: str, namespace: str, tmp_path: Path
 ) -> None:
-    """Of weak functions the linker keeps one, perhaps compiled for what the processor lacks; -O0 shows all."""
+    """Of weak ones the linker keeps one, perhaps compiled for what the processor lacks; -O0 shows all."""
     path, object_file = SUBMODULES / source, tmp_path / "kernels.o"
     csrc = SUBMODULES / source.split("/")[0] / "csrc"
     options = ["-std=c++17", "-O0", "-w", f"-D{macro}=baseline", "-I", str(csrc)]
     subprocess.run(["g++", *options, "-c", str(path), "-o", str(object_file)], check=True)
-    symbols = subprocess.run(["nm", "-C", str(object_file)], capture_output=True, text=True, check=True).stdout
+    symbols = subprocess.run(
+        ["nm", "-C", str(object_file)], capture_output=True, text=True, check=True
+    ).stdout
     assert f" {namespace}" in symbols
     assert not [line for line in symbols.splitlines() if f" W {namespace}" in line]
 
