@@ -27,6 +27,7 @@ from gradiseg.editing.files import check_out, open_run, save_run
 from gradiseg.editing.operations import OPERATIONS, Extract, Operation
 from gradiseg.editing.placement import box_of
 from gradiseg.evaluation.text import TextParams, choose_by_text
+from gradiseg.finished.clicks import ClickParams
 from gradiseg.trained import load_run
 from scene.run_folder import RunFolder
 from utils.errors import UserError, run_command
@@ -46,7 +47,7 @@ class EditParams:
     quiet: bool = option(False, "print nothing but errors")
 
 
-GROUPS = (ModelParams, DeviceParams, EditParams, TextParams)
+GROUPS = (ModelParams, DeviceParams, EditParams, TextParams, ClickParams)
 WITHOUT = (*OF_SAVED_MODEL, "text")
 
 
@@ -149,7 +150,7 @@ def where_to(options: EditParams, run: RunFolder, changes: Sequence[Operation]) 
 def main(argv: Sequence[str] | None = None) -> None:
     """Edits the run; the run itself stays as it is."""
     own, operations = split_operations(sys.argv[1:] if argv is None else argv)
-    model, device, options, words = parse_with_run(
+    model, device, options, words, clicks = parse_with_run(
         GROUPS, own, prog="edit.py", description=help_text(), without=WITHOUT
     )
     set_up(options.quiet)
@@ -168,7 +169,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     def find(text: str) -> Sequence[int]:
         return choose_by_text(run, Path(model.source_path), replace(words, text=text)).ids[text]
 
-    document.surroundings = replace(document.surroundings, find=find, overwrite=options.overwrite)
+    segmenter = clicks.load(run.background.device)
+    document.surroundings = replace(
+        document.surroundings, find=find, segmenter=segmenter, overwrite=options.overwrite
+    )
     apply_all(document, operations)
     if not out:
         return

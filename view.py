@@ -27,6 +27,7 @@ from arguments import (
 )
 from arguments.cfg_args import CFG_ARGS
 from gradiseg.evaluation.text import TextParams, marker_of
+from gradiseg.finished.clicks import ClickParams
 from gradiseg.trained import load_run
 from gradiseg.viewer.following import Follower, run_of_checkpoint
 from gradiseg.viewer.gate import LOOPBACK, Gate
@@ -49,14 +50,14 @@ class ViewParams:
     iteration: int = option(-1, "saved iteration; -1 = the latest", low=-1)
 
 
-GROUPS = (ModelParams, DeviceParams, ViewParams, TextParams)
+GROUPS = (ModelParams, DeviceParams, ViewParams, TextParams, ClickParams)
 WITHOUT = (*OF_SAVED_MODEL, "text", "text_masks")
 
 
 def open_workspace(argv: Sequence[str], shelf: Path | None = None) -> Workspace:
     """The run that the flags name, for the viewer; the runs below `shelf` lend it their objects."""
     groups = (*GROUPS, OptimizationParams)
-    model, device, options, words, opt = parse_with_run(
+    model, device, options, words, clicks, opt = parse_with_run(
         groups,
         argv,
         prog="view.py",
@@ -66,7 +67,8 @@ def open_workspace(argv: Sequence[str], shelf: Path | None = None) -> Workspace:
     folder = RunFolder(Path(model.model_path))
     is_training = options.iteration < 0 and not folder.finished and any(folder.path.glob("chkpnt*.pth"))
     run = run_of_checkpoint(model, device) if is_training else load_run(model, device, options.iteration)
-    workspace = Workspace(run, lambda: marker_of(words, run.background.device)[0], shelf)
+    on = run.background.device
+    workspace = Workspace(run, lambda: marker_of(words, on)[0], shelf, clicks.load(on))
     if is_training:
         Follower(workspace, final_iteration(opt.iterations, opt.schedule_scale)).start()
     return workspace
@@ -84,7 +86,7 @@ def gate_of(options: ViewParams) -> tuple[Gate, str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    model, _, options, _ = parse(GROUPS, argv, prog="view.py", description=__doc__ or "", without=WITHOUT)
+    model, _, options, *_ = parse(GROUPS, argv, prog="view.py", description=__doc__ or "", without=WITHOUT)
     if not model.model_path:
         raise UserError("-m (--model_path) is required: the folder of a run, or of several runs.")
     require_viser()

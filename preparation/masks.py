@@ -23,8 +23,8 @@ from preparation.id_maps import Segments, find_masks, number_objects, take_censu
 from preparation.segment_folder import Segmenter, SegmentFolder, disk_full_told, segment_views
 from preparation.video_masks import track_objects
 from pretrained.hed import EdgeSegmenter
-from pretrained.prompted import PromptedSegmenter, load_torchscript
-from pretrained.sam import load_sam, segment_everything, segment_prompted
+from pretrained.prompted import NETWORKS, PromptedSegmenter, load_prompted
+from pretrained.sam import load_sam, segment_everything
 from scene.colmap import read_observations, read_point_ids
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
@@ -36,13 +36,15 @@ from utils.log import logger
 LONGEST_SIDE = 1024  # pixels of the id maps that are associated: finer ones would only cost memory
 MIN_VIEWS = {"external": 1, "sam2": 3, "associate3d": 3, "splat": 3, "clicks": 1}
 NEEDS_SPLAT = ("splat", "clicks")
-TAKES_CLICKS = ("sam", "sam2", "torchscript")
+WALK = "walk"
+TAKES_CLICKS = (WALK, *NETWORKS)
 
 # Object (N,) of every segment of the views.
 Associate = Callable[[SceneInfo, Sequence[CameraInfo], Mapping[str, Segments]], np.ndarray]
-# View name -> id map (H,W) of what is clicked, and the names of its ids from 1 on.
+# View name -> id map (H,W) of what is clicked, and the names of its ids from 1 on; None: without a network.
 CutOut = Callable[
-    [SceneInfo, Sequence[CameraInfo], PromptedSegmenter], tuple[Mapping[str, np.ndarray], Sequence[str]]
+    [SceneInfo, Sequence[CameraInfo], PromptedSegmenter | None],
+    tuple[Mapping[str, np.ndarray], Sequence[str]],
 ]
 
 
@@ -146,12 +148,14 @@ def _check_clicks(params: MaskParams) -> None:
         raise UserError("--backend clicks and --clicks FILE, points on objects, go together.")
     if params.backend == "clicks" and params.segmenter not in TAKES_CLICKS:
         raise UserError(
-            "--backend clicks needs a network that takes clicks: --segmenter sam, sam2 or torchscript."
+            "--backend clicks needs what takes clicks: --segmenter walk (no network), sam, sam2, torchscript."
         )
     if params.backend == "clicks" and params.masks:
         raise UserError("--masks: the clicks backend makes its own. Leave it out.")
-    if params.segmenter == "torchscript" and params.backend != "clicks":
-        raise UserError("--segmenter torchscript cuts out what is clicked: use it with --backend clicks.")
+    if params.segmenter in (WALK, "torchscript") and params.backend != "clicks":
+        raise UserError(
+            f"--segmenter {params.segmenter} cuts out what is clicked: use it with --backend clicks."
+        )
 
 
 def by_tracks(info: SceneInfo, views: Sequence[CameraInfo], census: Mapping[str, Segments]) -> np.ndarray:
@@ -236,7 +240,8 @@ def _segments(
     kind = "sam2_video" if params.backend == "sam2" else params.segmenter
     settings: dict[str, Any] = {"kind": kind, "weights": params.weights}
     if params.backend == "clicks":
-        maps, names = by_splat.cut_out(info, views, _load_prompted(kind, params.weights, device))
+        prompted = None if kind == WALK else load_prompted(kind, params.weights, device)
+        maps, names = by_splat.cut_out(info, views, prompted)
         folder = SegmentFolder(Path(params.source_path, "segments", "clicks"), settings, views)
         shown = [view for view in views if view.image_name in maps]
         for view in shown:
@@ -248,12 +253,6 @@ def _segments(
     if params.backend == "sam2":
         return track_objects(folder, views, params.weights, params.key_interval, device), ()
     return segment_views(folder, views, partial(_load_segmenter, kind, params.weights, device)), ()
-
-
-def _load_prompted(kind: str, weights: str, device: torch.device) -> PromptedSegmenter:
-    if kind == "torchscript":
-        return load_torchscript(weights, device)
-    return partial(segment_prompted, load_sam(kind, weights, device))
 
 
 def _load_segmenter(kind: str, weights: str, device: torch.device) -> Segmenter:

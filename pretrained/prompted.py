@@ -1,11 +1,15 @@
-"""Networks that cut out what is clicked: one that comes as a TorchScript file."""
+"""Networks that cut out what is clicked: SAM, or one that comes as a TorchScript file."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
+from pretrained.sam import load_sam, segment_prompted
 from utils.errors import UserError
+
+NETWORKS = ("sam", "sam2", "torchscript")
 
 # Photograph (H, W, 3) uint8, points (K, 2) as x and y in its pixels, and which of them are on the object
 # (K,) bool -> mask (H, W) bool.
@@ -15,6 +19,16 @@ CONTRACT = (
     "It must take an image (3,H,W) float32 in [0,1], points (K,2) float32 in pixels, x and y, labels (K,) "
     "int64, 1 = of the object, 0 = not, and give a mask (H,W), > 0 on the object."
 )
+
+
+def load_prompted(kind: str, weights: str, device: torch.device) -> PromptedSegmenter:
+    """The segmenter of one of `NETWORKS`; weights: a file of TorchScript, a folder or a name on the hub.
+
+    Raises: UserError where it cannot be read.
+    """
+    if kind == "torchscript":
+        return load_torchscript(weights, device)
+    return partial(segment_prompted, load_sam(kind, weights, device))
 
 
 def load_torchscript(path: str, device: torch.device) -> PromptedSegmenter:

@@ -1,6 +1,8 @@
 """Draws the paper's figures 7 and 10 on a run: a test view after each recipe, side by side.
 
 python scripts/make_edits_picture.py -m RUN --recipes config/edit/*.json --out docs/images/edits.jpg
+
+With several runs of one scene, what each makes of the recipes, one run after the other.
 """
 
 import argparse
@@ -34,10 +36,25 @@ def panel(document: Document, views: Sequence[Camera], caption: str, height: int
     return captioned(Image.fromarray(np.concatenate(rows)), caption)
 
 
+def panels_of(path: str, recipes: Sequence[Path], numbers: Sequence[int], height: int) -> list[Image.Image]:
+    """A run as it is and after each recipe, in its test views of these numbers."""
+    run = load_run(*parse_with_run((ModelParams, DeviceParams), ["-m", path]))
+    if max(numbers) >= len(run.test_cameras):
+        raise UserError(f"--views: {path} has {len(run.test_cameras)} test views, numbered from 0.")
+    views = [run.test_cameras[number] for number in numbers]
+    panels = [panel(open_run(run), views, Path(path).name, height)]
+    for recipe in recipes:
+        document = open_run(run)
+        for operation in read_recipe(recipe):
+            document.apply(operation)
+        panels.append(panel(document, views, recipe.stem, height))
+    return panels
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes one picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("-m", "--model_path", required=True, help="run")
+    parser.add_argument("-m", "--model_path", nargs="+", required=True, help="run, or several of one scene")
     parser.add_argument(
         "--recipes", nargs="+", type=Path, required=True, help="JSON files, see docs/editing.md"
     )
@@ -46,17 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--height", type=int, default=180, help="of a view, in pixels (default: 180)")
     parser.add_argument("--out", type=Path, required=True, help="JPEG file")
     options = parser.parse_args(argv)
-    model, device = parse_with_run((ModelParams, DeviceParams), ["-m", options.model_path])
-    run = load_run(model, device)
-    if max(options.views) >= len(run.test_cameras):
-        raise UserError(f"--views: the run has {len(run.test_cameras)} test views, numbered from 0.")
-    views = [run.test_cameras[number] for number in options.views]
-    panels = [panel(open_run(run), views, "the run", options.height)]
-    for path in options.recipes:
-        document = open_run(run)
-        for operation in read_recipe(path):
-            document.apply(operation)
-        panels.append(panel(document, views, path.stem, options.height))
+    panels = [
+        made
+        for path in options.model_path
+        for made in panels_of(path, options.recipes, options.views, options.height)
+    ]
     sheet = grid(panels, max(1, options.columns))
     save_jpeg(options.out, sheet)
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import prepare_masks
 from benchmarks.bench_associate3d import contingency, scores, shuffle_masks
+from gradiseg.evaluation.metrics import mask_iou
 from preparation import masks as backends
 from preparation.id_maps import find_masks
 from scene.colmap import read_model, write_model
@@ -122,8 +123,9 @@ def test_files_of_others_are_not_taken_for_segments(scene: Path) -> None:
         (["--masks", "{scene}/images"], "holds no PNG"),
         (["--backend", "splat", "--masks", "x"], "--ply FILE"),
         (["--backend", "clicks", "--ply", "x", "--segmenter", "sam"], "--clicks FILE"),
-        (["--backend", "clicks", "--ply", "x", "--clicks", "x"], "--segmenter sam, sam2 or torchscript"),
+        (["--backend", "clicks", "--ply", "x", "--clicks", "x"], r"--segmenter walk \(no network\), sam"),
         (["--segmenter", "torchscript"], "with --backend clicks"),
+        (["--segmenter", "walk"], "with --backend clicks"),
         (["--ply", "{scene}/x.ply", "--masks", "x"], "go together"),
         (["--backend", "splat", "--ply", "{scene}/x.ply", "--masks", f"{DEMO}/object_mask"], "not there"),
     ],
@@ -199,6 +201,20 @@ def test_a_click_becomes_masks_of_all_views(discs: Path) -> None:
         for number, name in enumerate(names, 1):
             np.testing.assert_array_equal(ids == number, disc_scene.silhouette(disc_scene.DISCS[name], view))
     assert json.loads((discs / "object_mask" / "ids.json").read_text())["names"] == {names[0]: 1, names[1]: 2}
+
+
+def test_clicks_need_no_network(discs: Path) -> None:
+    red, blue = disc_scene.DISCS.values()
+    first, other = (disc_scene.projected_centre(disc, "view.0") for disc in (red, blue))
+    (discs / "clicks.json").write_text(json.dumps({"red": {"view.0": [[*other, 0], [*first]]}}))
+    by_splat = ("--backend", "clicks", "--ply", f"{discs}/splat.ply", "--clicks", f"{discs}/clicks.json")
+    found = run(discs, *by_splat, "--segmenter", "walk")
+    assert set(found) == set(disc_scene.VIEWS)
+    for view, ids in found.items():
+        assert mask_iou(ids == 1, disc_scene.silhouette(red, view)) > 0.9
+    (discs / "clicks.json").write_text(json.dumps({"nothing": {"view.0": [[1, 1]]}}))
+    with pytest.raises(UserError, match="nothing is found where the clicks are"):
+        run(discs, *by_splat, "--segmenter", "walk", "--overwrite")
 
 
 def test_what_a_network_loses_is_refused(discs: Path) -> None:

@@ -287,6 +287,26 @@ def test_selecting(served: Served, browser: Any) -> None:
     page.page.close()
 
 
+def test_a_new_object(served: Served, browser: Any, tmp_path: Path) -> None:
+    page = Page(browser.new_page(viewport=WINDOW), served.address, "new_object")
+    page.tab("Select")
+    page.tick("Click a new object")
+    page.click(RED.x, RED.y)
+    page.wait(f"{REDS:,} selected")
+    page.shot("clicked")
+    page.click(RED.x + 0.3, RED.y, "Shift")
+    page.wait(re.compile(r"1,[0-8]\d\d selected"))  # type: ignore[arg-type]
+    page.shot("less")
+    page.press("Make it an object")
+    page.wait("1 operations")
+    page.tab("Objects")
+    page.shot("made")
+    check_saved(page, served.run, tmp_path, 1)
+    page.press("Undo")
+    page.wait("0 operations")
+    page.page.close()
+
+
 def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     page = Page(browser.new_page(viewport=WINDOW), served.address, "editing")
     page.click(RED.x, RED.y)

@@ -46,6 +46,7 @@ from gradiseg.editing.placement import box_of, foot_of, up_of
 from gradiseg.editing.style import restyled, stylizer
 from gradiseg.labelled import LabelledModel
 from gradiseg.selection.expression import Chooser, Expression
+from pretrained.prompted import PromptedSegmenter
 from scene.cameras import Camera
 from scene.formats.files import read_gaussians
 from utils.errors import UserError
@@ -61,6 +62,7 @@ class Surroundings:
     - overwrite: whether an operation may replace what another wrote
     - told: hears the share of a slow operation that is done, and may raise to stop it
     - find: the ids of an object given in words
+    - segmenter: a network that cuts out what is clicked
     """
 
     views: Mapping[str, Camera]
@@ -68,6 +70,7 @@ class Surroundings:
     overwrite: bool = False
     told: Callable[[float], None] = lambda share: None
     find: Callable[[str], Sequence[int]] | None = None
+    segmenter: PromptedSegmenter | None = None
 
     @property
     def training_views(self) -> list[Camera]:
@@ -90,7 +93,7 @@ class Operation:
 
 def choose(model: LabelledModel, scene: Surroundings, select: Expression, where: str) -> Tensor:
     """The Gaussians (N,) bool of a selection, and says what they are; UserError where there is none."""
-    chosen = Chooser(model, scene.views, where, scene.find)(select)
+    chosen = Chooser(model, scene.views, where, scene.find, scene.segmenter)(select)
     if not bool(chosen.any()):
         raise UserError(f"{where}: {select!r} selects no Gaussian. Give another selection.")
     objects = model.rows(chosen)

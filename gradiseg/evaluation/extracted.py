@@ -15,6 +15,9 @@ by its votes (`gradiseg.votes`), of these the ones with their centre where the v
 *Spill* is the alpha outside the silhouette over the alpha inside. Two numbers need no truth: the *impurity*
 of an object is the share of its Gaussians' votes that went to other ids; *hidden* is the share of the alpha
 of the cut-out object, by votes, that comes from Gaussians which no training view sees.
+
+What is missing of an object is told apart (`found`, by votes): pixels of its silhouette that the view itself
+shows, and those *behind* something else, which at least one training view sees.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,11 +71,13 @@ class ExtractedScore:
 
 @dataclass(frozen=True)
 class Silhouette:
-    """What an object should look like alone: the mask and the pixels that count as right, (H, W) each."""
+    """What an object should look like alone, (H, W) each: the mask, the pixels that count as right, and those
+    of the mask that the view shows with all else before them."""
 
     file: TruthMask
     mask: BoolArray
     free: BoolArray
+    shown: BoolArray
 
 
 def silhouettes(source: Path, view_names: Sequence[str]) -> tuple[str, list[Silhouette]]:
@@ -84,13 +89,14 @@ def silhouettes(source: Path, view_names: Sequence[str]) -> tuple[str, list[Silh
     kind = AMODAL if (source / AMODAL).is_dir() else VISIBLE
     files = list_truth(source / kind, view_names)
     masks = [read_mask(file.path) for file in files]
-    free = _unseen(source, files, masks) if kind == AMODAL else _others(files, masks)
-    return kind, [Silhouette(*parts) for parts in zip(files, masks, free, strict=True)]
+    free = _beside(source / UNSEEN, files, masks) if kind == AMODAL else _others(files, masks)
+    shown = _beside(source / VISIBLE, files, masks) if kind == AMODAL else masks
+    return kind, [Silhouette(*parts) for parts in zip(files, masks, free, shown, strict=True)]
 
 
-def _unseen(source: Path, files: Sequence[TruthMask], masks: Sequence[BoolArray]) -> list[BoolArray]:
-    """Pixels behind which no training view sees any of the object; no file: none."""
-    paths = [source / UNSEEN / file.folder / file.path.name for file in files]
+def _beside(folder: Path, files: Sequence[TruthMask], masks: Sequence[BoolArray]) -> list[BoolArray]:
+    """The masks of the same views and prompts in another folder; no file: no pixel."""
+    paths = [folder / file.folder / file.path.name for file in files]
     pairs = zip(paths, masks, strict=True)
     return [read_mask(path) if path.is_file() else np.zeros_like(mask) for path, mask in pairs]
 
@@ -169,6 +175,21 @@ def score_silhouette(alpha: FloatArray, truth: Silhouette) -> ExtractedScore:
     return ExtractedScore(score.iou, score.biou, score.biou_strict, spill)
 
 
+def count_found(alpha: FloatArray, truth: Silhouette) -> NDArray[np.int64]:
+    """Pixels of the silhouette and how many of them the alpha (H, W) covers: shown, behind (2, 2) int64."""
+    counted = truth.mask & ~truth.free
+    parts = np.stack([counted & truth.shown, counted & ~truth.shown])
+    counts: NDArray[np.int64] = np.stack([parts, parts & (alpha > OPAQUE)], 1).sum((2, 3))
+    return counts
+
+
+def _found(counts: NDArray[np.int64]) -> dict[str, float]:
+    """The shares for the record, of counts as in `count_found`; 1 of nothing."""
+    of, found = counts.T
+    shown, behind = (float(share) for share in np.where(of > 0, found / np.maximum(of, 1), 1.0))
+    return {"shown": shown, "behind": behind, "share_behind": float(of[1] / max(of.sum(), 1))}
+
+
 def _at_size(image: Tensor, shape: tuple[int, ...]) -> FloatArray:
     """An image (H, W) rendered at the size that was trained, at the truth's; see `evaluation.masks`."""
     if image.shape != shape:
@@ -186,17 +207,19 @@ def score_extracted(
     votes is written beside its silhouette as `<k>/<prompt>.png` there.
 
     Returns:
-        `selections`, {selection: means}; `per_prompt`, {prompt: {selection: scores}, `impurity`, `hidden`};
-        `impurity` of all Gaussians and mean `hidden`.
+        `selections`, {selection: means}; `per_prompt`, {prompt: {selection: scores}, `impurity`, `hidden`,
+        `found`}; `impurity` of all Gaussians, mean `hidden`, `found` of all pixels.
     """
     inside = centres_inside(run.gaussians, run.train_cameras, votes.ids)
     per_prompt: dict[str, dict[str, Any]] = {}
+    counted = np.zeros((2, 2), np.int64)
     for prompt in sorted({piece.file.prompt for piece in truth}):
         pieces = [piece for piece in truth if piece.file.prompt == prompt]
         chosen = chosen_gaussians(run, votes, inside, ids.get(prompt, []))
         row: dict[str, Any] = {name: _mean(_scores(run, chosen[name], pieces)) for name in SELECTIONS}
         row["impurity"] = votes.impurity(chosen["votes"])
-        row["hidden"] = _hidden_share(run, votes, chosen["votes"], pieces)
+        row["hidden"], counts = _by_votes(run, votes, chosen["votes"], pieces)
+        row["found"], counted = _found(counts), counted + counts
         per_prompt[prompt] = row
         if pictures is not None:
             write_pictures(pictures, run, chosen["votes"], pieces)
@@ -208,6 +231,7 @@ def score_extracted(
         },
         "impurity": votes.impurity(),
         "hidden": float(np.mean([row["hidden"] for row in rows])),
+        "found": _found(counted),
         "per_prompt": per_prompt,
     }
 
@@ -223,14 +247,18 @@ def _mean(scores: Iterator[ExtractedScore]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in KEYS}
 
 
-def _hidden_share(run: TrainedRun, votes: Votes, chosen: Tensor, pieces: Sequence[Silhouette]) -> float:
-    """Share of the alpha of the chosen, rendered alone, that hidden Gaussians have."""
+def _by_votes(
+    run: TrainedRun, votes: Votes, chosen: Tensor, pieces: Sequence[Silhouette]
+) -> tuple[float, NDArray[np.int64]]:
+    """Share of the alpha of the chosen, rendered alone, that hidden Gaussians have, and `count_found`."""
     hidden = whole = 0.0
+    counts = np.zeros((2, 2), np.int64)
     for piece in pieces:
         camera = run.test_cameras[piece.file.view]
         alpha, channels = render_alone(run.gaussians, chosen, camera, votes.hidden[:, None].float())
         hidden, whole = hidden + float(channels.sum()), whole + float(alpha.sum())
-    return hidden / max(whole, 1.0)
+        counts += count_found(_at_size(alpha, piece.mask.shape), piece)
+    return hidden / max(whole, 1.0), counts
 
 
 def write_pictures(folder: Path, run: TrainedRun, chosen: Tensor, pieces: Sequence[Silhouette]) -> None:
@@ -260,7 +288,11 @@ def markdown(record: Mapping[str, Any], title: str) -> str:
     lines += ["| Gaussians by | IoU | boundary IoU | strict | spill |", "|---|---|---|---|---|"]
     for name, means in record["selections"].items():
         lines.append(f"| {name} | " + " | ".join(f"{means[key]:.3f}" for key in KEYS) + " |")
+    found = record["found"]
     lines += [
+        "",
+        f"Of the silhouettes, by votes, {found['shown']:.1%} is there where the view shows it, and "
+        f"{found['behind']:.1%} of what is behind something else ({found['share_behind']:.0%} of all).",
         "",
         f"Impurity {record['impurity']:.3f}, hidden {record['hidden']:.3f}; votes: {record['votes_from']}.",
         "",

@@ -31,16 +31,20 @@ class SeenSurface:
 
     camera: Camera  # of the size of `depth`, on the CPU
     depth: np.ndarray  # (h, w) along the camera's axis, 0 where nothing is
-    path: Path  # of the photograph
+    photograph: Path | np.ndarray  # its file, or itself (H, W, 3) uint8
     size: tuple[int, int]  # width and height of the picture that is segmented
 
     def picture(self) -> np.ndarray:
         """The photograph (H, W, 3) uint8 at `size`."""
-        return np.array(resize_image(Image.fromarray(read_pixels(self.path)), *self.size))
+        given = self.photograph
+        pixels = read_pixels(given) if isinstance(given, Path) else given
+        return np.array(resize_image(Image.fromarray(pixels), *self.size))
 
     def shrunk(self, points: np.ndarray) -> np.ndarray:
         """Pixels (K, 2) of the photograph as those of the picture."""
-        return points * (np.array(self.size) / image_size(self.path))
+        given = self.photograph
+        whole = image_size(given) if isinstance(given, Path) else given.shape[1::-1]
+        return points * (np.array(self.size) / whole)
 
     def pixels_of(self, points: np.ndarray) -> np.ndarray:
         """Where points (P, 3) are seen: index into the flat `depth` (P,) int32, -1 where they are hidden."""

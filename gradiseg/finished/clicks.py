@@ -4,24 +4,33 @@ The masks of the clicked views lie on the splat's surface (`gradiseg.finished.ca
 most of it comes next: where its points lie densest, they prompt the network, and the mask adds points of its
 own. A mask that leaves out half of what prompts is refused, and its view gets none at all: nobody knows what
 its other pixels are.
+
+Without a network a random walk says which Gaussians they are (`gradiseg.finished.walk`), and masks are where
+these show.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gaussian_renderer import surface
+from arguments import option
+from gaussian_renderer import contributions, render, surface
 from gradiseg.finished.carrying import SeenSurface, Trail
 from gradiseg.finished.splat import load_for, reduced, small_camera
-from pretrained.prompted import PromptedSegmenter
+from gradiseg.finished.walk import Click, walk
+from pretrained.prompted import NETWORKS, PromptedSegmenter, load_prompted
+from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
-from utils.image import image_size
+from utils.image import image_size, to_uint8
 from utils.json_files import read_json
 from utils.log import bar, logger
 
@@ -29,6 +38,22 @@ LONGEST_SIDE = 1024  # pixels of the pictures that are segmented: networks see n
 SURFACE_SIDE = 512  # pixels of the views in which depths are compared
 SOLID = 0.5  # accumulated alpha of a surface
 FEWEST = 5  # points that a view must see to be segmented
+
+
+@dataclass
+class ClickParams:
+    """What finds the object that is clicked."""
+
+    clicks_by: str = option("walk", "what finds an object that is clicked", choices=["walk", *NETWORKS])
+    click_weights: str = option("", "weights of its network: a local folder or file, or a name on the hub")
+
+    def load(self, device: torch.device) -> PromptedSegmenter | None:
+        """The network; None for the random walk.
+
+        Raises: UserError where its weights cannot be read.
+        """
+        return None if self.clicks_by == "walk" else load_prompted(self.clicks_by, self.click_weights, device)
+
 
 Clicks = Mapping[str, Mapping[str, np.ndarray]]  # object -> view -> rows (x, y, 1 = it or 0 = not it), (K, 3)
 
@@ -76,12 +101,12 @@ def cut_out(
     path: str,
     info: SceneInfo,
     views: Sequence[CameraInfo],
-    segmenter: PromptedSegmenter,
+    segmenter: PromptedSegmenter | None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """View name -> id map (H, W) uint16 of the objects clicked in the file `path`, and their names.
 
     Ids are 1, 2, ... in the file's order. Where masks overlap, the smaller one lies on top. `ply`: the splat.
-    `device`: as `--device`.
+    `device`: as `--device`. `segmenter`: None for the random walk.
     Raises: UserError as `read_clicks`, where the splat does not show the photographs, where nothing is cut
     out of a clicked view, or where no view is left.
     """
@@ -92,7 +117,8 @@ def cut_out(
     areas: dict[int, dict[int, int]] = defaultdict(dict)  # view -> id -> pixels
     refused: set[int] = set()
     for id, (name, by_view) in enumerate(clicks.items(), 1):
-        for number, mask in follow(name, by_view, surfaces, segmenter):
+        found = follow(name, by_view, surfaces, segmenter) if segmenter else reach(by_view, surfaces, model)
+        for number, mask in found:
             if mask is None:
                 refused.add(number)
             else:
@@ -100,6 +126,8 @@ def cut_out(
     if refused:
         logger.info("%d views get no mask: one that should show there was refused.", len(refused))
     kept = {views[number].image_name: ids for number, ids in maps.items() if number not in refused}
+    if not maps:
+        raise UserError(f"{path}: nothing is found where the clicks are. Click elsewhere.")
     if not kept:
         raise UserError(f"{path}: every view with a mask has another that was refused. Click in more views.")
     return kept, list(clicks)
@@ -145,11 +173,76 @@ def follow(
             yield number, mask if agrees else None
 
 
-@torch.no_grad()
+def reach(
+    clicks: Mapping[str, np.ndarray], surfaces: Sequence[SeenSurface], model: GaussianModel
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """The views in which an object shows, by number, with its mask (h, w), by the random walk."""
+    cameras = [surface.camera.with_matrices_on(model.device) for surface in surfaces]
+    number_of = {camera.image_name: number for number, camera in enumerate(cameras)}
+    points = []
+    for view, rows in clicks.items():
+        number = number_of[view]
+        rows = rows[np.argsort(-rows[:, 2], kind="stable")]  # the first one lies on the object
+        scale = cameras[number].image_width / surfaces[number].size[0]
+        at = np.c_[scale * surfaces[number].shrunk(rows[:, :2]), rows[:, 2]]
+        points += [Click(cameras[number], float(x), float(y), is_on == 1) for x, y, is_on in at]
+    chosen = walk(model, points, np.mean([-camera.R @ camera.T for camera in cameras], 0))
+    for number, camera in enumerate(cameras):
+        with torch.no_grad():
+            share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]
+        mask = (share > SOLID).cpu().numpy()
+        if mask.any():
+            yield number, mask
+
+
+def chosen_by(
+    segmenter: PromptedSegmenter, model: GaussianModel, clicks: Sequence[Click], cameras: Sequence[Camera]
+) -> Tensor:
+    """Which Gaussians (N,) bool are the object of the clicks, by the votes of a network's masks.
+
+    The network cuts it out of pictures of the model where it was clicked, and from there of the photographs
+    of `cameras`. A Gaussian is of the object if it shows more within the masks than beside them.
+    Raises: UserError where nothing is cut out of a clicked view.
+    """
+    surfaces, rows = [], {}
+    for number, (camera, here) in enumerate(groupby(clicks, lambda click: click.camera)):
+        seen = camera.at_resolution(camera.image_width, camera.image_height)
+        seen.image_name = f"click {number}"
+        with torch.no_grad():
+            picture = to_uint8(render(seen, model)["render"])
+        surfaces.append(_seen(model, seen, picture))
+        rows[seen.image_name] = np.array([[click.x, click.y, click.is_on] for click in here], float)
+    pictures = [(camera, camera.image_uint8) for camera in cameras]
+    surfaces += [_seen(model, camera, pixels) for camera, pixels in pictures if pixels is not None]
+    votes = model.get_xyz.new_zeros(model.num_gaussians, 2)  # within, and of all pixels
+    for number, mask in follow("new object", rows, surfaces, segmenter):
+        if mask is not None:
+            within = torch.from_numpy(surfaces[number].sampled(mask))
+            camera = surfaces[number].camera.with_matrices_on(model.device)
+            votes += contributions(camera, model, torch.stack([within, torch.ones_like(within)]))
+    return 2 * votes[:, 0] > votes[:, 1]
+
+
+def _seen(model: GaussianModel, camera: Camera, picture: Tensor) -> SeenSurface:
+    """A view with its picture (3, H, W) uint8."""
+    pixels = picture.permute(1, 2, 0).contiguous().cpu().numpy()
+    height, width = pixels.shape[:2]
+    small = camera.at_resolution(*reduced((width, height), SURFACE_SIDE))
+    return SeenSurface(
+        small.with_matrices_on("cpu"), _depth(model, small), pixels, reduced((width, height), LONGEST_SIDE)
+    )
+
+
 def surface_of(model: GaussianModel, view: CameraInfo) -> SeenSurface:
     """What a view shows of a splat."""
     camera = small_camera(view, SURFACE_SIDE, model.device)
-    alpha, depth, _ = surface(camera, model)
-    solid = torch.where(alpha > SOLID, depth, 0.0).cpu().numpy()
     size = reduced(image_size(view.image_path), LONGEST_SIDE)
-    return SeenSurface(camera.with_matrices_on("cpu"), solid, view.image_path, size)
+    return SeenSurface(camera.with_matrices_on("cpu"), _depth(model, camera), view.image_path, size)
+
+
+@torch.no_grad()
+def _depth(model: GaussianModel, camera: Camera) -> np.ndarray:
+    """How far away the surface is (h, w); 0 where there is none."""
+    alpha, depth, _ = surface(camera, model)
+    solid: np.ndarray = torch.where(alpha > SOLID, depth, 0.0).cpu().numpy()
+    return solid

@@ -5,6 +5,10 @@
   `{"difference": [from, what, ...]}`, `{"not": ...}`, `{"all": true}`
 - `{"words": "red mug"}`: of the ids that words find in the first test view, where the command can look
 - `{"click": [x, y], "view": name}`: of the id that shows at a pixel of a view
+- `{"clicked": [{"points": [[x, y], [x, y, 0], ...], "view": name}, ...]}`: the object on which points lie,
+  whatever ids say; a third number 0: beside it. By colour and shape (`gradiseg.finished.walk`), so that the
+  first view must show the whole of it; with `"by": "network"` by one that cuts out what is clicked
+  (`gradiseg.finished.clicks`), where the command has one
 - `{"box": [left, top, right, bottom], "view": name}`, `{"lasso": [[x, y], ...], "view": name}`: that show in
   a region of a view; with `"through": true` whatever lies behind it, too
 - with these, `"camera": {...}` in the place of `"view"`: a view that is none of the scene's, see `free_view`;
@@ -24,13 +28,18 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gradiseg.finished.clicks import chosen_by
+from gradiseg.finished.walk import Click, walk
 from gradiseg.labelled import LabelledModel
 from gradiseg.occupancy import centres_inside
 from gradiseg.selection import free_view, in_view, neighbours
 from gradiseg.selection.hull import inside_hull
+from gradiseg.votes import voters
+from pretrained.prompted import PromptedSegmenter
 from scene.cameras import Camera
 from utils.errors import UserError
 
@@ -46,6 +55,7 @@ class Chooser:
     views: Mapping[str, Camera]
     where: str = "select"
     find: Callable[[str], Sequence[int]] | None = None  # ids of an object given in words
+    segmenter: PromptedSegmenter | None = None
 
     def __call__(self, expression: Expression) -> Tensor:
         """The selection (N,) bool.
@@ -96,6 +106,7 @@ class Chooser:
             "difference": (set(), lambda e: self._joined(e["difference"], lambda a, b: a & ~b)),
             "not": (set(), lambda e: ~self(e["not"])),
             "click": ({"view", "camera", "hidden"}, self._click),
+            "clicked": ({"by", "hidden"}, self._clicked),
             "box": ({"view", "camera", "hidden", "through"}, self._region),
             "lasso": ({"view", "camera", "hidden", "through"}, self._region),
             "grow": ({"of"}, self._neighbours),
@@ -142,6 +153,36 @@ class Chooser:
             return self._of_id(in_view.id_at(self.model.rows(self._visible(expression)), camera, *point))
         except ValueError as error:
             raise UserError(f"{self.where}: click {error}.") from error
+
+    def _clicked(self, expression: Mapping[str, Any]) -> Tensor:
+        where = f"{self.where}: clicked"
+        entries = expression["clicked"]
+        if not isinstance(entries, list) or not entries or not all(isinstance(e, Mapping) for e in entries):
+            raise UserError(f'{where} must be a list of {{"points": [[x, y], ...], "view": name}}.')
+        clicks = [click for entry in entries for click in self._clicks(entry, where)]
+        if not clicks[0].is_on:
+            raise UserError(f"{where}: the first point must lie on the object.")
+        if not self.views:
+            raise UserError(f"{where} needs the scene's views, and there are none.")
+        visible = self._visible(expression)
+        chosen, model = visible.clone(), self.model.rows(visible).model()
+        if expression.get("by", "walk") == "walk":
+            above = np.mean([-camera.R @ camera.T for camera in self.views.values()], 0)
+            chosen[visible] = walk(model, clicks, above)
+        elif expression["by"] == "network" and self.segmenter is not None:
+            chosen[visible] = chosen_by(self.segmenter, model, clicks, voters(list(self.views.values())))
+        else:
+            raise UserError(f"{where}: by {expression['by']!r} is not possible here. Give --clicks_by.")
+        return chosen
+
+    def _clicks(self, entry: Mapping[str, Any], where: str) -> list[Click]:
+        camera = self._view(entry)
+        clicks = [Click(camera, *point) for point in _signed_points(entry.get("points"), where)]
+        for click in clicks:
+            if not (0 <= click.x < camera.image_width and 0 <= click.y < camera.image_height):
+                size = f"{camera.image_width}x{camera.image_height}"
+                raise UserError(f"{where}: ({click.x:g}, {click.y:g}) is outside of a picture of {size}.")
+        return clicks
 
     def _region(self, expression: Mapping[str, Any]) -> Tensor:
         camera = self._view(expression)
@@ -198,6 +239,16 @@ def _number(value: Any, where: str, kind: type = float) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | kind):
         raise UserError(f"{where} must be a number, not {value!r}.")
     return value
+
+
+def _signed_points(value: Any, where: str) -> list[tuple[float, float, bool]]:
+    """Points with whether they lie on the object: a third number 0 says that they lie beside it."""
+    signed = []
+    for row in value if isinstance(value, list) and value else [value]:
+        is_on = not (isinstance(row, list) and row[2:] == [0])
+        ((x, y),) = _points([row if is_on else row[:2]], where)
+        signed.append((x, y, is_on))
+    return signed
 
 
 def _points(value: Any, where: str) -> list[tuple[float, float]]:

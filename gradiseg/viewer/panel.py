@@ -20,6 +20,7 @@ HELP = (
 UNSELECTED = "Click an object of the picture. Drag turns, the wheel goes nearer."
 SELECTED = "Tab *Edit* recolours, moves and removes it; *Undo* takes back."
 LASSO, GIZMO = "Draw a lasso", "Move with a handle"
+NEW_OBJECT = "Click a new object"
 
 
 class Browser(Protocol):
@@ -111,6 +112,11 @@ class Panel:
         self._button("Close the lasso", self.close_lasso)
         through = self.gui.add_checkbox("Also what lies behind", False, hint="of boxes and lassos")
         through.on_update(lambda _: self.session.show(through=through.value))
+        self.new_object = self.gui.add_checkbox(
+            NEW_OBJECT, False, hint="click on it; Shift+click where too much is selected; from all sides"
+        )
+        self.new_object.on_update(lambda _: self.client.do(self.session.clicked.clear))
+        self._button("Make it an object", self._make_object)
         words = self.gui.add_text("Words", "", hint="what to look for in this picture")
         self._button("Select by words", lambda: self.session.words(words.value))
         radius = self.gui.add_number("Radius", 0.05, min=1e-4, step=0.01, hint="in the scene's units")
@@ -231,6 +237,11 @@ class Panel:
         return bool(self.lasso.value)
 
     @property
+    def clicks_object(self) -> bool:
+        """Whether clicks are points of a new object."""
+        return bool(self.new_object.value)
+
+    @property
     def wants_gizmo(self) -> bool:
         """Whether the selection has a handle; it would be misplaced in half of a picture."""
         return bool(self.gizmo.value) and self.session.shown.layout is Layout.ONE
@@ -246,6 +257,10 @@ class Panel:
             self.session.close_lasso(add)
         finally:
             self.lasso.value = False
+
+    def _make_object(self) -> None:
+        self.session.edit("split")
+        self.new_object.value = False
 
     def _toggle_lasso(self) -> None:
         self.lasso.value = not self.lasso.value

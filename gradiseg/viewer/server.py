@@ -304,6 +304,8 @@ class Client:
         add = event.modifier == "shift"
         if self.panel.draws_lasso:
             self.do(lambda: self.panel.lasso_click(x, y))
+        elif self.panel.clicks_object:
+            self.do(lambda: self.session.click_object(x, y, is_on=not add))
         else:
             self.do(lambda: self.session.click(x, y, add))
 

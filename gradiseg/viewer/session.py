@@ -54,8 +54,8 @@ class Session:
     """One client: its camera, its selection, what it sees.
 
     Attributes: camera, of the size of its canvas; None until the first is known. shown. selection, an
-    expression or None; lasso, the corners that were set. motion, a movement that is tried out; painting, an
-    operation that is.
+    expression or None; lasso, the corners that were set; clicked, the points of a new object. motion, a
+    movement that is tried out; painting, an operation that is.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -64,6 +64,7 @@ class Session:
         self.shown = Shown(view=next(iter(workspace.views), ""))
         self.selection: Expression | None = None
         self.lasso: list[Point] = []
+        self.clicked: list[dict[str, Any]] = []  # entries of the expression
         self.motion: Motion | None = None
         self.painting: Operation | None = None
         self._chosen: tuple[LabelledModel, Any, Tensor] | None = None  # of a model and an expression
@@ -135,7 +136,8 @@ class Session:
 
     def _evaluated(self, expression: Expression) -> Tensor:
         try:
-            return Chooser(self.model, self.workspace.views, "select")(expression)
+            segmenter = self.workspace.segmenter
+            return Chooser(self.model, self.workspace.views, "select", segmenter=segmenter)(expression)
         except UserError:
             return torch.zeros_like(self.model.ids, dtype=torch.bool)
 
@@ -186,9 +188,7 @@ class Session:
         """
         if len(corners) < 3:
             raise UserError("A lasso needs three corners at least. Click once more.")
-        pane = next((pane for pane in self._panes(self.standing()) if pane.holds(*corners[0])), None)
-        if pane is None:
-            raise UserError("Begin within a picture.")
+        pane = self._pane_at(*corners[0])
         inside = [[x - pane.left, y - pane.top] for x, y in corners]
         expression: dict[str, Any] = {
             "lasso": inside,
@@ -199,6 +199,34 @@ class Session:
         if self.shown.hidden:
             expression["hidden"] = sorted(self.shown.hidden)
         self.select(expression, add)
+
+    def _pane_at(self, x: float, y: float) -> Pane:
+        pane = next((pane for pane in self._panes(self.standing()) if pane.holds(x, y)), None)
+        if pane is None:
+            raise UserError("Begin within a picture.")
+        return pane
+
+    def click_object(self, x: float, y: float, is_on: bool = True) -> None:
+        """Select the object, with an id or without, on which points of the canvas lie: those so far and this.
+
+        is_on: whether this one lies on it, or beside it.
+        Raises: UserError where the first one lies beside it, or in no picture.
+        """
+        if not self.clicked and not is_on:
+            raise UserError("Click on the object first; Shift+click on what is selected too much.")
+        pane = self._pane_at(x, y)
+        camera = free_view.entry_of(pane.camera, self.model.origin)
+        point = [x - pane.left, y - pane.top, *([] if is_on else [0])]
+        if self.clicked and self.clicked[-1]["camera"] == camera:
+            self.clicked[-1] = {"points": [*self.clicked[-1]["points"], point], "camera": camera}
+        else:
+            self.clicked.append({"points": [point], "camera": camera})
+        expression: dict[str, Any] = {"clicked": list(self.clicked)}
+        if self.workspace.segmenter is not None:
+            expression["by"] = "network"
+        if self.shown.hidden:
+            expression["hidden"] = sorted(self.shown.hidden)
+        self.select(expression)
 
     def box(self, first: Point, second: Point, add: bool = False) -> None:
         """`region` of the rectangle between two corners."""

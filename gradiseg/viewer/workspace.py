@@ -26,6 +26,7 @@ from gradiseg.evaluation.views import fit_identity_colors
 from gradiseg.labelled import LabelledModel
 from gradiseg.trained import TrainedRun
 from gradiseg.viewer.runs import objects_of, runs_of
+from pretrained.prompted import PromptedSegmenter
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.ply import write_ply
@@ -54,10 +55,17 @@ class Workspace:
     """The document of a run, and everything about it that its clients share.
 
     words: finds words in pictures; what it raises where its weights are missing is what the client is told.
+    segmenter: a network that cuts out what is clicked.
     shelf: the folder whose runs may lend their objects; default: the run's own, with its edits.
     """
 
-    def __init__(self, run: TrainedRun, words: Callable[[], Marker], shelf: Path | None = None) -> None:
+    def __init__(
+        self,
+        run: TrainedRun,
+        words: Callable[[], Marker],
+        shelf: Path | None = None,
+        segmenter: PromptedSegmenter | None = None,
+    ) -> None:
         self.run, self.note = run, ""  # note: what clients are told about the run
         self._shelf = shelf or run.folder.path
         self._lender: tuple[str, LabelledModel] | None = None  # the run that was looked into last
@@ -70,12 +78,19 @@ class Workspace:
         self._listeners: list[Listener] = []
         self._cancelled = threading.Event()
         self._told_at = 0.0
-        self.document.surroundings = replace(self.document.surroundings, told=self._progressed)
+        self.document.surroundings = replace(
+            self.document.surroundings, told=self._progressed, segmenter=segmenter
+        )
 
     @property
     def views(self) -> Mapping[str, Camera]:
         """The scene's views by name."""
         return self.document.surroundings.views
+
+    @property
+    def segmenter(self) -> PromptedSegmenter | None:
+        """The network that cuts out what is clicked, if there is one."""
+        return self.document.surroundings.segmenter
 
     @property
     def is_editing(self) -> bool:

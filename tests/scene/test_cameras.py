@@ -79,10 +79,10 @@ def test_pixels_go_back_to_the_points_that_they_show(tmp_path: Path) -> None:
     points = noise + torch.tensor(view.R[:, 2]) * 6 - torch.tensor(view.R @ view.T)
     x, y, depth, _ = camera.project(points)
     torch.testing.assert_close(camera.unproject(x, y, depth), points, atol=1e-6, rtol=1e-6)
-    whole = torch.tensor([3, 200]), torch.tensor([0, 100])
+    columns, rows = torch.tensor([3, 200]), torch.tensor([0, 100])
     depth = torch.tensor([2.0, 7.0], dtype=torch.float64)
-    back = camera.project(camera.unproject(*(pixel + 0.5 for pixel in whole), depth))
-    torch.testing.assert_close(torch.stack(back[:2]).floor().long(), torch.stack(whole))
+    back = camera.project(camera.unproject(columns + 0.5, rows + 0.5, depth))
+    torch.testing.assert_close(torch.stack(back[:2]).floor().long(), torch.stack([columns, rows]))
     torch.testing.assert_close(back.depth, depth)
 
 

@@ -13,6 +13,7 @@ from gradiseg.evaluation.extracted import (
     UNSEEN,
     VISIBLE,
     Silhouette,
+    count_found,
     evaluate_extracted,
     markdown,
     render_alone,
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> TrainedRun:
 def piece(mask: np.ndarray, free: np.ndarray | None = None) -> Silhouette:
     """A truth of one view."""
     file = TruthMask(Path("0/disc.png"), "0", 0, "disc")
-    return Silhouette(file, mask, np.zeros_like(mask) if free is None else free)
+    return Silhouette(file, mask, np.zeros_like(mask) if free is None else free, mask)
 
 
 def test_spill_is_the_alpha_outside_over_that_inside() -> None:
@@ -62,6 +63,13 @@ def test_free_pixels_count_as_right_whatever_the_object_does_there() -> None:
     assert score_silhouette(half, piece(truth)).iou == pytest.approx(0.5)
     assert score_silhouette(half, piece(truth, free)).iou == 1
     assert score_silhouette(np.ones((20, 20), np.float32), piece(truth, np.ones_like(truth))).iou == 1
+
+
+def test_what_is_found_counts_what_the_view_shows_and_what_hides_there_apart() -> None:
+    mask, shown, free, there = (np.zeros((10, 10), bool) for _ in range(4))
+    mask[:8], shown[:5], free[7], there[4:7, :4] = True, True, True, True
+    truth = Silhouette(TruthMask(Path("0/disc.png"), "0", 0, "disc"), mask, free, shown)
+    assert count_found(there.astype(np.float32), truth).tolist() == [[50, 4], [20, 8]]
 
 
 def test_nothing_chosen_scores_nothing() -> None:
@@ -89,6 +97,7 @@ def test_a_clean_run_scores_high_by_every_selection(run: TrainedRun, tmp_path: P
     for name in SELECTIONS:
         assert record["selections"][name]["iou"] > 0.93 and record["selections"][name]["spill"] < 0.1
     assert record["impurity"] < 0.1 and record["hidden"] < 0.01
+    assert record["found"]["shown"] > 0.95 and record["found"]["share_behind"] == 0
     pictures = sorted(run.folder.extracted_pictures(run.iteration).glob("*/*.png"))
     assert [path.parent.name + "/" + path.stem for path in pictures] == [
         f"{k}/{prompt}" for k in range(len(TEST_VIEWS)) for prompt in sorted(DISCS)
@@ -108,6 +117,7 @@ def test_silhouettes_come_before_visible_masks(tmp_path: Path) -> None:
     write_mask(scene / AMODAL / "0" / "red disc.png", mask)
     kind, pieces = silhouettes(scene, TEST_VIEWS)
     assert kind == AMODAL and len(pieces) == 1 and not pieces[0].free.any()
+    assert (pieces[0].shown == by_prompt["red disc"].mask).all()
     corner = np.zeros((HEIGHT, WIDTH), bool)
     corner[:5, :5] = True
     write_mask(scene / UNSEEN / "0" / "red disc.png", corner)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gradiseg.selection.expression import Chooser
+from gradiseg.selection.free_view import entry_of
 from gradiseg.selection.neighbours import grow, shrink
 from tests.labelled_scene import PER_OBJECT, SIZE, camera, labelled_scene, views
 from utils.errors import UserError
@@ -46,6 +47,30 @@ def test_forms_that_speak_of_ids(expression: object, ids: set[int]) -> None:
     choose = chooser()
     chosen = choose(expression)  # type: ignore[arg-type]
     assert torch.equal(chosen, torch.isin(choose.model.ids, torch.tensor(sorted(ids))))
+
+
+def test_clicked_is_the_object_under_the_points_in_any_view() -> None:
+    choose = chooser()
+    first = {"points": [pixel_of(1)], "view": "view_0"}
+    chosen = choose({"clicked": [first]})
+    assert (chosen & (choose.model.ids == 1)).sum() > 10
+    second = {"points": [[1, 1], [*pixel_of(1, 1), 0]], "view": "view_1"}
+    assert choose({"clicked": [first, second]})[chosen].float().mean() < 1
+    assert not (choose({"clicked": [first], "hidden": [1]}) & (choose.model.ids == 1)).any()
+    for wrong, message in (
+        ([], "clicked must be a list of"),
+        ([{"points": [], "view": "view_0"}], r"clicked must be \[x, y\]"),
+        ([{"points": [[3, 4, 2]], "view": "view_0"}], r"clicked must be \[x, y\]"),
+        ([{"points": [[3, 4, 0]], "view": "view_0"}], "the first point must lie on the object"),
+        ([{"points": [[3, 400]], "view": "view_0"}], r"clicked: \(3, 400\) is outside of a picture of 64x48"),
+        ([{"points": [[3, 4]], "view": "nowhere"}], "view 'nowhere' is none of the scene's"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose({"clicked": wrong})
+    with pytest.raises(UserError, match=r"by 'network' is not possible here\. Give --clicks_by"):
+        choose({"clicked": [first], "by": "network"})
+    with pytest.raises(UserError, match="clicked needs the scene's views"):
+        Chooser(labelled_scene(), {})({"clicked": [{"points": [[3, 4]], "camera": entry_of(camera())}]})
 
 
 def test_inside_leaves_out_what_lies_away_from_its_object() -> None:

@@ -19,7 +19,7 @@ from gradiseg.viewer.drawing import Layout, Mode
 from gradiseg.viewer.session import Session, motion_between
 from gradiseg.viewer.workspace import Workspace
 from tests.gradiseg.viewer.conftest import SIZE, free_camera, pixel_of, trained_run
-from tests.labelled_scene import CENTRES, labelled_scene
+from tests.labelled_scene import CENTRES, camera, labelled_scene
 from utils.errors import UserError
 
 
@@ -73,6 +73,23 @@ def test_regions_select_what_shows_in_them(session: Session) -> None:
         assert not session.lasso_corner(x + dx, y + dy)
     assert session.lasso_corner(x - 12, y - 11)  # near to the first: closed
     assert 1 in selected(session) and not session.lasso
+
+
+def test_an_object_that_is_clicked_gets_an_id_and_a_recipe_makes_it_again(session: Session) -> None:
+    with pytest.raises(UserError, match="Click on the object first"):
+        session.click_object(*pixel_of(1), is_on=False)
+    session.click_object(*pixel_of(1))
+    assert 1 in selected(session)
+    session.click_object(*pixel_of(2), is_on=False)
+    session.look(entry_of(camera(1)))
+    session.click_object(SIZE[0] / 3, SIZE[1] / 3, is_on=False)
+    assert [len(entry["points"]) for entry in session.clicked] == [2, 1]
+    count = int(session.chosen().sum())
+    session.edit("split", name="new")
+    assert session.selection == 5 and session.model.counts()[5] == count
+    assert replayed(session).model.same_as(session.model)
+    session.workspace.undo()
+    assert 5 not in session.model.counts()
 
 
 def test_a_lasso_ends_with_the_view_that_it_was_begun_in(session: Session) -> None:
