@@ -22,8 +22,8 @@ from scene.run_folder import RunFolder
 from utils.errors import UserError, run_command
 from utils.general import seed_everything
 from utils.json_files import write_json
-from utils.log import bar, set_up
-from utils.stop_signals import StopSignals
+from utils.log import set_up
+from utils.steps import all_or_nothing
 
 
 @dataclass
@@ -55,11 +55,10 @@ def clean(training: Training, steps: int) -> dict[str, Any]:
     """
     votes = training.votes()
     before = measured(training, votes)
-    with StopSignals() as stop:
-        for _ in bar(range(steps), "Cleaning"):
+    with all_or_nothing("Cleaning", steps) as told:
+        for _ in range(steps):
             training.step()
-            if stop.received:
-                raise UserError("stopped. Nothing was written; start the same command again.")
+            told()
     after = training.votes()
     changed = moved(votes.ids, after.ids)
     return {"steps": steps, "before": before, "after": measured(training, after), "changed_ids": changed}

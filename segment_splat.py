@@ -25,8 +25,8 @@ from utils.device import select_device
 from utils.errors import UserError, run_command
 from utils.general import seed_everything
 from utils.json_files import write_json
-from utils.log import bar, set_up
-from utils.stop_signals import StopSignals
+from utils.log import set_up
+from utils.steps import all_or_nothing
 
 
 @dataclass
@@ -57,14 +57,7 @@ def segment(segmentation: Segmentation, options: SegmentParams) -> int:
     segmentation.weigh_labels()
     if not options.refine:
         return aliases
-    total = options.rounds * options.steps
-    with StopSignals() as stop, bar(what="Refining", total=total) as steps:
-
-        def told() -> None:
-            steps.update()
-            if stop.received:
-                raise UserError("stopped. Nothing was written; start the same command again.")
-
+    with all_or_nothing("Refining", options.rounds * options.steps) as told:
         for number in range(options.rounds):
             segmentation.refine(options.steps, told, LAST_PACE if number == options.rounds - 1 else 1.0)
     return aliases
