@@ -51,6 +51,13 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+def located(build: str) -> tuple[str, dict[str, str]]:
+    """The checkout of TREE[:SITE], and an environment in which it and its packages come first."""
+    tree, _, site = build.partition(":")
+    path = os.pathsep.join(part for part in (site, tree) if part)
+    return tree, os.environ | {"PYTHONPATH": path}
+
+
 class Build:
     """A training of one tree in a process that waits between its turns."""
 
@@ -58,14 +65,13 @@ class Build:
         names = ("scene", "resolution", "threads", "steps", "num_gaussians")
         given = {name: getattr(options, name) for name in names}
         self.name = build
-        tree, _, site = build.partition(":")
-        path = os.pathsep.join(part for part in (site, tree) if part)
+        tree, environment = located(build)
         command = [sys.executable, "-c", BUILD, json.dumps(given | {"checkpoint": options.model})]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command,
             cwd=tree,
-            env=os.environ | {"PYTHONPATH": path},
+            env=environment,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

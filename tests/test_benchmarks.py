@@ -12,7 +12,7 @@ import torch
 from diff_gaussian_rasterization import instruction_set
 
 from arguments import ModelParams
-from benchmarks import alternate, bench_rasterizer, common
+from benchmarks import alternate, bench_rasterizer, common, from_start
 from scene.dataset_readers import read_scene
 from scene.ply import export_3dgs_ply
 from scene.views import SceneInfo
@@ -142,6 +142,35 @@ def test_a_build_that_fails_says_why() -> None:
     build = alternate.Build(f"{ROOT}:{':'.join(sys.path)}", options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="nowhere"):
         build.turn()
+
+
+@pytest.mark.parametrize(("loss", "fails"), [(0.0, False), (0.1, False), (0.5, True)])
+def test_a_build_that_loses_more_than_seeds_explain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: float, fails: bool
+) -> None:
+    def score(build: str, seed: int, options: Any) -> dict[str, float]:
+        return {"psnr": 27.0 + (-1) ** seed * 0.2 - (loss if build == "new" else 0.0), "num_gaussians": 5}
+
+    monkeypatch.setattr(from_start, "score", score)
+    given = ["--before", "old", "--after", "new", "--scene", DEMO, "--json", str(tmp_path / "out.json")]
+    if fails:
+        with pytest.raises(UserError, match="loses"):
+            from_start.main(given)
+    else:
+        from_start.main(given)
+    figures = json.loads((tmp_path / "out.json").read_text())["psnr"]
+    assert figures["difference"] == pytest.approx(-loss)
+    assert figures["standard_error"] == pytest.approx(0.2 * (8 / 7) ** 0.5 * 0.5)
+
+
+def test_a_seed_is_trained_from_the_start_with_the_tree() -> None:
+    options = SimpleNamespace(scene=DEMO, iterations=2, threads=1, train="--train_split -r 8")
+    build = f"{ROOT}:{':'.join(sys.path)}"
+    first, again, other = (from_start.score(build, seed, options) for seed in (0, 0, 1))  # type: ignore[arg-type]
+    assert first == again != other
+    options.scene = "nowhere"
+    with pytest.raises(UserError, match="nowhere"):
+        from_start.score(build, 0, options)  # type: ignore[arg-type]
 
 
 def test_a_finished_splat_with_and_without_refinement(tmp_path: Path) -> None:

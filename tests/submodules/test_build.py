@@ -44,6 +44,29 @@ def test_every_header_of_the_rasterizer_stands_alone(device: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(None in map(shutil.which, ("g++", "nm")), reason="no g++ or no nm")
+@pytest.mark.parametrize(
+    ("source", "macro", "namespace"),
+    [
+        ("diff-gaussian-rasterization/csrc/cpu/core.cpp", "GS_ISA", "gs::"),
+        ("fused-losses/csrc/kernels.cpp", "FUSED_LOSSES_ISA", "fused_losses::"),
+    ],
+)
+def test_no_function_is_shared_between_instruction_sets(
+    source: str, macro: str, namespace: str, tmp_path: Path
+) -> None:
+    """Of weak ones the linker keeps one, perhaps compiled for what the processor lacks; -O0 shows all."""
+    path, object_file = SUBMODULES / source, tmp_path / "kernels.o"
+    csrc = SUBMODULES / source.split("/")[0] / "csrc"
+    options = ["-std=c++17", "-O0", "-w", f"-D{macro}=baseline", "-I", str(csrc)]
+    subprocess.run(["g++", *options, "-c", str(path), "-o", str(object_file)], check=True)
+    symbols = subprocess.run(
+        ["nm", "-C", str(object_file)], capture_output=True, text=True, check=True
+    ).stdout
+    assert f" {namespace}" in symbols
+    assert not [line for line in symbols.splitlines() if f" W {namespace}" in line]
+
+
 # What a build covers.
 
 

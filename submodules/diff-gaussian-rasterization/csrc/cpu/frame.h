@@ -1,5 +1,6 @@
 // What one forward pass leaves for its backward pass, in buffers that grow and stay. Plain types only: this header is shared by
-// translation units that are compiled for different instruction sets.
+// translation units that are compiled for different instruction sets. So its functions are always inline (GS_HD): of copies in
+// several units the linker would keep one, perhaps that of an instruction set which the processor lacks.
 #pragma once
 
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include <new>
 
 #include "gs/call.h"
+#include "gs/config.h"
 
 namespace gs {
 
@@ -18,7 +20,7 @@ constexpr size_t kLargePage = size_t(2) << 20;
 
 /// Uninitialised memory, 128-byte aligned (sixteen doubles), to be given back with `free`. What is read and written in no order
 /// lies on large pages where Linux grants them: a processor does not remember the addresses of ten thousand small ones.
-inline void* allocate(size_t bytes) {
+GS_HD void* allocate(size_t bytes) {
   const bool large = bytes >= 4 * kLargePage;
   void* memory = nullptr;
   if (posix_memalign(&memory, large ? kLargePage : 128, bytes) != 0) throw std::bad_alloc();
@@ -37,7 +39,7 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { free(data_); }
 
-  T* resize(int64_t count) {
+  GS_HD T* resize(int64_t count) {
     if (count > capacity_) {
       free(data_);
       data_ = nullptr, capacity_ = 0;
@@ -47,10 +49,10 @@ class Buffer {
     }
     return data_;
   }
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  T& operator[](int64_t i) { return data_[i]; }
-  const T& operator[](int64_t i) const { return data_[i]; }
+  GS_HD T* data() { return data_; }
+  GS_HD const T* data() const { return data_; }
+  GS_HD T& operator[](int64_t i) { return data_[i]; }
+  GS_HD const T& operator[](int64_t i) const { return data_[i]; }
 
  private:
   T* data_ = nullptr;
