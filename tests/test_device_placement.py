@@ -108,7 +108,7 @@ def training(schedule: Schedule) -> Training:
     run.objective = Objective(schedule, run.classifier)
     run.boundary, run.alone = BoundaryLoss(), AloneLoss()
     some = torch.zeros(COUNT, dtype=torch.int64, device=GPU)
-    run.boundary.owners, run.boundary.decided = some, some.bool()
+    run.boundary.owners, run.boundary.decided, run.boundary.pull = some, some.bool(), some.float()
     run.boundary.of_label, run.boundary.elected = some[:CLASSES], 20_000  # no election, which waits, is due
     run.alone.objects = {1: Object(some, torch.zeros(COUNT, 3, device=GPU), np.zeros(3))}
     run.alone.in_view = {"view": [1]}
