@@ -28,7 +28,7 @@ from torch import Tensor
 from gaussian_renderer import draw_alone
 from gradiseg.classifier import UNLABELLED
 from gradiseg.occupancy import shown_voxels
-from gradiseg.votes import LabelsOf, voters
+from gradiseg.votes import LabelsOf
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
@@ -36,7 +36,6 @@ WEIGHT = 0.6  # of the loss of an object, times the objects that take turns in a
 SIDES = 16  # of the polygon that a hull is
 MOST = 0.995  # of the voxels are inside: some may be errors
 MARGIN = 1.0  # pixels
-SHOWING_VIEWS = 100  # in which objects are looked for: what few views show of them is cut away, if none looks
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,17 @@ class AloneLoss:
         self,
         model: GaussianModel,
         cameras: Sequence[Camera],
+        voters: Sequence[Camera],
         labels_of: LabelsOf,
         class_ids: Tensor,
         owners: Tensor,
     ) -> None:
-        """Find the objects of `cameras`, and where they are.
+        """Find the objects of `cameras`, and by what `voters` show, where they are.
 
         labels_of: camera -> dense labels (H, W), negative = none; class_ids: (K,), of the dense labels;
         owners: (N,) dense labels.
         """
-        voxels = shown_voxels(model, voters(cameras, SHOWING_VIEWS), owners, class_ids.numel())
+        voxels = shown_voxels(model, voters, owners, class_ids.numel())
         middles = torch.from_numpy(voxels.centres).to(model.get_xyz)
         found = torch.from_numpy(voxels.labels).to(owners.device)
         self.width = voxels.width

@@ -116,10 +116,11 @@ class Training:
     def elect_owners(self) -> None:
         """Find anew what boundary steps hold the Gaussians to, by some views spread over all with masks."""
         masked = [camera for camera in self.cameras if camera.is_masked]
-        votes = self.votes(voters(masked))
+        some = voters(masked)
+        votes = self.votes(some)
         ids = self.classifier.class_ids
         self.boundary.renew(self.iteration, votes, ids, map(self.labels, masked))
-        self.alone.renew(self.model, masked, self.labels, ids, self.boundary.owners)
+        self.alone.renew(self.model, masked, some, self.labels, ids, self.boundary.owners)
 
     def revise(self) -> None:
         """Repair the labels and change the number of Gaussians, where this is due after an iteration."""

@@ -62,9 +62,9 @@ class Votes:
         return float((mass * (1 - share)).sum() / mass.sum().clamp_min(1e-9))
 
 
-def voters(cameras: Sequence[Camera], most: int = VOTING_VIEWS) -> Sequence[Camera]:
-    """At most so many of the views, spread over all."""
-    return cameras[:: math.ceil(len(cameras) / most)]
+def voters(cameras: Sequence[Camera]) -> Sequence[Camera]:
+    """At most `VOTING_VIEWS` of the views, spread over all."""
+    return cameras[:: math.ceil(len(cameras) / VOTING_VIEWS)]
 
 
 def count_votes(

@@ -39,7 +39,7 @@ def hiding() -> tuple[GaussianModel, torch.Tensor, int]:
 
 def renewed(model: GaussianModel, owners: torch.Tensor) -> AloneLoss:
     loss = AloneLoss()
-    loss.renew(model, CAMERAS, labels_of, CLASS_IDS, owners)
+    loss.renew(model, CAMERAS, CAMERAS, labels_of, CLASS_IDS, owners)
     return loss
 
 
@@ -117,7 +117,7 @@ def test_what_most_views_cut_off_is_no_object_nor_is_id_0() -> None:
     ]
     loss = AloneLoss()
     owners[owners == BLUE] = torch.arange(int((owners == BLUE).sum())) % 2 * BLUE  # id 0 is shown, too
-    loss.renew(model, CAMERAS, cut, CLASS_IDS, owners)
+    loss.renew(model, CAMERAS, CAMERAS, cut, CLASS_IDS, owners)
     assert set(loss.objects) == {RED}
 
 
