@@ -32,7 +32,7 @@ from gradiseg.evaluation.lerf_mask import EXACT_FOLDER
 from gradiseg.evaluation.masks import read_mask
 from gradiseg.evaluation.metrics import mask_iou
 from gradiseg.finished.splat import load_splat
-from gradiseg.finished.walk import Click, walk
+from gradiseg.finished.walk import Click, middle, walk
 from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -82,12 +82,6 @@ def found_by_clicks(model: GaussianModel, scene: Scene, folder: Path, name: str,
             seconds = time.process_time() - start
         scores.append(score(model, chosen, scene.getTestCameras(), folder, name))
     return {"iou": scores, "is_on": [click.is_on for click in clicks], "cpu_seconds_of_walk": seconds}
-
-
-def middle(cameras: Sequence[Camera]) -> np.ndarray:
-    """Of the cameras (3,)."""
-    found: np.ndarray = np.mean([-camera.R @ camera.T for camera in cameras], 0)
-    return found
 
 
 def score(model: GaussianModel, chosen: Tensor, cameras: Sequence[Camera], folder: Path, name: str) -> float:

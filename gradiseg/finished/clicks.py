@@ -24,7 +24,7 @@ from arguments import option
 from gaussian_renderer import contributions, render, surface
 from gradiseg.finished.carrying import SeenSurface, Trail
 from gradiseg.finished.splat import load_for, reduced, small_camera
-from gradiseg.finished.walk import Click, walk
+from gradiseg.finished.walk import Click, middle, walk
 from pretrained.prompted import NETWORKS, PromptedSegmenter, load_prompted
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -186,7 +186,7 @@ def reach(
         scale = cameras[number].image_width / surfaces[number].size[0]
         at = np.c_[scale * surfaces[number].shrunk(rows[:, :2]), rows[:, 2]]
         points += [Click(cameras[number], float(x), float(y), is_on == 1) for x, y, is_on in at]
-    chosen = walk(model, points, np.mean([-camera.R @ camera.T for camera in cameras], 0))
+    chosen = walk(model, points, middle(cameras))
     for number, camera in enumerate(cameras):
         with torch.no_grad():
             share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]

@@ -54,7 +54,7 @@ class Click:
 def walk(model: GaussianModel, clicks: Sequence[Click], above: Floats) -> Tensor:
     """Which Gaussians (N,) bool are the object of the clicks, in their order; the first one lies on it.
 
-    `above`: a point (3,) from which surfaces are seen from outside, such as the middle of the cameras. The
+    `above`: a point (3,) from which surfaces are seen from outside, such as the `middle` of the cameras. The
     first view must show the whole object. None are chosen where nothing shows at the first click.
     """
     x, y, _, inside = (part.cpu().numpy() for part in clicks[0].camera.project(model.get_xyz))
@@ -73,6 +73,12 @@ def walk(model: GaussianModel, clicks: Sequence[Click], above: Floats) -> Tensor
         chosen = solve(weights, known, chosen if number else None)
     found[within] = torch.from_numpy(chosen[tree.query(points[within])[1]])
     return found.to(model.device)
+
+
+def middle(cameras: Sequence[Camera]) -> Floats:
+    """Of the places where cameras stand, (3,): from there they see surfaces from outside."""
+    place: Floats = np.mean([-camera.R @ camera.T for camera in cameras], 0)
+    return place
 
 
 def near_border(camera: Camera, x: Floats, y: Floats) -> NDArray[np.bool_]:

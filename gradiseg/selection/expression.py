@@ -28,12 +28,11 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gradiseg.finished.clicks import chosen_by
-from gradiseg.finished.walk import Click, walk
+from gradiseg.finished.walk import Click, middle, walk
 from gradiseg.labelled import LabelledModel
 from gradiseg.occupancy import centres_inside
 from gradiseg.selection import free_view, in_view, neighbours
@@ -167,8 +166,7 @@ class Chooser:
         visible = self._visible(expression)
         chosen, model = visible.clone(), self.model.rows(visible).model()
         if expression.get("by", "walk") == "walk":
-            above = np.mean([-camera.R @ camera.T for camera in self.views.values()], 0)
-            chosen[visible] = walk(model, clicks, above)
+            chosen[visible] = walk(model, clicks, middle(list(self.views.values())))
         elif expression["by"] == "network" and self.segmenter is not None:
             chosen[visible] = chosen_by(self.segmenter, model, clicks, voters(list(self.views.values())))
         else:
