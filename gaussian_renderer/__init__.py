@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diff_gaussian_rasterization import GaussianRasterizationSettings, GaussianRasterizer
+from fused_losses import TileCrossEntropy
 from torch import Tensor
 
 from scene.cameras import Camera
@@ -24,6 +25,7 @@ def render(
     override_color: Tensor | None = None,
     identity_geometry_grad: bool = True,
     override_identity: Tensor | None = None,
+    identity_loss: TileCrossEntropy | None = None,
 ) -> dict[str, Tensor]:
     """Render colour (eq. 1) and identity encodings (eq. 2) of one view.
 
@@ -33,11 +35,13 @@ def render(
         override_color: (N,3) in place of the SH colours.
         identity_geometry_grad: whether the identity map's gradient reaches positions, shapes and opacities.
         override_identity: (N,D) in place of the identity encodings, D up to 64.
+        identity_loss: takes the identity map tile by tile, on a CPU, before it would be written to memory.
 
     Returns:
         render (3,H,W); render_object (D,H,W); viewspace_points (N,3), whose gradient is that of the screen
         position in NDC; visibility_filter (N,) bool; radii (N,) pixels; identity_encodings (N,1,D), whose
-        gradient is what the rendered identity map alone contributes to the encodings.
+        gradient is what the rendered identity map alone contributes to the encodings. With `identity_loss`
+        the value of that, a scalar, and no render_object.
     """
     viewspace_points = torch.zeros_like(pc.get_xyz, requires_grad=True)
     identity = pc.get_objects if override_identity is None else override_identity
@@ -55,10 +59,13 @@ def render(
         colors_precomp=override_color,
         scales=pc.get_scaling,
         rotations=pc.params["rotation"],  # of any length: the rasterizer normalises it for less
+        epilogue=identity_loss,
     )
-    return {
+    identities = {"render_object": objects}
+    if identity_loss is not None:
+        identities = {"identity_loss": identity_loss.loss(objects)}
+    return identities | {
         "render": color,
-        "render_object": objects,
         "viewspace_points": viewspace_points,
         "visibility_filter": radii > 0,
         "radii": radii,

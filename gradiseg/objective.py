@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from fused_losses import l1_ssim, linear_cross_entropy
+from fused_losses import TileCrossEntropy, l1_ssim, linear_cross_entropy
 from simple_knn import PointTree
 from torch import Tensor
 
@@ -50,6 +50,7 @@ class Objective:
         self.schedule, self.opt, self.classifier = schedule, schedule.opt, classifier
         pool = schedule.gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
+        self.ignored = IGNORED if self.opt.ignore_label >= 0 else None
         self._tree = PointTree()  # a speed-up only: it decides nothing, so checkpoints do without it
 
     def __call__(
@@ -66,22 +67,27 @@ class Objective:
         photograph = photograph.to(rendered["render"].device, non_blocking=True)
         losses = Losses(l1_ssim(rendered["render"], photograph, self.opt.lambda_dssim))
         if labels is not None:
-            losses.identity_2d = self.identity_2d(rendered["render_object"], labels, losses.rgb)
+            losses.identity_2d = self.identity_2d(rendered, labels, losses.rgb)
         mode = self.schedule.neighbours(iteration)
         if mode is not None and iteration % self.opt.reg3d_interval == 0:
             losses.identity_3d = self.opt.reg3d_lambda_val * self.identity_3d(model, mode)
         return losses
 
-    def identity_2d(self, identity_map: Tensor, labels: Tensor, rgb: Tensor) -> Tensor:
-        """alpha L_2d of a map (16,H,W) against labels (H,W), in a view whose colour loss is `rgb`."""
-        ignored = IGNORED if self.opt.ignore_label >= 0 else None
+    def in_tiles(self, labels: Tensor | None) -> TileCrossEntropy | None:
+        """L_2d against labels (H,W) as `render` takes it; None where there are none, or on a GPU."""
+        if labels is None or labels.device.type != "cpu":
+            return None
+        return TileCrossEntropy(self.classifier.weight, self.classifier.bias, labels, self.ignored)
+
+    def identity_2d(self, rendered: dict[str, Tensor], labels: Tensor, rgb: Tensor) -> Tensor:
+        """alpha L_2d against labels (H,W), in a view whose colour loss is `rgb`: by its tiles, or its map."""
+        alpha = self.alpha(rgb)
+        if "identity_loss" in rendered:
+            return alpha * rendered["identity_loss"]
+        weight, bias = self.classifier.weight, self.classifier.bias
+        identity_map = rendered["render_object"]
         return linear_cross_entropy(
-            identity_map,
-            self.classifier.weight,
-            self.classifier.bias,
-            labels,
-            ignore_label=ignored,
-            scale=self.alpha(rgb),
+            identity_map, weight, bias, labels, ignore_label=self.ignored, scale=alpha
         )
 
     def alpha(self, rgb: Tensor) -> float | Tensor:

@@ -84,6 +84,7 @@ class Training:
                 self.model,
                 bg_color=self.background,
                 identity_geometry_grad=self.opt.identity_geometry_grad,
+                identity_loss=self.objective.in_tiles(labels),
             )
             losses = self.objective(self.iteration, camera, labels, rendered, self.model)
         losses.total.backward()

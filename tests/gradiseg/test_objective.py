@@ -82,6 +82,25 @@ def cross_entropy(package: dict[str, Tensor], weights: IdentityClassifier, view:
     return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
+@pytest.mark.parametrize("repair", [CONSTANT, RepairParams()])
+def test_the_tiles_give_the_map_s_loss_and_gradients(repair: RepairParams) -> None:
+    view, model, weights = camera(), trained(), classifier()
+    labels, objective = TrainingLabels(weights)(view), Objective(Schedule(OPT, GRADISEG, repair), weights)
+    leaves = [*(model.params[name] for name in ("xyz", "obj_dc", "opacity")), *weights.parameters()]
+
+    def gradients(in_tiles: bool) -> list[Tensor]:
+        epilogue = objective.in_tiles(labels) if in_tiles else None
+        rendered = render(view, model, bg_color=torch.zeros(3), identity_loss=epilogue)
+        assert ("render_object" in rendered) != in_tiles
+        loss = objective(1, view, labels, rendered, model).identity_2d
+        assert loss is not None
+        return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+    for by_tiles, by_map in zip(gradients(True), gradients(False), strict=True):
+        torch.testing.assert_close(by_tiles, by_map, rtol=1e-4, atol=1e-5 * float(by_map.abs().max()))
+    assert objective.in_tiles(None) is None  # of a view without a mask
+
+
 @pytest.mark.parametrize(
     ("iteration", "on"),
     [

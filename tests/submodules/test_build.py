@@ -25,7 +25,7 @@ def test_the_packages_hold_the_same_file(name: str) -> None:
     assert len({file.read_bytes() for file in files}) == 1
 
 
-@pytest.mark.parametrize("name", ["isa.cmake", "csrc/isa_dispatch.h"])
+@pytest.mark.parametrize("name", ["isa.cmake", "csrc/isa_dispatch.h", "csrc/tile_epilogue.h"])
 def test_the_packages_with_cpu_kernels_hold_the_same_file(name: str) -> None:
     files = [SUBMODULES / package / name for package in ("diff-gaussian-rasterization", "fused-losses")]
     assert len({file.read_bytes() for file in files}) == 1

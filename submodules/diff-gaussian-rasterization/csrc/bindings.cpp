@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "cpu/frame.h"
+#include "gs/tensors.h"
 #include "isa_dispatch.h"
+#include "tile_epilogue.h"
 
 namespace nb = nanobind;
 
@@ -48,6 +50,23 @@ const Core& core_named(const std::string& name) {
   throw nb::value_error(("this processor or build has no '" + name + "' core").c_str());
 }
 
+/// Before the tiles trust its sizes.
+void check_epilogue(const Inputs& in, bool is_double) {
+  if (!in.epilogue) return;
+  const TileEpilogue& e = *pointer<const TileEpilogue>(in.epilogue);
+  const int scalar_bytes = is_double ? sizeof(double) : sizeof(float);
+  if (e.channels == in.num_identity && e.width == in.width && e.height == in.height && e.threads >= in.threads &&
+      e.scalar_bytes == scalar_bytes)
+    return;
+  const auto told = [](int channels, int width, int height, int bytes, int threads) {
+    return std::to_string(channels) + " channels of " + std::to_string(width) + "x" + std::to_string(height) + " pixels, " +
+           std::to_string(8 * bytes) + " bits, " + std::to_string(threads) + " threads";
+  };
+  const std::string made_for = told(e.channels, e.width, e.height, e.scalar_bytes, e.threads);
+  const std::string called_for = told(in.num_identity, in.width, in.height, scalar_bytes, in.threads);
+  throw nb::value_error(("epilogue: made for " + made_for + "; called for " + called_for).c_str());
+}
+
 }  // namespace
 }  // namespace gs
 
@@ -80,6 +99,7 @@ NB_MODULE(_core, m) {
       .def_rw("sh_rest", &Inputs::sh_rest)
       .def_rw("colors", &Inputs::colors)
       .def_rw("identity", &Inputs::identity)
+      .def_rw("epilogue", &Inputs::epilogue)
       .def_rw("sh_dc_stride", &Inputs::sh_dc_stride)
       .def_rw("sh_rest_stride", &Inputs::sh_rest_stride);
   nb::class_<Outputs>(m, "Outputs")
@@ -94,7 +114,8 @@ NB_MODULE(_core, m) {
       .def_rw("color", &OutputGradients::color)
       .def_rw("objects", &OutputGradients::objects)
       .def_rw("alpha", &OutputGradients::alpha)
-      .def_rw("depth", &OutputGradients::depth);
+      .def_rw("depth", &OutputGradients::depth)
+      .def_rw("epilogue", &OutputGradients::epilogue);
   nb::class_<InputGradients>(m, "InputGradients")
       .def(nb::init<>())
       .def_rw("means", &InputGradients::means)
@@ -126,6 +147,7 @@ NB_MODULE(_core, m) {
   }, "Instruction sets of this build that this processor can run, best first.");
   m.def("forward", [](const std::string& isa, bool is_double, Frame& frame, const Inputs& in, const Outputs& out) {
     const Core& core = core_named(isa);
+    check_epilogue(in, is_double);
     nb::gil_scoped_release release;
     return (is_double ? core.forward_f64 : core.forward_f32)(frame, in, out);
   }, "Renders; returns 0 or the bits of the inputs that hold NaN or Inf.");

@@ -3,6 +3,9 @@
 // One vector of pixels at a time: their logits (classes x lanes) live in the level-1 cache and never reach
 // memory. Naming: z logits, e = exp(z - largest z), dL_dz; `x` the features, W the weight (classes, padded
 // channels). Channels are worked in groups of kGroup, held in registers; padding channels are 0.
+//
+// Pixels come in chunks of planes, or as the tiles of a rasterizer (tile_epilogue.h); a chunk, or a group of
+// tiles, is a part, which has partial sums of its own.
 #pragma once
 
 #include "kernels.h"
@@ -20,6 +23,27 @@ constexpr int64_t kPrefetch = 64;
 constexpr int64_t kSerialPixels = 1 << 16, kSerialSums = 1 << 15;
 static_assert(kChannelPadding % kGroup == 0, "a group never crosses the padding");
 
+// Labels and weights of a block of 4x4 pixels, row by row; label -1 outside the image.
+template <class S>
+struct TileTargets {
+  int32_t labels[16];
+  S weights[16];
+
+  void gather(const int32_t* image_labels, const S* image_weights, int64_t left, int64_t top, int64_t width,
+              int64_t height) {
+    for (int row = 0; row < 4; ++row) {
+      const int64_t y = top + row, first = y * width + left;
+      if (y < height && left + 4 <= width)
+        __builtin_memcpy(labels + 4 * row, image_labels + first, 4 * sizeof(int32_t));
+      else
+        for (int i = 0; i < 4; ++i)
+          labels[4 * row + i] = y < height && left + i < width ? image_labels[first + i] : -1;
+      for (int i = 0; image_weights && i < 4; ++i)
+        weights[4 * row + i] = labels[4 * row + i] >= 0 ? image_weights[first + i] : S(0);
+    }
+  }
+};
+
 template <class S>
 class CrossEntropyKernel {
  public:
@@ -28,7 +52,7 @@ class CrossEntropyKernel {
         padded(round_up(p.channels, kChannelPadding)),
         per_chunk(chunk_pixels(p.pixels)),
         chunks(chunk_count(p.pixels)),
-        layout(cross_entropy_scratch(p.channels, p.classes, p.pixels, p.threads, sizeof(S))),
+        layout(cross_entropy_scratch(p.channels, p.classes, p.pixels, p.parts, p.threads, sizeof(S))),
         labels(at<int32_t>(layout.labels)),
         W(at<S>(layout.weight)) {}
 
@@ -38,11 +62,41 @@ class CrossEntropyKernel {
     if (bad_labels) return {0, bad_labels};
 #pragma omp parallel for num_threads(p.threads) schedule(dynamic)
     for (int64_t i = 0; i < chunks; ++i) run_chunk(i);
-    if (p.dL_dweight) add_chunks();
-    double loss = 0;
-    for (int64_t i = 0; i < chunks; ++i) loss += chunk_losses()[i];
-    return {loss, 0};
+    return {add_parts(chunks), 0};
   }
+
+  // Of tiles: before all (returns the number of bad labels), for each, after all (returns the loss).
+
+  int64_t begin_tiles(double& pixel_scale) {
+    pad_weight();
+    const int64_t bad_labels = sum_weights();
+    pixel_scale = normalisation;
+    return bad_labels;
+  }
+
+  void run_tile(const FinishedTile& tile, int64_t width, int64_t height, double pixel_scale) {
+    normalisation = S(pixel_scale);
+    Block b = block_of(tile.thread);
+    if (tile.first) clear(b, tile.group);
+    b.stride = 16, b.count = kL;
+    Vec<S> loss{};
+    TileTargets<S> targets;
+    for (int block = 0; block < 16; ++block) {
+      targets.gather(labels, p.pixel_weights, tile.left + 4 * (block % 4), tile.top + 4 * (block / 4), width,
+                     height);
+      for (int lane = 0; lane < 16; lane += kL) {
+        b.features = static_cast<const S*>(tile.values) + block * tile.block_stride + lane;
+        b.dL_dfeatures = static_cast<S*>(tile.gradients) + block * 16 * p.channels + lane;
+        b.labels = targets.labels + lane,
+        b.pixel_weights = p.pixel_weights ? targets.weights + lane : nullptr;
+        loss += run_block<false>(b, part_dL_dweight(tile.group));
+      }
+    }
+    part_losses()[tile.group] += sum_lanes<S>(loss);
+    if (tile.last) sum_bias(b, tile.group);
+  }
+
+  double end_tiles(int64_t groups) const { return add_parts(groups); }
 
  private:
   static constexpr int kL = kLanes<S>;
@@ -58,23 +112,27 @@ class CrossEntropyKernel {
   U* at(int64_t byte) const {
     return reinterpret_cast<U*>(p.scratch + byte);
   }
-  double* chunk_losses() const { return at<double>(layout.chunk_sums); }
-  double* chunk_weights() const { return chunk_losses() + chunks; }
-  S* chunk_dL_dweight(int64_t i) const {  // (classes, padded)
-    return at<S>(layout.chunk_dL_dweight + i * round_up(p.classes * padded * int64_t(sizeof(S)), kAlign));
+  double* part_losses() const { return at<double>(layout.part_sums); }
+  double* chunk_weights() const { return part_losses() + p.parts; }
+  S* part_dL_dweight(int64_t i) const {  // (classes, padded)
+    return at<S>(layout.part_dL_dweight + i * round_up(p.classes * padded * int64_t(sizeof(S)), kAlign));
   }
-  S* chunk_dL_dbias(int64_t i) const {  // (classes,)
-    return at<S>(layout.chunk_dL_dbias + i * round_up(p.classes * int64_t(sizeof(S)), kAlign));
+  S* part_dL_dbias(int64_t i) const {  // (classes,)
+    return at<S>(layout.part_dL_dbias + i * round_up(p.classes * int64_t(sizeof(S)), kAlign));
   }
 
   // What one thread works on: one vector of pixels.
   struct Block {
-    S* z;         // (classes, lanes): logits, then exponentials, then dL_dz
-    S* dL_dbias;  // (classes, lanes): sums over the blocks of a chunk
-    S* x;         // (padded, lanes)
-    int64_t first, count;
-    const int32_t* labels;  // -1: takes no part
-    Vec<S> weights;         // of the pixels, normalised; 0: takes no part
+    S* z;               // (classes, lanes): logits, then exponentials, then dL_dz
+    S* dL_dbias;        // (classes, lanes): sums over the blocks of a part
+    S* x;               // (padded, lanes)
+    int64_t count;      // fewer than the lanes at the end of a chunk
+    const S* features;  // channels lie `stride` apart
+    S* dL_dfeatures;    // likewise; null: not wanted
+    int64_t stride;
+    const int32_t* labels;   // -1: takes no part
+    const S* pixel_weights;  // null: all 1
+    Vec<S> weights;          // of the pixels, normalised; 0: takes no part
   };
 
   // ---- before the pass --------------------------------------------------------------------------
@@ -88,8 +146,8 @@ class CrossEntropyKernel {
   // Sets `labels` and `normalisation`; returns the number of labels that are neither a class nor ignored.
   int64_t sum_weights() {
     int64_t bad_labels = 0;
-#pragma omp parallel for num_threads(p.threads) schedule(static) reduction(+ : bad_labels) \
-    if (p.pixels > kSerialPixels)
+#pragma omp parallel for num_threads(p.threads) schedule(static) \
+    reduction(+ : bad_labels) if (p.pixels > kSerialPixels)
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t begin = i * per_chunk, end = begin + per_chunk < p.pixels ? begin + per_chunk : p.pixels;
       switch (p.label_type) {
@@ -141,43 +199,60 @@ class CrossEntropyKernel {
   // ---- one chunk --------------------------------------------------------------------------------
 
   void run_chunk(int64_t chunk) const {
-    Block b;
-    b.z = at<S>(layout.thread + thread_index() * layout.thread_stride);
-    b.dL_dbias = b.z + p.classes * (kAlign / int64_t(sizeof(S)));
-    b.x = b.dL_dbias + p.classes * (kAlign / int64_t(sizeof(S)));
-    S* dL_dW = chunk_dL_dweight(chunk);
-    if (p.dL_dweight) {
-      for (int64_t i = 0; i < p.classes * padded; ++i) dL_dW[i] = 0;
-      for (int64_t i = 0; i < p.classes * kL; ++i) b.dL_dbias[i] = 0;
-    }
+    Block b = block_of(thread_index());
+    clear(b, chunk);
+    b.stride = p.pixels;
     Vec<S> loss{};
     const int64_t end = (chunk + 1) * per_chunk < p.pixels ? (chunk + 1) * per_chunk : p.pixels;
-    for (b.first = chunk * per_chunk; b.first < end; b.first += kL) {
-      b.count = end - b.first < kL ? end - b.first : kL;
-      loss += run_block(b, dL_dW);
+    for (int64_t first = chunk * per_chunk; first < end; first += kL) {
+      b.count = end - first < kL ? end - first : kL;
+      b.features = p.features + first, b.dL_dfeatures = p.dL_dfeatures ? p.dL_dfeatures + first : nullptr;
+      b.labels = labels + first, b.pixel_weights = p.pixel_weights ? p.pixel_weights + first : nullptr;
+      loss += run_block<true>(b, part_dL_dweight(chunk));
     }
-    chunk_losses()[chunk] = sum_lanes<S>(loss);
-    if (p.dL_dweight)
-      for (int64_t c = 0; c < p.classes; ++c)
-        chunk_dL_dbias(chunk)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
+    part_losses()[chunk] = sum_lanes<S>(loss);
+    sum_bias(b, chunk);
   }
 
   static int thread_index();
 
+  Block block_of(int64_t thread) const {
+    Block b;
+    b.z = at<S>(layout.thread + thread * layout.thread_stride);
+    b.dL_dbias = b.z + p.classes * (kAlign / int64_t(sizeof(S)));
+    b.x = b.dL_dbias + p.classes * (kAlign / int64_t(sizeof(S)));
+    return b;
+  }
+
+  // Before a part, and after it.
+  void clear(const Block& b, int64_t part) const {
+    part_losses()[part] = 0;
+    if (!p.dL_dweight) return;
+    S* dL_dW = part_dL_dweight(part);
+    for (int64_t i = 0; i < p.classes * padded; ++i) dL_dW[i] = 0;
+    for (int64_t i = 0; i < p.classes * kL; ++i) b.dL_dbias[i] = 0;
+  }
+  void sum_bias(const Block& b, int64_t part) const {
+    if (!p.dL_dweight) return;
+    for (int64_t c = 0; c < p.classes; ++c)
+      part_dL_dbias(part)[c] = S(sum_lanes<S>(load(b.dL_dbias + c * kL)));
+  }
+
   // The loss of one vector of pixels; adds to dL_dW and b.dL_dbias, writes dL_dfeatures.
+  template <bool kPlanes>
   Vec<S> run_block(Block& b, S* dL_dW) const {
     if (!load_targets(b)) {
-      if (p.dL_dfeatures)
+      if (b.dL_dfeatures)
         for (int64_t d = 0; d < p.channels; ++d)
-          store_first(p.dL_dfeatures + d * p.pixels + b.first, Vec<S>{}, b.count);
+          store_first(b.dL_dfeatures + d * b.stride, Vec<S>{}, b.count);
       return Vec<S>{};
     }
-    load_features(b);
+    load_features<kPlanes>(b);
     const Vec<S> largest = logits(b);
     const Vec<S> z_label = label_logits(b);
     const Vec<S> sum = exponentials(b, largest);
-    if (p.dL_dfeatures || p.dL_dweight) logit_gradients(b, sum);
-    if (p.dL_dfeatures) feature_gradients(b);
+    if (b.dL_dfeatures || p.dL_dweight) logit_gradients(b, sum);
+    if (b.dL_dfeatures) feature_gradients(b);
     if (p.dL_dweight) weight_gradients(b, dL_dW);
     const Vec<S> loss = b.weights * cross_entropy(largest, log_positive<S>(sum), z_label);
     return b.weights != S(0) ? loss : Vec<S>{};
@@ -185,10 +260,9 @@ class CrossEntropyKernel {
 
   // Labels and weights; false if no pixel takes part.
   bool load_targets(Block& b) const {
-    b.labels = labels + b.first;
     int32_t none = -1;
     for (int i = 0; i < kL; ++i) none &= b.labels[i];
-    const Vec<S> weights = p.pixel_weights ? load_first(p.pixel_weights + b.first, b.count) : splat(S(1));
+    const Vec<S> weights = b.pixel_weights ? load_first(b.pixel_weights, b.count) : splat(S(1));
     b.weights = load_labels(b) >= 0 ? weights * normalisation : Vec<S>{};
     return none != -1;
   }
@@ -200,15 +274,16 @@ class CrossEntropyKernel {
   }
 
   // A pixel that takes no part gets features 0, so that its NaN cannot reach the weight's gradient.
+  template <bool kPlanes>
   void load_features(const Block& b) const {
     const Ints<S> part = b.weights != S(0);
-    const S* features = p.features + b.first;
-    S* dL_dfeatures = p.dL_dfeatures ? p.dL_dfeatures + b.first : nullptr;
-    const int64_t channels = p.channels, pixels = p.pixels, count = b.count;
+    const S* features = b.features;
+    S* dL_dfeatures = b.dL_dfeatures;
+    const int64_t channels = p.channels, stride = b.stride, count = b.count;
     for (int64_t d = 0; d < channels; ++d) {
-      __builtin_prefetch(features + d * pixels + kPrefetch);
-      if (dL_dfeatures) __builtin_prefetch(dL_dfeatures + d * pixels + kPrefetch, 1);
-      store(b.x + d * kL, part ? load_first(features + d * pixels, count) : Vec<S>{});
+      if (kPlanes) __builtin_prefetch(features + d * stride + kPrefetch);
+      if (kPlanes && dL_dfeatures) __builtin_prefetch(dL_dfeatures + d * stride + kPrefetch, 1);
+      store(b.x + d * kL, part ? load_first(features + d * stride, count) : Vec<S>{});
     }
     for (int64_t d = channels; d < padded; ++d) store(b.x + d * kL, Vec<S>{});
   }
@@ -287,11 +362,11 @@ class CrossEntropyKernel {
 #pragma GCC unroll 16
         for (int d = 0; d < kGroup; ++d) dL_dx[d] += w[d] * dL_dz;
       }
-      S* out = p.dL_dfeatures + group * p.pixels + b.first;
-      const int64_t pixels = p.pixels, channels = p.channels - group, count = b.count;
+      S* out = b.dL_dfeatures + group * b.stride;
+      const int64_t stride = b.stride, channels = p.channels - group, count = b.count;
 #pragma GCC unroll 16
       for (int d = 0; d < kGroup; ++d)
-        if (d < channels) store_first(out + d * pixels, dL_dx[d], count);
+        if (d < channels) store_first(out + d * stride, dL_dx[d], count);
     }
   }
 
@@ -325,18 +400,25 @@ class CrossEntropyKernel {
 
   // ---- after the pass ---------------------------------------------------------------------------
 
-  // Adds the chunks' gradients in their order.
-  void add_chunks() const {
-#pragma omp parallel for num_threads(p.threads) schedule(static) \
-    if (p.classes * p.channels * chunks > kSerialSums)
+  // Adds the parts' gradients in their order; returns the loss.
+  double add_parts(int64_t parts) const {
+    if (p.dL_dweight) add_gradients(parts);
+    double loss = 0;
+    for (int64_t i = 0; i < parts; ++i) loss += part_losses()[i];
+    return loss;
+  }
+
+  void add_gradients(int64_t parts) const {
+#pragma omp parallel for num_threads(p.threads) \
+    schedule(static) if (p.classes * p.channels * parts > kSerialSums)
     for (int64_t c = 0; c < p.classes; ++c) {
       for (int64_t d = 0; d < p.channels; ++d) {
         double sum = 0;
-        for (int64_t i = 0; i < chunks; ++i) sum += chunk_dL_dweight(i)[c * padded + d];
+        for (int64_t i = 0; i < parts; ++i) sum += part_dL_dweight(i)[c * padded + d];
         p.dL_dweight[c * p.channels + d] = S(sum);
       }
       double sum = 0;
-      for (int64_t i = 0; i < chunks; ++i) sum += chunk_dL_dbias(i)[c];
+      for (int64_t i = 0; i < parts; ++i) sum += part_dL_dbias(i)[c];
       p.dL_dbias[c] = S(sum);
     }
   }

@@ -23,7 +23,8 @@ int CrossEntropyKernel<S>::thread_index() {
 
 template <class S>
 L1Ssim l1_ssim(const L1SsimProblem<S>& problem) {
-  return problem.target_is_uint8 ? L1SsimKernel<S, uint8_t>(problem).run() : L1SsimKernel<S, S>(problem).run();
+  return problem.target_is_uint8 ? L1SsimKernel<S, uint8_t>(problem).run()
+                                 : L1SsimKernel<S, S>(problem).run();
 }
 
 template <class S>
@@ -31,11 +32,30 @@ CrossEntropy cross_entropy(const CrossEntropyProblem<S>& problem) {
   return CrossEntropyKernel<S>(problem).run();
 }
 
+template <class S>
+int64_t begin_tiles(TiledCrossEntropy<S>& tiled) {
+  tiled.epilogue.state = &tiled;
+  tiled.epilogue.run = [](void* state, const FinishedTile& tile) {
+    const auto& t = *static_cast<const TiledCrossEntropy<S>*>(state);
+    CrossEntropyKernel<S>(t.problem).run_tile(tile, t.width, t.height, t.pixel_scale);
+  };
+  return CrossEntropyKernel<S>(tiled.problem).begin_tiles(tiled.pixel_scale);
+}
+
+template <class S>
+double end_tiles(const TiledCrossEntropy<S>& tiled) {
+  const int64_t tiles = ((tiled.width + 15) / 16) * ((tiled.height + 15) / 16), group = tiles_in_group(tiles);
+  return CrossEntropyKernel<S>(tiled.problem).end_tiles((tiles + group - 1) / group);
+}
+
 }  // namespace
 
 namespace FUSED_LOSSES_ISA {
-const Kernels kernels = {FUSED_LOSSES_VECTOR_BYTES, l1_ssim<float>,        l1_ssim<double>,
-                         cross_entropy<float>,      cross_entropy<double>, adam};
+const Kernels kernels = {FUSED_LOSSES_VECTOR_BYTES, l1_ssim<float>,
+                         l1_ssim<double>,           cross_entropy<float>,
+                         cross_entropy<double>,     begin_tiles<float>,
+                         begin_tiles<double>,       end_tiles<float>,
+                         end_tiles<double>,         adam};
 }  // namespace FUSED_LOSSES_ISA
 
 }  // namespace fused_losses

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "tile_epilogue.h"
+
 namespace fused_losses {
 
 // image, target, dL_dimage: (channels, height, width), contiguous.
@@ -15,8 +17,8 @@ struct L1SsimProblem {
   const S* image;
   const void* target;
   bool target_is_uint8;  // 255 standing for 1; else of the image's type
-  S* dL_dimage;   // null: no gradient wanted
-  char* scratch;  // l1_ssim_scratch() bytes, 64-byte aligned
+  S* dL_dimage;          // null: no gradient wanted
+  char* scratch;         // l1_ssim_scratch() bytes, 64-byte aligned
   int64_t channels, height, width;
   double lambda_dssim;  // L = (1 - lambda) L1 + lambda (1 - SSIM); SSIM is skipped where lambda is 0
   int threads;
@@ -47,6 +49,17 @@ struct CrossEntropyProblem {
   bool ignores;  // whether `ignore_label` holds a label
   int64_t ignore_label;
   int threads;
+  int64_t parts;  // that partial sums are kept for: chunk_count(pixels), or as many groups of tiles
+};
+
+// The same of features that the tiles of a rasterizer hold, and that get their gradients there: those of the
+// problem are null.
+template <class S>
+struct TiledCrossEntropy {
+  CrossEntropyProblem<S> problem;
+  int64_t width, height;
+  TileEpilogue epilogue;
+  double pixel_scale;  // scale / sum of the weights of all pixels
 };
 
 struct CrossEntropy {
@@ -72,6 +85,12 @@ struct Kernels {
   L1Ssim (*l1_ssim_double)(const L1SsimProblem<double>&);
   CrossEntropy (*cross_entropy_float)(const CrossEntropyProblem<float>&);
   CrossEntropy (*cross_entropy_double)(const CrossEntropyProblem<double>&);
+  // Before all tiles: prepares the epilogue, returns the number of bad labels.
+  int64_t (*begin_tiles_float)(TiledCrossEntropy<float>&);
+  int64_t (*begin_tiles_double)(TiledCrossEntropy<double>&);
+  // After all tiles: fills the gradients, returns the loss.
+  double (*end_tiles_float)(const TiledCrossEntropy<float>&);
+  double (*end_tiles_double)(const TiledCrossEntropy<double>&);
   void (*adam)(const AdamParameter* parameters, int64_t count, int threads);
 };
 
@@ -93,8 +112,8 @@ static inline constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-// Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4 and
-// of 3 quantities take 42 KiB in float.
+// Largest tile of l1_ssim. A tile blurs 10 columns and 20 rows more than it keeps; its 11 blurred rows of 4
+// and of 3 quantities take 42 KiB in float.
 constexpr int64_t kTileWidth = 128, kTileHeight = 192;
 
 static inline constexpr int64_t l1_ssim_tiles(int64_t size, int64_t largest) {
@@ -118,19 +137,19 @@ static inline constexpr int64_t chunk_count(int64_t pixels) {
 
 // The parts of the scratch of the cross-entropy, in bytes; each starts on a cache line.
 struct CrossEntropyScratch {
-  int64_t labels, weight, chunk_sums, chunk_dL_dweight, chunk_dL_dbias, thread, thread_stride, total;
+  int64_t labels, weight, part_sums, part_dL_dweight, part_dL_dbias, thread, thread_stride, total;
 };
 
 static inline constexpr CrossEntropyScratch cross_entropy_scratch(int64_t channels, int64_t classes,
-                                                                  int64_t pixels, int threads,
+                                                                  int64_t pixels, int64_t parts, int threads,
                                                                   int64_t scalar_bytes) {
-  const int64_t padded = round_up(channels, kChannelPadding), chunks = chunk_count(pixels);
+  const int64_t padded = round_up(channels, kChannelPadding);
   CrossEntropyScratch s{};
   s.weight = round_up(pixels * int64_t(sizeof(int32_t)), kAlign);
-  s.chunk_sums = s.weight + round_up(classes * padded * scalar_bytes, kAlign);
-  s.chunk_dL_dweight = s.chunk_sums + round_up(2 * chunks * int64_t(sizeof(double)), kAlign);
-  s.chunk_dL_dbias = s.chunk_dL_dweight + chunks * round_up(classes * padded * scalar_bytes, kAlign);
-  s.thread = s.chunk_dL_dbias + chunks * round_up(classes * scalar_bytes, kAlign);
+  s.part_sums = s.weight + round_up(classes * padded * scalar_bytes, kAlign);
+  s.part_dL_dweight = s.part_sums + round_up((parts + chunk_count(pixels)) * int64_t(sizeof(double)), kAlign);
+  s.part_dL_dbias = s.part_dL_dweight + parts * round_up(classes * padded * scalar_bytes, kAlign);
+  s.thread = s.part_dL_dbias + parts * round_up(classes * scalar_bytes, kAlign);
   s.thread_stride =
       (2 * classes + padded) * kAlign;  // logits and bias gradients per class, features: one vector each
   s.total = s.thread + threads * s.thread_stride;

@@ -87,8 +87,8 @@ template <class S>
 CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, Pointer bias, Pointer labels,
                                              int label_type, Pointer pixel_weights, Pointer dL_dfeatures,
                                              Pointer dL_dweight, Pointer dL_dbias, Pointer scratch,
-                                             double scale, int64_t channels, int64_t classes, int64_t pixels, bool ignores,
-                                             int64_t ignore_label, int threads) {
+                                             double scale, int64_t channels, int64_t classes, int64_t pixels,
+                                             bool ignores, int64_t ignore_label, int threads) {
   return {pointer<const S>(features),
           pointer<const S>(weight),
           pointer<const S>(bias),
@@ -105,7 +105,8 @@ CrossEntropyProblem<S> cross_entropy_problem(Pointer features, Pointer weight, P
           pixels,
           ignores,
           ignore_label,
-          threads};
+          threads,
+          chunk_count(pixels)};
 }
 
 // (loss, number of labels that are no class)
@@ -115,6 +116,59 @@ std::pair<double, int64_t> cross_entropy(bool is_double, Arguments... arguments)
       is_double ? active.second->cross_entropy_double(cross_entropy_problem<double>(arguments...))
                 : active.second->cross_entropy_float(cross_entropy_problem<float>(arguments...));
   return {result.loss, result.bad_labels};
+}
+
+int64_t tiles_scratch(int64_t channels, int64_t classes, int64_t pixels, int threads, int64_t scalar_bytes) {
+  return cross_entropy_scratch(channels, classes, pixels, kTileGroups, threads, scalar_bytes).total;
+}
+
+// Its tensors outlive it.
+template <class S>
+class Tiles {
+ public:
+  Tiles(Pointer weight, Pointer bias, Pointer labels, int label_type, Pointer pixel_weights,
+        Pointer dL_dweight, Pointer dL_dbias, Pointer scratch, int64_t channels, int64_t classes,
+        int64_t width, int64_t height, bool ignores, int64_t ignore_label, int threads)
+      : kernels_(active.second) {
+    tiled_.problem = cross_entropy_problem<S>(0, weight, bias, labels, label_type, pixel_weights, 0,
+                                              dL_dweight, dL_dbias, scratch, 1, channels, classes,
+                                              width * height, ignores, ignore_label, threads);
+    tiled_.problem.parts = kTileGroups;
+    tiled_.width = width, tiled_.height = height;
+    tiled_.epilogue = {nullptr, nullptr, int(channels), int(width), int(height), threads, int(sizeof(S))};
+    if constexpr (sizeof(S) == sizeof(float))
+      bad_labels_ = kernels_->begin_tiles_float(tiled_);
+    else
+      bad_labels_ = kernels_->begin_tiles_double(tiled_);
+  }
+  Tiles(const Tiles&) = delete;
+
+  int64_t bad_labels() const { return bad_labels_; }
+  Pointer address() const { return reinterpret_cast<Pointer>(&tiled_.epilogue); }
+  double loss() const {
+    if constexpr (sizeof(S) == sizeof(float))
+      return kernels_->end_tiles_float(tiled_);
+    else
+      return kernels_->end_tiles_double(tiled_);
+  }
+
+ private:
+  const Kernels* kernels_;
+  TiledCrossEntropy<S> tiled_;
+  int64_t bad_labels_;
+};
+
+template <class S>
+void bind_tiles(nb::module_& m, const char* name) {
+  nb::class_<Tiles<S>>(m, name)
+      .def(nb::init<Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, int64_t, int64_t,
+                    int64_t, int64_t, bool, int64_t, int>(),
+           "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a, "dL_dweight"_a, "dL_dbias"_a,
+           "scratch"_a, "channels"_a, "classes"_a, "width"_a, "height"_a, "ignores"_a, "ignore_label"_a,
+           "threads"_a)
+      .def_prop_ro("bad_labels", &Tiles<S>::bad_labels)
+      .def_prop_ro("address", &Tiles<S>::address, "Of the TileEpilogue.")
+      .def("loss", &Tiles<S>::loss, "After all tiles; fills the gradients.");
 }
 
 void adam(const std::vector<Pointer>& pointers, const std::vector<int64_t>& sizes,
@@ -139,21 +193,27 @@ NB_MODULE(_C, m) {
 
   m.def("l1_ssim_scratch", l1_ssim_scratch, "channels"_a, "height"_a, "width"_a, "Bytes.");
   m.def("l1_ssim", l1_ssim<Pointer, Pointer, bool, Pointer, Pointer, int64_t, int64_t, int64_t, double, int>,
-        "is_double"_a, "image"_a, "target"_a, "target_is_uint8"_a, "dL_dimage"_a, "scratch"_a, "channels"_a, "height"_a, "width"_a,
-        "lambda_dssim"_a, "threads"_a, Release());
+        "is_double"_a, "image"_a, "target"_a, "target_is_uint8"_a, "dL_dimage"_a, "scratch"_a, "channels"_a,
+        "height"_a, "width"_a, "lambda_dssim"_a, "threads"_a, Release());
 
   m.def(
       "cross_entropy_scratch",
       [](int64_t channels, int64_t classes, int64_t pixels, int threads, int64_t scalar_bytes) {
-        return cross_entropy_scratch(channels, classes, pixels, threads, scalar_bytes).total;
+        return cross_entropy_scratch(channels, classes, pixels, chunk_count(pixels), threads, scalar_bytes)
+            .total;
       },
       "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a, "Bytes.");
   m.def("cross_entropy",
         cross_entropy<Pointer, Pointer, Pointer, Pointer, int, Pointer, Pointer, Pointer, Pointer, Pointer,
                       double, int64_t, int64_t, int64_t, bool, int64_t, int>,
         "is_double"_a, "features"_a, "weight"_a, "bias"_a, "labels"_a, "label_type"_a, "pixel_weights"_a,
-        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "scale"_a, "channels"_a, "classes"_a, "pixels"_a,
-        "ignores"_a, "ignore_label"_a, "threads"_a, Release());
+        "dL_dfeatures"_a, "dL_dweight"_a, "dL_dbias"_a, "scratch"_a, "scale"_a, "channels"_a, "classes"_a,
+        "pixels"_a, "ignores"_a, "ignore_label"_a, "threads"_a, Release());
+
+  m.def("tiles_scratch", tiles_scratch, "channels"_a, "classes"_a, "pixels"_a, "threads"_a, "scalar_bytes"_a,
+        "Bytes.");
+  bind_tiles<float>(m, "TilesFloat");
+  bind_tiles<double>(m, "TilesDouble");
 
   m.def("adam", adam, "pointers"_a, "sizes"_a, "settings"_a, "threads"_a, Release());
 }

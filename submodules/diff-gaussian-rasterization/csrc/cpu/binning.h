@@ -40,7 +40,7 @@ inline int64_t exclusive_positions(int64_t* histogram, int chunks, int64_t bucke
 template <class Key>
 void radix_sort(Frame& frame, int64_t count, int chunks) {
   constexpr int kBits = 11, kBuckets = 1 << kBits;
-  Key* keys = reinterpret_cast<Key*>(frame.keys.data());
+  Key* keys = frame.keys.as<Key>();
   Key* keys_swap = reinterpret_cast<Key*>(frame.keys_swap.resize(count * sizeof(Key)));
   uint32_t *order = frame.order.data(), *order_swap = frame.order_swap.resize(count);
   int64_t* histogram = frame.histogram.resize(int64_t(chunks) * kBuckets);
@@ -84,7 +84,7 @@ template <class T>
 void sort_by_depth(Frame& frame, const Inputs& in, const int32_t* radii) {
   using Key = typename KeyOf<T>::Key;
   const int stride = row_stride(in.num_identity);
-  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  const T* packed = frame.packed.as<const T>();
   const int chunks = chunks_of(in.num_gaussians, kSortGrain, in.threads);
   int64_t* position = frame.histogram.resize(2 * chunks);
   memset(position, 0, sizeof(int64_t) * 2 * chunks);
@@ -126,7 +126,7 @@ GS_HD void prefetch_gaussian(const Frame& frame, int64_t k) {
 template <class T>
 void bin_into_tiles(Frame& frame, const Inputs& in, const int32_t* radii) {
   const int stride = row_stride(in.num_identity);
-  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  const T* packed = frame.packed.as<const T>();
   const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y;
   const int chunks = chunks_of(frame.num_visible, kBinGrain, in.threads);
   int64_t* histogram = frame.histogram.resize(tiles * chunks);

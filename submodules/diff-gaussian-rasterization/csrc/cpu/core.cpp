@@ -1,6 +1,7 @@
 // The CPU core of one instruction set (isa.h): the order of its stages.
 #include "binning.h"
 #include "gaussians.h"
+#include "gs/tensors.h"
 #include "tiles.h"
 
 namespace gs {
@@ -11,7 +12,7 @@ template <class T>
 int forward(Frame& frame, const Inputs& in, const Outputs& out) {
   frame.tiles_x = (in.width + kTile - 1) / kTile;
   frame.tiles_y = (in.height + kTile - 1) / kTile;
-  int32_t* radii = reinterpret_cast<int32_t*>(out.radii);
+  int32_t* radii = pointer<int32_t>(out.radii);
   if (const int invalid = pack_gaussians<T>(frame, in, radii)) return invalid;
   sort_by_depth<T>(frame, in, radii);
   bin_into_tiles<T>(frame, in, radii);

@@ -51,6 +51,12 @@ class Buffer {
   }
   GS_HD T* data() { return data_; }
   GS_HD const T* data() const { return data_; }
+  /// Of raw memory: the rows in it.
+  template <class U>
+  GS_HD U* as() const {
+    static_assert(sizeof(T) == 1, "of raw memory");
+    return reinterpret_cast<U*>(data_);
+  }
   GS_HD T& operator[](int64_t i) { return data_[i]; }
   GS_HD const T& operator[](int64_t i) const { return data_[i]; }
 
@@ -73,6 +79,7 @@ struct Frame {
   int64_t num_visible = 0, num_instances = 0;
   int tiles_x = 0, tiles_y = 0;
   Buffer<char> packed, packed_gradients;  // rows of T, see packed.h
+  Buffer<char> handed_on;                 // per tile, of T: what an epilogue left, see HandedOn
   Buffer<char> keys, keys_swap;
   Buffer<uint32_t> order, order_swap;  // visible Gaussians, nearest first
   Buffer<int32_t> tile_count;          // tiles per Gaussian

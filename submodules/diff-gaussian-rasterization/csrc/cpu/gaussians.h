@@ -4,6 +4,7 @@
 #include "frame.h"
 #include "gs/projection.h"
 #include "gs/sh.h"
+#include "gs/tensors.h"
 #include "packed.h"
 #include "sixteen.h"
 
@@ -12,14 +13,14 @@ namespace GS_ISA {
 namespace {
 
 template <class T>
-Camera<T> camera_of(const Inputs& in) {
+Camera<T> camera_of(const View<T>& view) {
   Camera<T> c;
-  memcpy(c.view, at<const T>(in.view, 0), sizeof c.view);
-  memcpy(c.proj, at<const T>(in.proj, 0), sizeof c.proj);
-  memcpy(c.position, at<const T>(in.camera_position, 0), sizeof c.position);
-  c.tan_fov_x = T(in.tan_fov_x), c.tan_fov_y = T(in.tan_fov_y);
-  c.focal_x = T(in.width / (2 * in.tan_fov_x)), c.focal_y = T(in.height / (2 * in.tan_fov_y));
-  c.width = in.width, c.height = in.height;
+  memcpy(c.view, view.view, sizeof c.view);
+  memcpy(c.proj, view.proj, sizeof c.proj);
+  memcpy(c.position, view.position, sizeof c.position);
+  c.tan_fov_x = view.tan_fov_x, c.tan_fov_y = view.tan_fov_y;
+  c.focal_x = view.focal_x, c.focal_y = view.focal_y;
+  c.width = view.width, c.height = view.height;
   return c;
 }
 
@@ -29,14 +30,14 @@ struct Placed {
   using V = typename Lanes<T>::V;
   V mean[3], sigma[6], scale[3], rotation[4];  // the last two where no covariances are given
 
-  GS_HD Placed(const Inputs& in, Sixteen<T> g) {
+  GS_HD Placed(const Gaussians<T>& in, Sixteen<T> g) {
     g.template load<3>(in.means, 3, mean);
     if (in.covariances) {
       g.template load<6>(in.covariances, 6, sigma);
       return;
     }
     g.template load<3>(in.scales, 3, scale), g.template load<4>(in.rotations, 4, rotation);
-    covariance_3d(scale, T(in.scale_modifier), rotation, sigma);
+    covariance_3d(scale, in.scale_modifier, rotation, sigma);
   }
 };
 
@@ -62,7 +63,8 @@ GS_HD void with_degree(int degree, Body body) {
 
 /// r g b before the clamp at 0, from spherical harmonics.
 template <class T, int kDegree, class V>
-GS_HD void sh_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, Degree<kDegree> degree, V* rgb) {
+GS_HD void sh_color(const Gaussians<T>& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, Degree<kDegree> degree,
+                    V* rgb) {
   V direction[3], basis[kMaxShBasis], dc[3], rest[degree.kRest + 1];
   unit_direction(mean, camera.position, direction);
   sh_basis(kDegree, direction, basis);
@@ -75,7 +77,7 @@ GS_HD void sh_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, con
 
 /// Fills the colour of packed rows; bit i of the result is set where that of lane i is not finite.
 template <class T, class V>
-unsigned pack_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, V* rgb) {
+unsigned pack_color(const Gaussians<T>& in, const Camera<T>& camera, Sixteen<T> g, const V* mean, V* rgb) {
   if (in.colors)
     g.template load<3>(in.colors, 3, rgb);
   else
@@ -88,15 +90,15 @@ unsigned pack_color(const Inputs& in, const Camera<T>& camera, Sixteen<T> g, con
 
 /// Copies an encoding into its packed row; false where it holds NaN or Inf.
 template <class T>
-GS_HD bool pack_identity(const Inputs& in, int64_t i, T* row) {
+GS_HD bool pack_identity(const Gaussians<T>& in, int64_t i, T* row) {
   using V = typename Lanes<T>::V;
-  const T* from = at<const T>(in.identity, i * in.num_identity);
+  const T* from = in.identity + i * in.num_identity;
   V sum = {};
   for (int c = 0; c < in.num_identity; c += 16) {
     V part = {};
     const int count = in.num_identity - c;
     count < 16 ? memcpy(&part, from + c, sizeof(T) * count) : memcpy(&part, from + c, sizeof part);
-    count < 16 ? memcpy(row + kEncoding + c, &part, sizeof(T) * count) : memcpy(row + kEncoding + c, &part, sizeof part);
+    count < 16 ? memcpy(row + kPackedRow + c, &part, sizeof(T) * count) : memcpy(row + kPackedRow + c, &part, sizeof part);
     sum += part * T(0);
   }
   return !not_finite<T>(&sum, 1);
@@ -117,7 +119,7 @@ GS_HD int list_tile_rows(const T* packed, TileBox box, TileRows& rows) {
 
 /// Fills radii and tile counts, and the packed rows of the Gaussians that are visible; returns bits of `Invalid`.
 template <class T>
-int pack_sixteen(Frame& frame, const Inputs& in, const Camera<T>& camera, Sixteen<T> g, int32_t* radii) {
+int pack_sixteen(Frame& frame, const Gaussians<T>& in, const Camera<T>& camera, Sixteen<T> g, int32_t* radii) {
   using V = typename Lanes<T>::V;
   const int stride = row_stride(in.num_identity);
   const Placed<T> placed(in, g);
@@ -145,7 +147,7 @@ int pack_sixteen(Frame& frame, const Inputs& in, const Camera<T>& camera, Sixtee
   transpose(row);
   for (; visible; visible &= visible - 1) {
     const int lane = __builtin_ctz(visible);
-    T* to = at<T>(reinterpret_cast<uintptr_t>(frame.packed.data()), (g.first + lane) * stride);
+    T* to = frame.packed.as<T>() + (g.first + lane) * stride;
     memcpy(to, &row[lane], sizeof row[lane]);
     if (!pack_identity(in, g.first + lane, to)) invalid |= kIdentity;
     frame.tile_count[g.first + lane] = list_tile_rows(to, box[lane], frame.tile_rows[g.first + lane]);
@@ -164,15 +166,16 @@ int for_each_sixteen(const Inputs& in, Body body) {
 
 template <class T>
 int pack_gaussians(Frame& frame, const Inputs& in, int32_t* radii) {
-  const Camera<T> camera = camera_of<T>(in);
+  const Gaussians<T> gaussians(in);
+  const Camera<T> camera = camera_of(View<T>(in));
   frame.packed.resize(in.num_gaussians * row_stride(in.num_identity) * sizeof(T));
   frame.tile_count.resize(in.num_gaussians), frame.tile_rows.resize(in.num_gaussians);
-  return for_each_sixteen<T>(in, [&](Sixteen<T> g) { return pack_sixteen(frame, in, camera, g, radii); });
+  return for_each_sixteen<T>(in, [&](Sixteen<T> g) { return pack_sixteen(frame, gaussians, camera, g, radii); });
 }
 
 /// The gradients of the harmonics; adds what the direction passes on to dL_dmean.
 template <class T, int kDegree, class V, class M>
-GS_HD void sh_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
+GS_HD void sh_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
                        const V* mean, const V* dL_drgb, Degree<kDegree> degree, V* dL_dmean) {
   V direction[3], basis[kMaxShBasis], dL_dbasis[kMaxShBasis], dL_ddirection[3], dL_ddc[3], rest[degree.kRest + 1];
   const V inverse_length = unit_direction(mean, camera.position, direction);
@@ -193,13 +196,13 @@ GS_HD void sh_backward(const Inputs& in, const InputGradients& grad, const Camer
   }
   const int left = 3 * in.num_rest - degree.kRest;  // degrees not reached yet
   for (int lane = 0; grad.sh_rest && left > 0 && lane < g.count; ++lane)
-    memset(at<T>(grad.sh_rest, (g.first + lane) * grad.sh_rest_stride + degree.kRest), 0, sizeof(T) * left);
+    memset(grad.sh_rest + (g.first + lane) * grad.sh_rest_stride + degree.kRest, 0, sizeof(T) * left);
 }
 
 /// The gradients of the colour's inputs from that of the packed colour.
 template <class T, class V, class M>
-void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* mean,
-                    const V* rgb, const V* dL_drgb, V* dL_dmean) {
+void color_backward(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
+                    const V* mean, const V* rgb, const V* dL_drgb, V* dL_dmean) {
   if (in.colors) return g.template store<3>(grad.colors, 3, touched, dL_drgb);
   V dL_dclamped[3];
   for (int c = 0; c < 3; ++c) dL_dclamped[c] = lane_select(lane_less(V{}, rgb[c]), dL_drgb[c], V{});
@@ -208,8 +211,8 @@ void color_backward(const Inputs& in, const InputGradients& grad, const Camera<T
 
 /// From the packed rows of sixteen Gaussians, and the sums over their gradient rows, to the gradients of their parameters.
 template <class T, class V, class M>
-void chain_rule(const Inputs& in, const InputGradients& grad, const Camera<T>& camera, Sixteen<T> g, M touched, const V* row,
-                const V* sum) {
+void chain_rule(const Gaussians<T>& in, const GaussianGradients<T>& grad, const Camera<T>& camera, Sixteen<T> g, M touched,
+                const V* row, const V* sum) {
   V conic[3], dL_dcov2d[3], dL_dsigma[6], dL_dmean[3] = {};
   unpack_conic(row, conic);
   const V dL_dmean2d[2] = {V{} - conic[0] * sum[kQx] - conic[1] * sum[kQy], V{} - conic[1] * sum[kQx] - conic[2] * sum[kQy]};
@@ -220,7 +223,7 @@ void chain_rule(const Inputs& in, const InputGradients& grad, const Camera<T>& c
   color_backward(in, grad, camera, g, touched, placed.mean, row + kRgb, dL_drgb, dL_dmean);
   g.template store<3>(grad.means, 3, touched, dL_dmean);
   // in NDC, as 3DGS's densification statistic expects
-  const V means2d[3] = {dL_dmean2d[0] * T(0.5 * in.width), dL_dmean2d[1] * T(0.5 * in.height), V{}};
+  const V means2d[3] = {dL_dmean2d[0] * T(0.5 * camera.width), dL_dmean2d[1] * T(0.5 * camera.height), V{}};
   g.template store<3>(grad.means2d, 3, touched, means2d);
   const V dL_dopacity = sum[kQ] / row[kOpacity];
   g.template store<1>(grad.opacities, 1, touched, &dL_dopacity);
@@ -230,16 +233,16 @@ void chain_rule(const Inputs& in, const InputGradients& grad, const Camera<T>& c
     return g.template store<6>(grad.covariances, 6, touched, dL_dsigma);
   }
   V dL_dscale[3], dL_drotation[4];
-  covariance_3d_backward(placed.scale, T(in.scale_modifier), placed.rotation, dL_dsigma, dL_dscale, dL_drotation);
+  covariance_3d_backward(placed.scale, in.scale_modifier, placed.rotation, dL_dsigma, dL_dscale, dL_drotation);
   g.template store<3>(grad.scales, 3, touched, dL_dscale), g.template store<4>(grad.rotations, 4, touched, dL_drotation);
 }
 
 /// Sums the gradient rows of Gaussian i in the order of its tiles: `head` takes what is common to all, the encoding's part goes
-/// to its gradient. False where no pixel saw it.
+/// to `dL_didentity` (N, num_identity). False where no pixel saw it.
 template <class T, class V>
-bool sum_rows(const Frame& frame, const Inputs& in, const InputGradients& grad, int64_t i, V& head) {
-  const int groups = gradient_stride(in.num_identity) / 16;
-  const V* rows = reinterpret_cast<const V*>(frame.packed_gradients.data());
+bool sum_rows(const Frame& frame, int num_identity, T* dL_didentity, int64_t i, V& head) {
+  const int groups = gradient_stride(num_identity) / 16;
+  const V* rows = frame.packed_gradients.as<const V>();
   V sum[kMaxStride / 16] = {};
   bool touched = false;
   const int count = frame.tile_count[i];
@@ -250,28 +253,30 @@ bool sum_rows(const Frame& frame, const Inputs& in, const InputGradients& grad, 
     for (int k = 0; k < groups; ++k) sum[k] += rows[r * groups + k];
   }
   head = sum[0];
-  if (in.num_identity == 16)  // a constant size makes the copy one move
-    memcpy(at<T>(grad.identity, 16 * i), sum + 1, sizeof(T) * 16);
-  else if (in.num_identity > 0)
-    memcpy(at<T>(grad.identity, i * in.num_identity), sum + 1, sizeof(T) * in.num_identity);
+  if (num_identity == 16)  // a constant size makes the copy one move
+    memcpy(dL_didentity + 16 * i, sum + 1, sizeof(T) * 16);
+  else if (num_identity > 0)
+    memcpy(dL_didentity + i * num_identity, sum + 1, sizeof(T) * num_identity);
   return touched;
 }
 
 template <class T>
-void gaussians_backward(Frame& frame, const Inputs& in, const InputGradients& grad) {
+void gaussians_backward(Frame& frame, const Inputs& in, const InputGradients& gradients) {
   using V = typename Lanes<T>::V;
-  const Camera<T> camera = camera_of<T>(in);
-  const T* packed = reinterpret_cast<const T*>(frame.packed.data());
+  const Gaussians<T> gaussians(in);
+  const GaussianGradients<T> grad(gradients);
+  const Camera<T> camera = camera_of(View<T>(in));
+  const T* packed = frame.packed.as<const T>();
   for_each_sixteen<T>(in, [&](Sixteen<T> g) {
     V sum[16] = {}, row[16];
     unsigned touched = 0;
     for (int lane = 0; lane < g.count; ++lane)
-      touched |= unsigned(sum_rows<T>(frame, in, grad, g.first + lane, sum[lane])) << lane;
+      touched |= unsigned(sum_rows(frame, in.num_identity, grad.identity, g.first + lane, sum[lane])) << lane;
     for (int lane = 0; lane < 16; ++lane)
       memcpy(&row[lane], touched >> lane & 1 ? packed + (g.first + lane) * row_stride(in.num_identity) : kNowhere<T>,
              sizeof row[lane]);
     transpose(sum), transpose(row);
-    chain_rule(in, grad, camera, g, lanes_of<T>(touched), row, sum);
+    chain_rule(gaussians, grad, camera, g, lanes_of<T>(touched), row, sum);
     return 0;
   });
 }

@@ -1,4 +1,5 @@
-// The packed row of a visible Gaussian, which begins as gs/ellipse.h says, and the gradient row of one of its tile instances.
+// The packed row of a visible Gaussian, as gs/ellipse.h has it with its encoding behind, so that one loop runs over all channels;
+// and the gradient row of one of its tile instances.
 #pragma once
 
 #include "gs/ellipse.h"
@@ -7,8 +8,6 @@
 namespace gs {
 namespace GS_ISA {
 namespace {
-
-constexpr int kDepth = 10, kRgb = 11, kEncoding = 14;  // what is blended: neighbours, so that one loop runs over all channels
 
 // In a gradient row what is summed with the weights (depth, colour) and the sums over pixels of q = dL_dpower times
 // 1, x, y, x^2, xy, y^2 alternate, so that one vector of (weight, q) pairs multiplies both; the encoding follows at 16. (x, y) is
@@ -22,7 +21,7 @@ constexpr int kMaxStride = 80;  // row_stride(kMaxIdentity) and gradient_stride(
 template <class T>
 constexpr T kNowhere[kMaxStride] = {};
 
-GS_HD constexpr int row_stride(int num_identity) { return (kEncoding + num_identity + 15) / 16 * 16; }
+GS_HD constexpr int row_stride(int num_identity) { return kPackedRow + (num_identity + 15) / 16 * 16; }
 GS_HD constexpr int gradient_stride(int num_identity) { return kGradEncoding + (num_identity + 15) / 16 * 16; }
 
 /// For 16 packed rows, as lanes: bit k of reached[4 * j + i] is set where the ellipse of row k may reach block (i, j) of 4x4

@@ -9,11 +9,6 @@ namespace GS_ISA {
 namespace {
 
 template <class T>
-T* at(uintptr_t base, int64_t offset) {
-  return reinterpret_cast<T*>(base) + offset;
-}
-
-template <class T>
 struct Sixteen {
   using V = typename Lanes<T>::V;
   using M = typename Lanes<T>::M;
@@ -26,29 +21,29 @@ struct Sixteen {
   /// Fills values[k] with number k, of kCount, of every Gaussian; those of one lie `stride` behind those of the last. Long rows
   /// are too many streams for the processor to foresee: those of the next sixteen are asked for.
   template <int kCount>
-  GS_HD void load(uintptr_t base, int64_t stride, V* values) const {
+  GS_HD void load(const T* base, int64_t stride, V* values) const {
     if constexpr (kCount < 8) {
       T lanes[kCount][16];
       for (int lane = 0; lane < 16; ++lane)
-        for (int k = 0; k < kCount; ++k) lanes[k][lane] = at<const T>(base, index(lane) * stride)[k];
+        for (int k = 0; k < kCount; ++k) lanes[k][lane] = base[index(lane) * stride + k];
       memcpy(values, lanes, sizeof lanes);
     } else {
       constexpr int kHere = kCount < 16 ? kCount : 16;
       V rows[16] = {};
       for (int lane = 0; lane < 16; ++lane) {
-        const T* from = at<const T>(base, index(lane) * stride);
+        const T* from = base + index(lane) * stride;
         memcpy(&rows[lane], from, sizeof(T) * kHere);
         __builtin_prefetch(from + 16 * stride);
       }
       transpose(rows);
       for (int k = 0; k < kHere; ++k) values[k] = rows[k];
-      if constexpr (kCount > 16) load<kCount - 16>(base + 16 * sizeof(T), stride, values + 16);
+      if constexpr (kCount > 16) load<kCount - 16>(base + 16, stride, values + 16);
     }
   }
 
   /// The reverse, to a gradient, if it is wanted; 0 in the lanes that are not `touched`.
   template <int kCount>
-  GS_HD void store(uintptr_t base, int64_t stride, M touched, const V* values) const {
+  GS_HD void store(T* base, int64_t stride, M touched, const V* values) const {
     if (!base) return;
     constexpr int kHere = kCount < 16 ? kCount : 16;
     V rows[16] = {};
@@ -57,15 +52,15 @@ struct Sixteen {
       T lanes[kCount][16];
       memcpy(lanes, rows, sizeof lanes);
       for (int lane = 0; lane < count; ++lane)
-        for (int k = 0; k < kCount; ++k) at<T>(base, (first + lane) * stride)[k] = lanes[k][lane];
+        for (int k = 0; k < kCount; ++k) base[(first + lane) * stride + k] = lanes[k][lane];
     } else {
       transpose(rows);
       for (int lane = 0; lane < count; ++lane) {
-        T* to = at<T>(base, (first + lane) * stride);
+        T* to = base + (first + lane) * stride;
         memcpy(to, &rows[lane], sizeof(T) * kHere);
         __builtin_prefetch(to + 16 * stride, 1);
       }
-      if constexpr (kCount > 16) store<kCount - 16>(base + 16 * sizeof(T), stride, touched, values + 16);
+      if constexpr (kCount > 16) store<kCount - 16>(base + 16, stride, touched, values + 16);
     }
   }
 };

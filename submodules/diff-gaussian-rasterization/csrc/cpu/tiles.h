@@ -4,8 +4,13 @@
 
 #include "frame.h"
 #include "gs/blend.h"
+#include "gs/tensors.h"
 #include "packed.h"
 #include "sixteen.h"
+#include "tile_epilogue.h"
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 namespace gs {
 namespace GS_ISA {
@@ -52,8 +57,7 @@ struct TileView {
         end(f.tile_begin[tile + 1]) {}
 
   const T* row(int64_t instance) const {
-    return reinterpret_cast<const T*>(frame.packed.data()) +
-           frame.instances[instance].gaussian * int64_t(row_stride(in.num_identity));
+    return frame.packed.as<const T>() + frame.instances[instance].gaussian * int64_t(row_stride(in.num_identity));
   }
   void pixel_centres(int block, V& x, V& y) const {
     for (int lane = 0; lane < 16; ++lane) {
@@ -68,14 +72,6 @@ struct TileView {
   }
   bool whole() const { return left + kTile <= width && top + kTile <= height; }
 
-  /// The plane of a channel in a set of images, nullptr where there is none.
-  template <class Images>
-  T* plane(const Images& images, int channel) const {
-    const bool identity = channel >= kIdentityChannels;
-    const uintptr_t base = channel < kColorChannels ? images.depth : identity ? images.objects : images.color;
-    const int first = channel < kColorChannels ? 0 : identity ? kIdentityChannels : kColorChannels;
-    return base ? at<T>(base, (channel - first) * int64_t(width) * height) : nullptr;
-  }
   /// Where a plane's first pixel row leaves this tile, or the one `tiles` to its right: in the cache line that tiles to the left
   /// have not touched.
   const T* edge(const T* plane, int tiles = 0) const {
@@ -87,8 +83,7 @@ struct TileView {
   GS_HD void prefetch_row(int64_t instance) const {
     if (instance >= frame.num_instances) return;
     const char* from = reinterpret_cast<const char*>(row(instance));
-    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64)
-      __builtin_prefetch(from + byte, 0, kWhen);
+    for (int byte = 0; byte < row_stride(in.num_identity) * int(sizeof(T)); byte += 64) __builtin_prefetch(from + byte, 0, kWhen);
   }
 
   /// The part of a plane under the blocks 4 * band to 4 * band + 3; 0 outside the image, of which a `whole` tile has nothing.
@@ -133,18 +128,21 @@ struct Ahead {
   static constexpr int kAtOnce = 6;
   const T* edges[kMostPlanes];  // `edge` of planes
   int num_planes, plane, y, rows, width;
+  const char *line, *last_line;  // of memory in one piece
   int64_t instance, last_instance;
 
   void start(const TileView<T>& tile) {
-    num_planes = plane = y = 0, rows = tile.rows(), width = tile.width;
+    num_planes = plane = y = 0, rows = tile.rows(), width = tile.width, line = last_line = nullptr;
     instance = tile.end, last_instance = tile.end + kChunk;
   }
   void add(const T* edge) {
     if (edge) edges[num_planes++] = edge;
   }
+  void add_piece(const void* from, int64_t bytes) { line = static_cast<const char*>(from), last_line = line + bytes; }
   bool some_pixels() const { return num_planes && y < rows; }
-  /// The next lines of the planes.
+  /// The next lines of the piece and of the planes.
   GS_HD void prefetch_pixels() {
+    for (int i = 0; i < kAtOnce && line < last_line; ++i, line += 64) __builtin_prefetch(line, 0, kLater);
     for (int i = 0; i < kAtOnce && some_pixels(); ++i) {
       __builtin_prefetch(edges[plane] + int64_t(y) * width, 0, kLater);
       if (++plane == num_planes) plane = 0, ++y;
@@ -156,6 +154,32 @@ struct Ahead {
     return instance - 1;
   }
 };
+
+/// What an epilogue left of one tile: the gradient of every identity channel, and per pixel sum_c channel * gradient, which is
+/// all that the backward pass needs of the channels themselves.
+template <class T>
+struct HandedOn {
+  using V = typename Lanes<T>::V;
+  int num_identity;
+  V* gradients;  // [kBlocks][num_identity]
+  V* products;   // [kBlocks]
+
+  HandedOn(const Frame& frame, const Inputs& in, int64_t tile)
+      : num_identity(in.num_identity),
+        gradients(frame.handed_on.template as<V>() + tile * kBlocks * (num_identity + 1)),
+        products(gradients + kBlocks * num_identity) {}
+  /// Of a blended channel (config.h: their order).
+  V& gradient(int block, int channel) const { return gradients[block * num_identity + channel - kIdentityChannels]; }
+  static int64_t bytes(const Inputs& in, int64_t tiles) { return tiles * kBlocks * (in.num_identity + 1) * int64_t(sizeof(V)); }
+};
+
+inline int thread_index() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
 
 /// For each block, which instances of the current chunk it has to look at.
 struct BlockLists {
@@ -264,13 +288,13 @@ struct ForwardTile {
   }
 
   template <bool kWhole>
-  void write(const TileView<T>& tile, C channels, const Outputs& out) {
-    const T* background = at<const T>(tile.in.background, 0) - kColorChannels;
+  void write(const TileView<T>& tile, C channels, const Images<T>& out) {
+    const T* background = pointer<const T>(tile.in.background) - kColorChannels;
     V blocks[4];
     for (int band = 0; band < 4; ++band) {
       const int first = 4 * band;
       for (int c = 0; c < channels.count(); ++c) {
-        T* plane = tile.plane(out, c);
+        T* plane = out.pixel(c, 0, 0);
         if (!plane) continue;
         for (int i = 0; i < 4; ++i) blocks[i] = blended[first + i][c];
         if (c >= kColorChannels && c < kIdentityChannels)
@@ -279,11 +303,26 @@ struct ForwardTile {
       }
       if (!out.alpha) continue;
       for (int i = 0; i < 4; ++i) blocks[i] = T(1) - transmittance[first + i];
-      tile.template store_band<kWhole>(at<T>(out.alpha, 0), band, blocks);
+      tile.template store_band<kWhole>(out.alpha, band, blocks);
     }
   }
 
-  void run(Frame& frame, const Inputs& in, const Outputs& out, int64_t index) {
+  /// Hands the identity channels on while they are in the cache.
+  void hand_on(const TileView<T>& tile, C channels, int64_t index) {
+    const int64_t tiles = int64_t(tile.frame.tiles_x) * tile.frame.tiles_y, group = tiles_in_group(tiles);
+    const HandedOn<T> to(tile.frame, tile.in, index);
+    const TileEpilogue& epilogue = *pointer<const TileEpilogue>(tile.in.epilogue);
+    epilogue.run(epilogue.state,
+                 {&blended[0][kIdentityChannels], 16 * C::kMax, to.gradients, tile.left, tile.top, int(index / group),
+                  index % group == 0, (index + 1) % group == 0 || index + 1 == tiles, thread_index()});
+    for (int block = 0; block < kBlocks; ++block) {
+      V sum = {};
+      for (int c = kIdentityChannels; c < channels.count(); ++c) sum += blended[block][c] * to.gradient(block, c);
+      to.products[block] = sum;
+    }
+  }
+
+  void run(Frame& frame, const Inputs& in, const Images<T>& out, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const C channels(kIdentityChannels + in.num_identity);
     for (int block = 0; block < kBlocks; ++block) {
@@ -291,7 +330,8 @@ struct ForwardTile {
       for (int c = 0; c < channels.count(); ++c) blended[block][c] = V{};
     }
     ahead.start(tile);
-    for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(tile.plane(out, c)));
+    for (int c = 0; c < channels.count(); ++c) ahead.add(tile.edge(out.pixel(c, 0, 0)));
+    if (in.epilogue) ahead.add_piece(HandedOn<T>(frame, in, index).gradients, HandedOn<T>::bytes(in, 1));
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
       unsigned open = 0;
@@ -308,6 +348,7 @@ struct ForwardTile {
     }
     while (ahead.some_pixels()) ahead.prefetch_pixels();
     tile.whole() ? write<true>(tile, channels, out) : write<false>(tile, channels, out);
+    if (in.epilogue) hand_on(tile, channels, index);
   }
 };
 
@@ -336,30 +377,37 @@ struct BackwardTile {
   /// How many of the channels reach the geometry by their gradients.
   static int geometry_channels(const Inputs& in) { return kIdentityChannels + (in.identity_geometry_grad ? in.num_identity : 0); }
 
-  /// Gathers the upstream gradients of four blocks in both layouts, and `behind` = all that was blended, as one scalar a pixel.
+  /// Gathers the upstream gradients of four blocks, and `behind` = all that was blended, as one scalar a pixel.
   template <bool kWhole>
-  void load(const TileView<T>& tile, C channels, const Outputs& out, const OutputGradients& grad, int band) {
+  void load(const TileView<T>& tile, C channels, const Images<const T>& out, const Images<const T>& grad, int band) {
     const int first = 4 * band;
     V g[4], value[4], rest[4] = {};
-    for (int c = 0; c < channels.count(); ++c) {
+    const int count = tile.in.epilogue ? kIdentityChannels : channels.count();
+    for (int c = 0; c < count; ++c) {
       for (int i = 0; i < 4; ++i) g[i] = V{};
-      if (const T* plane = tile.plane(grad, c)) {
+      if (const T* plane = grad.pixel(c, 0, 0)) {
         tile.template load_band<kWhole>(plane, band, g);
         if (c < geometry_channels(tile.in)) {
-          tile.template load_band<kWhole>(tile.plane(out, c), band, value);
+          tile.template load_band<kWhole>(out.pixel(c, 0, 0), band, value);
           for (int i = 0; i < 4; ++i) rest[i] += g[i] * value[i];
         }
       }
       for (int i = 0; i < 4; ++i) dL_dpixel[first + i][c] = g[i];
     }
     if (grad.alpha) {
-      tile.template load_band<kWhole>(at<const T>(grad.alpha, 0), band, g);
-      tile.template load_band<kWhole>(at<const T>(out.alpha, 0), band, value);
+      tile.template load_band<kWhole>(grad.alpha, band, g);
+      tile.template load_band<kWhole>(out.alpha, band, value);
       for (int i = 0; i < 4; ++i) rest[i] += g[i] * (value[i] - 1);
     }
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 4; ++i)
       transmittance[first + i] = V{} + T(1), behind[first + i] = rest[i], live[first + i] = tile.inside_image(first + i);
-      transpose_gradients(channels, first + i);
+  }
+
+  /// `load` of what the epilogue left, times `factor`; no images hold it.
+  void load_handed_on(const HandedOn<T>& from, C channels, T factor, bool moves_geometry) {
+    for (int block = 0; block < kBlocks; ++block) {
+      for (int c = kIdentityChannels; c < channels.count(); ++c) dL_dpixel[block][c] = factor * from.gradient(block, c);
+      if (moves_geometry) behind[block] += factor * from.products[block];
     }
   }
 
@@ -450,8 +498,8 @@ struct BackwardTile {
     if (next < tile.frame.num_instances) prefetch_gradients(tile, next);
   }
   GS_HD void prefetch_gradients(const TileView<T>& tile, int64_t instance) {
-    const V* row = reinterpret_cast<const V*>(tile.frame.packed_gradients.data()) +
-                   int64_t(tile.frame.instances[instance].row) * groups(tile.in);
+    const V* row =
+        tile.frame.packed_gradients.template as<const V>() + int64_t(tile.frame.instances[instance].row) * groups(tile.in);
     for (int g = 0; g < groups(tile.in); ++g) __builtin_prefetch(row + g, 0, kLater);
   }
 
@@ -467,17 +515,21 @@ struct BackwardTile {
     for (int g = 1; g < groups(tile.in); ++g) out[g] = gradients[k][g];
   }
 
-  void run(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad, int64_t index) {
+  void run(Frame& frame, const Inputs& in, const Images<const T>& out, const Images<const T>& grad, T factor, int64_t index) {
     const TileView<T> tile(frame, in, index);
     const int num_groups = groups(in);
-    V* gradient_rows = reinterpret_cast<V*>(frame.packed_gradients.data());
+    V* gradient_rows = frame.packed_gradients.as<V>();
     const C channels(kIdentityChannels + in.num_identity);
     for (int band = 0; band < 4; ++band)
       tile.whole() ? load<true>(tile, channels, out, grad, band) : load<false>(tile, channels, out, grad, band);
+    if (in.epilogue) load_handed_on({frame, in, index}, channels, factor, in.identity_geometry_grad);
+    for (int block = 0; block < kBlocks; ++block) transpose_gradients(channels, block);
     ahead.start(tile);
+    if (in.epilogue && index + 1 < int64_t(frame.tiles_x) * frame.tiles_y)
+      ahead.add_piece(HandedOn<T>(frame, in, index + 1).gradients, HandedOn<T>::bytes(in, 1));
     for (int c = 0; c < channels.count(); ++c) {
-      ahead.add(tile.edge(tile.plane(grad, c), 1));
-      if (c < geometry_channels(in)) ahead.add(tile.edge(tile.plane(out, c), 1));
+      ahead.add(tile.edge(grad.pixel(c, 0, 0), 1));
+      if (c < geometry_channels(in)) ahead.add(tile.edge(out.pixel(c, 0, 0), 1));
     }
     for (int64_t begin = tile.begin; begin < tile.end; begin += kChunk) {
       const int count = int(tile.end - begin < kChunk ? tile.end - begin : kChunk);
@@ -500,13 +552,19 @@ struct BackwardTile {
   }
 };
 
-/// Runs body(tile) over all tiles from a queue; every thread keeps one scratch object. Tiles that are neighbours share cache
-/// lines of the images, which threads must not hand to and fro: a thread takes several at a time, so few that all end together.
+/// Tiles that are neighbours share cache lines of the images, which threads must not hand to and fro: a thread takes several at a
+/// time, so few that all end together. An epilogue has groups of its own.
+inline int64_t tiles_together(const Inputs& in, int64_t tiles) {
+  if (in.epilogue) return tiles_in_group(tiles);
+  const int64_t share = tiles / (16 * in.threads);
+  return share < 1 ? 1 : share < 16 ? share : 16;
+}
+
+/// Runs body(scratch, tile) over all tiles from a queue; every thread keeps one scratch object.
 template <class Scratch, class Body>
-void for_each_tile(const Frame& frame, int threads, Body body) {
-  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, share = tiles / (16 * threads);
-  const int64_t together = share < 1 ? 1 : share < 16 ? share : 16;
-#pragma omp parallel num_threads(threads)
+void for_each_tile(const Frame& frame, const Inputs& in, Body body) {
+  const int64_t tiles = int64_t(frame.tiles_x) * frame.tiles_y, together = tiles_together(in, tiles);
+#pragma omp parallel num_threads(in.threads)
   {
     Buffer<Scratch> memory;
     Scratch* scratch = new (memory.resize(1)) Scratch;
@@ -516,15 +574,17 @@ void for_each_tile(const Frame& frame, int threads, Body body) {
 }
 
 template <class T, int kStatic>
-void forward_tiles(Frame& frame, const Inputs& in, const Outputs& out) {
-  for_each_tile<ForwardTile<T, kStatic>>(frame, in.threads,
-                                         [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
+void forward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs) {
+  const Images<T> out(outputs, in);
+  if (in.epilogue) frame.handed_on.resize(HandedOn<T>::bytes(in, int64_t(frame.tiles_x) * frame.tiles_y));
+  for_each_tile<ForwardTile<T, kStatic>>(frame, in, [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, tile); });
 }
 
 template <class T, int kStatic>
-void backward_tiles(Frame& frame, const Inputs& in, const Outputs& out, const OutputGradients& grad) {
-  for_each_tile<BackwardTile<T, kStatic>>(frame, in.threads,
-                                          [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, tile); });
+void backward_tiles(Frame& frame, const Inputs& in, const Outputs& outputs, const OutputGradients& gradients) {
+  const Images<const T> out(outputs, in), grad(gradients, in);
+  for_each_tile<BackwardTile<T, kStatic>>(
+      frame, in, [&](auto& scratch, int64_t tile) { scratch.run(frame, in, out, grad, T(gradients.epilogue), tile); });
 }
 
 }  // namespace

@@ -45,11 +45,6 @@ __device__ __forceinline__ void store_four(T* to, const Four<T>& value) {
   *reinterpret_cast<Four<T>*>(to) = value;
 }
 
-template <class T>
-GS_HD T* pointer(uintptr_t base, int64_t offset = 0) {
-  return reinterpret_cast<T*>(base) + offset;
-}
-
 __device__ __forceinline__ int lane_id() { return int(threadIdx.x) % kWarp; }
 __device__ __forceinline__ int warp_id() { return int(threadIdx.x) / kWarp; }
 __device__ __forceinline__ unsigned lanes_below() { return (1u << lane_id()) - 1; }

@@ -1,120 +1,23 @@
-// What the kernels read and write: the caller's tensors with their types, and what one forward pass leaves for its backward pass,
-// in memory that the caller owns. Names and layouts of all working memory.
+// What one forward pass leaves for its backward pass, in memory that the caller owns: names and layouts of all working memory.
+// A packed row (gs/ellipse.h) ends with the colour; encodings are read where the caller has them.
 #pragma once
 
 #include <stdint.h>
 
-#include "gs/call.h"
+#include "gs/ellipse.h"
+#include "gs/tensors.h"
 #include "sort.h"
 
 namespace gs {
 namespace cuda {
 
-// The packed row of a Gaussian: kMeanX to kWidestY (gs/ellipse.h), then four of the blended channels. Those of the identity
-// encoding are read where the caller has them.
-constexpr int kDepth = 12, kRgb = 13, kPackedRow = 16;
-constexpr int kTileHead = 8;  // entries of it, kMeanX to kOpacity and two more, that blending needs in the backward pass
+constexpr int kTileHead = 8;  // entries of a packed row, kMeanX to kOpacity and two more, that blending needs backward
 
 // The gradient row of one tile instance: sums over pixels of q = dL_dpower times 1, d, d d^T with d = mean - pixel; then of
 // weight * gradient for every channel.
 constexpr int kQ = 0, kQx = 1, kQy = 2, kQxx = 3, kQxy = 4, kQyy = 5, kMoments = 6, kChannelSums = 8;
 constexpr int kMaxRow = 80;  // gradient_row(64)
 GS_HD constexpr int gradient_row(int num_identity) { return (kChannelSums + kIdentityChannels + num_identity + 7) / 8 * 8; }
-
-/// What is rendered; nullptr where an input was not given.
-template <class T>
-struct Gaussians {
-  int64_t count;
-  const T *means, *opacities;                 // (N, 3), (N)
-  const T *scales, *rotations, *covariances;  // (N, 3) and (N, 4), or (N, 6)
-  const T *sh_dc, *sh_rest, *colors;          // (N, 1, 3) and (N, num_rest, 3), strided over Gaussians, or (N, 3)
-  const T* identity;                          // (N, num_identity)
-  int64_t sh_dc_stride, sh_rest_stride;
-  int num_identity, num_rest;
-  T scale_modifier;
-
-  explicit Gaussians(const Inputs& in)
-      : count(in.num_gaussians),
-        means(pointer<const T>(in.means)),
-        opacities(pointer<const T>(in.opacities)),
-        scales(pointer<const T>(in.scales)),
-        rotations(pointer<const T>(in.rotations)),
-        covariances(pointer<const T>(in.covariances)),
-        sh_dc(pointer<const T>(in.sh_dc)),
-        sh_rest(pointer<const T>(in.sh_rest)),
-        colors(pointer<const T>(in.colors)),
-        identity(pointer<const T>(in.identity)),
-        sh_dc_stride(in.sh_dc_stride),
-        sh_rest_stride(in.sh_rest_stride),
-        num_identity(in.num_identity),
-        num_rest(in.num_rest),
-        scale_modifier(T(in.scale_modifier)) {}
-};
-
-/// Where their gradients go; nullptr where one is not wanted.
-template <class T>
-struct GaussianGradients {
-  T *means, *means2d, *opacities, *scales, *rotations, *covariances, *sh_dc, *sh_rest, *colors, *identity;
-  int64_t sh_dc_stride, sh_rest_stride;
-
-  explicit GaussianGradients(const InputGradients& grad)
-      : means(pointer<T>(grad.means)),
-        means2d(pointer<T>(grad.means2d)),
-        opacities(pointer<T>(grad.opacities)),
-        scales(pointer<T>(grad.scales)),
-        rotations(pointer<T>(grad.rotations)),
-        covariances(pointer<T>(grad.covariances)),
-        sh_dc(pointer<T>(grad.sh_dc)),
-        sh_rest(pointer<T>(grad.sh_rest)),
-        colors(pointer<T>(grad.colors)),
-        identity(pointer<T>(grad.identity)),
-        sh_dc_stride(grad.sh_dc_stride),
-        sh_rest_stride(grad.sh_rest_stride) {}
-};
-
-/// The camera. Its tensors lie on the device.
-template <class T>
-struct View {
-  const T *view, *proj, *position, *background;  // (4, 4), (4, 4), (3), (3)
-  T tan_fov_x, tan_fov_y, focal_x, focal_y;
-  int width, height;
-
-  explicit View(const Inputs& in)
-      : view(pointer<const T>(in.view)),
-        proj(pointer<const T>(in.proj)),
-        position(pointer<const T>(in.camera_position)),
-        background(pointer<const T>(in.background)),
-        tan_fov_x(T(in.tan_fov_x)),
-        tan_fov_y(T(in.tan_fov_y)),
-        focal_x(T(in.width / (2 * in.tan_fov_x))),
-        focal_y(T(in.height / (2 * in.tan_fov_y))),
-        width(in.width),
-        height(in.height) {}
-};
-
-/// Images, or their gradients, plane by plane; nullptr where there is none.
-template <class T>
-struct Images {
-  T *depth, *color, *objects, *alpha;  // (H, W), (3, H, W), (num_identity, H, W), (H, W)
-  int width, height;
-
-  template <class Pointers>  // Outputs or OutputGradients
-  Images(const Pointers& pointers, const Inputs& in)
-      : depth(pointer<T>(pointers.depth)),
-        color(pointer<T>(pointers.color)),
-        objects(pointer<T>(pointers.objects)),
-        alpha(pointer<T>(pointers.alpha)),
-        width(in.width),
-        height(in.height) {}
-
-  /// Pixel (x, y) of a blended channel's plane.
-  GS_HD T* pixel(int channel, int x, int y) const {
-    const bool is_identity = channel >= kIdentityChannels;
-    T* const base = channel < kColorChannels ? depth : is_identity ? objects : color;
-    const int first = channel < kColorChannels ? 0 : is_identity ? kIdentityChannels : kColorChannels;
-    return base ? base + (int64_t(channel - first) * height + y) * width + x : nullptr;
-  }
-};
 
 /// Read by the host once a step.
 struct Counts {

@@ -15,6 +15,7 @@ struct Inputs {
   uintptr_t view = 0, proj = 0, camera_position = 0, background = 0;
   uintptr_t means = 0, opacities = 0, scales = 0, rotations = 0, covariances = 0;
   uintptr_t sh_dc = 0, sh_rest = 0, colors = 0, identity = 0;
+  uintptr_t epilogue = 0;  // a TileEpilogue: takes the identity channels, which are then not written. CPU only
   int64_t sh_dc_stride = 3, sh_rest_stride = 45;  // elements from one Gaussian to the next
 };
 
@@ -24,6 +25,7 @@ struct Outputs {
 
 struct OutputGradients {
   uintptr_t color = 0, objects = 0, alpha = 0, depth = 0;
+  double epilogue = 0;  // factor of the gradients that the epilogue left
 };
 
 struct InputGradients {

@@ -15,6 +15,8 @@ constexpr int kOpacity = 5;
 // The ellipse alpha >= 1/255 relative to the mean: at height y its chord runs from slope * y - h to slope * y + h with
 // h = kHalfChord * sqrt(1 - (y / kExtentY)^2); it is widest to the right at kWidestY and to the left at -kWidestY.
 constexpr int kExtentY = 6, kHalfChord = 7, kSlope = 8, kWidestY = 9;
+// Two entries on, what is blended (config.h); an encoding that lies with it follows behind the colour.
+constexpr int kDepth = 12, kRgb = 13, kPackedRow = 16;
 
 constexpr double kLog2E = 1.4426950408889634;
 

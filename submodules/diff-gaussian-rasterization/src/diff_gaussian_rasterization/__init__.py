@@ -9,7 +9,7 @@ plain PyTorch.
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _core, cuda
 
-__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "instruction_set"]
+__all__ = ["GaussianRasterizationSettings", "GaussianRasterizer", "TileEpilogue", "instruction_set"]
 
 MAX_IDENTITY_CHANNELS = 64
 INVALID_INPUTS = {
@@ -31,6 +31,17 @@ INVALID_INPUTS = {
     128: "campos",
     256: "bg",
 }
+
+
+class TileEpilogue(Protocol):
+    """What takes the identity channels of every tile while they are in the cache, and leaves their gradients.
+
+    On the CPU only. It is made for one image, dtype and number of channels.
+    """
+
+    @property
+    def address(self) -> int:
+        """Where its struct of csrc/tile_epilogue.h lies, as long as the object lives."""
 
 
 class GaussianRasterizationSettings(NamedTuple):
@@ -131,6 +142,7 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any,
         settings: GaussianRasterizationSettings,
         extra: bool,
+        epilogue: TileEpilogue | None,
         means2d: Tensor,
         *arguments: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
@@ -146,13 +158,16 @@ class _Rasterize(torch.autograd.Function):
         inputs = _inputs(settings, means.shape[0], {**tensors, **camera})
         size = (settings.image_height, settings.image_width)
         color = means.new_empty((3, *size))
-        objects = means.new_empty((inputs.num_identity, *size))
+        if epilogue is None:
+            objects = means.new_empty((inputs.num_identity, *size))
+        else:
+            objects, inputs.epilogue = means.new_zeros(()), epilogue.address
         radii = torch.empty(means.shape[0], dtype=torch.int32, device=means.device)
         alpha, depth = (means.new_empty(size), means.new_empty(size)) if extra else (None, None)
         outputs = _core.Outputs()
         for name, tensor in (
             ("color", color),
-            ("objects", objects),
+            ("objects", None if inputs.epilogue else objects),
             ("radii", radii),
             ("alpha", alpha),
             ("depth", depth),
@@ -185,6 +200,8 @@ class _Rasterize(torch.autograd.Function):
         upstream = {"color": dL_dcolor, "objects": dL_dobjects, "alpha": dL_dalpha, "depth": dL_ddepth}
         upstream = {name: None if g is None else g.contiguous() for name, g in upstream.items()}
         output_gradients = _core.OutputGradients()
+        if inputs.epilogue and dL_dobjects is not None:
+            upstream["objects"], output_gradients.epilogue = None, dL_dobjects.item()
         for name, tensor in upstream.items():
             setattr(output_gradients, name, _pointer(tensor))
         gradients = {name: None if t is None else torch.empty_like(t) for name, t in arguments.items()}
@@ -199,7 +216,7 @@ class _Rasterize(torch.autograd.Function):
                 setattr(input_gradients, f"{name}_stride", gradient.stride(0))
         is_double = arguments["means"].dtype == torch.float64
         frame.backward(is_double, inputs, outputs, output_gradients, input_gradients)
-        return None, None, gradients["means2d"], *(gradients[name] for name in _Rasterize.NAMES)
+        return None, None, None, gradients["means2d"], *(gradients[name] for name in _Rasterize.NAMES)
 
 
 def _check(name: str, tensor: Tensor | None, shape: tuple[int | None, ...], like: Tensor) -> Tensor | None:
@@ -273,6 +290,7 @@ class GaussianRasterizer(nn.Module):
         rotations: Tensor | None = None,
         cov3D_precomp: Tensor | None = None,
         extra: bool = False,
+        epilogue: TileEpilogue | None = None,
     ) -> tuple[Tensor, ...]:
         """Renders N Gaussians.
 
@@ -284,12 +302,15 @@ class GaussianRasterizer(nn.Module):
             scales: (N,3), rotations: (N,4) quaternions w x y z of any length;
             or cov3D_precomp: (N,6) xx xy xz yy yz zz.
             extra: also return the accumulated alpha (H,W) and the alpha-weighted depth (H,W), undivided.
+            epilogue: takes the identity channels in place of an image. `objects` is then a scalar, 0, whose
+                gradient is the factor of those that the epilogue leaves.
 
         Returns:
             color (3,H,W), radii (N,) int32 in pixels (0: not in the image), objects (D,H,W)[, alpha, depth].
 
         Raises:
-            ValueError: shape, dtype or device of an argument, or NaN or Inf in it; the message names it.
+            ValueError: shape, dtype or device of an argument, or NaN or Inf in it, or an epilogue that was
+                made for something else; the message names it.
         """
         settings = self.raster_settings
         means = _check("means3D", means3D, (None, 3), means3D)
@@ -312,10 +333,13 @@ class GaussianRasterizer(nn.Module):
             assert identity is not None
             if identity.shape[1] > MAX_IDENTITY_CHANNELS:
                 raise ValueError(f"sh_objs has {identity.shape[1]} channels; at most {MAX_IDENTITY_CHANNELS}")
+        if epilogue is not None and (identity is None or means3D.is_cuda):
+            raise ValueError("epilogue: needs sh_objs, on the CPU")
         dc, rest = (None, None) if shs is None else _split_sh(shs, settings.sh_degree, means3D)
         color, radii, objects, alpha, depth = _Rasterize.apply(
             settings,
             extra,
+            epilogue,
             means2D,
             means,
             _check("opacities", opacities.reshape(-1), (n,), means3D),

@@ -41,4 +41,33 @@ def cross_entropy(
     ignore_label: int,
     threads: int,
 ) -> tuple[float, int]: ...
+def tiles_scratch(channels: int, classes: int, pixels: int, threads: int, scalar_bytes: int) -> int: ...
+
+class TilesFloat:
+    def __init__(
+        self,
+        weight: int,
+        bias: int,
+        labels: int,
+        label_type: int,
+        pixel_weights: int,
+        dL_dweight: int,
+        dL_dbias: int,
+        scratch: int,
+        channels: int,
+        classes: int,
+        width: int,
+        height: int,
+        ignores: bool,
+        ignore_label: int,
+        threads: int,
+    ) -> None: ...
+    @property
+    def bad_labels(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    def loss(self) -> float: ...
+
+class TilesDouble(TilesFloat): ...
+
 def adam(pointers: list[int], sizes: list[int], settings: list[float], threads: int) -> None: ...

@@ -67,16 +67,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: wrong dtype, device or shape, or a label that is neither a class nor `ignore_label`.
     """
-    _check_float("features", features, 3)
-    _check_float("weight", weight, 2)
-    _check_like("weight", weight, features, (weight.shape[0], features.shape[0]))
-    if weight.shape[0] == 0:
-        raise ValueError("weight: must have at least one row (class).")
-    _check_like("bias", bias, features, (weight.shape[0],))
-    _check_labels(labels, features)
-    if pixel_weights is not None:
-        _check_like("pixel_weights", pixel_weights, features, tuple(labels.shape))
-        _check_constant("pixel_weights", pixel_weights)
+    check_cross_entropy(features, weight, bias, labels, pixel_weights)
     if isinstance(scale, Tensor):
         _check_like("scale", scale, features, ())
         _check_constant("scale", scale)
@@ -141,7 +132,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             threads,
         )
         if bad_labels:
-            raise ValueError(_describe_bad_label(labels, classes, ignore_label, bad_labels))
+            raise ValueError(describe_bad_label(labels, classes, ignore_label, bad_labels))
         ctx.save_for_backward(*t.gradients)
         return features.new_tensor(loss)
 
@@ -179,6 +170,22 @@ def _scaled(gradient: Tensor | None, upstream: Tensor) -> Tensor | None:
 
 
 # ---- checks --------------------------------------------------------------------------------------
+
+
+def check_cross_entropy(
+    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, pixel_weights: Tensor | None
+) -> None:
+    """The shapes, dtypes and devices of `linear_cross_entropy`."""
+    _check_float("features", features, 3)
+    _check_float("weight", weight, 2)
+    _check_like("weight", weight, features, (weight.shape[0], features.shape[0]))
+    if weight.shape[0] == 0:
+        raise ValueError("weight: must have at least one row (class).")
+    _check_like("bias", bias, features, (weight.shape[0],))
+    _check_labels(labels, features)
+    if pixel_weights is not None:
+        _check_like("pixel_weights", pixel_weights, features, tuple(labels.shape))
+        _check_constant("pixel_weights", pixel_weights)
 
 
 def _check_float(name: str, tensor: Tensor, dimensions: int) -> None:
@@ -233,7 +240,7 @@ def _check_label_values(labels: Tensor, classes: int, ignore_label: int | None) 
     if _good_labels.get(labels) == checked:
         return
     if count := int(_bad_labels(labels, classes, ignore_label).sum()):
-        raise ValueError(_describe_bad_label(labels, classes, ignore_label, count))
+        raise ValueError(describe_bad_label(labels, classes, ignore_label, count))
     _good_labels[labels] = checked
 
 
@@ -242,7 +249,8 @@ def _bad_labels(labels: Tensor, classes: int, ignore_label: int | None) -> Tenso
     return bad if ignore_label is None else bad & (labels.long() != ignore_label)
 
 
-def _describe_bad_label(labels: Tensor, classes: int, ignore_label: int | None, count: int) -> str:
+def describe_bad_label(labels: Tensor, classes: int, ignore_label: int | None, count: int) -> str:
+    """The message of the error."""
     bad = _bad_labels(labels, classes, ignore_label)
     y, x = bad.nonzero()[0].tolist()
     ignored = "" if ignore_label is None else f" and not the ignored {ignore_label}"
