@@ -1,4 +1,4 @@
-"""One click on each of some objects, carried through a scene's views by its splat; an oracle cuts out.
+"""One click on each of some objects, carried through a scene's views by its splat: masks, then identities.
 
     python benchmarks/bench_clicks.py --ply scene.ply --scene SCENE -r 2 --json clicks.json \
         --objects "red apple,yellow duck,red mug,blue book,ketchup bottle"
@@ -8,7 +8,8 @@ object_mask_exact/, then from object_mask/, whose masks err. So this measures wh
 prompts through the splat and the votes of the masks, and not a network. Objects are clicked in the view that
 shows most of what the oracle rightly has of them, deepest inside. Of all masks of objects in training views:
 `right`, with an IoU above 0.5 of what object_mask_exact/ has, `wrong`, and `missing`, where it has 20 pixels
-or more. Then segment_splat.py, scored on the test masks of the clicked objects.
+or more. Then segment_splat.py, scored on the test masks of the clicked objects. Last the same clicks as with
+object_mask_exact/ without any oracle, by the random walk (`--segmenter walk`).
 """
 
 import argparse
@@ -45,6 +46,7 @@ from utils.json_files import write_json
 
 FEWEST = 20  # pixels of an object that shows in a view
 MASKS = "object_mask"
+WALK = "walk"
 
 
 @dataclass
@@ -113,19 +115,17 @@ def scored(ply: str, scene: Path, masks: Path, resolution: str, names: Sequence[
     return {"objects": rows} | {key: float(np.mean([row[key] for row in rows.values()])) for key in keys}
 
 
-def measure(
-    ply: str, scene: Path, oracle_folder: str, resolution: str, names: Sequence[str]
-) -> dict[str, Any]:
-    """The record of one oracle."""
+def measure(ply: str, scene: Path, source: str, resolution: str, names: Sequence[str]) -> dict[str, Any]:
+    """The record of one source of masks: the folder of an oracle's, or `WALK`."""
     info = read_scene(ModelParams(str(scene), train_split=True))
     views = sorted(info.train_cameras, key=lambda view: view.image_name)
     prompts = read_ids(scene / "prompts.json")
     ids = [prompts[name][0] for name in names]
     exact, shown = (
         {view.image_name: resized(scene / folder / f"{view.image_name}.png", view) for view in views}
-        for folder in (EXACT_FOLDER, oracle_folder)
+        for folder in (EXACT_FOLDER, EXACT_FOLDER if source == WALK else source)
     )
-    oracle = Oracle(views, shown)
+    oracle = None if source == WALK else Oracle(views, shown)
     table = {
         name: click({view: (exact[view] == id) & (shown[view] == id) for view in exact})
         for name, id in zip(names, ids, strict=True)
@@ -138,13 +138,14 @@ def measure(
         seconds = time.process_time() - start
         for name, found in maps.items():
             write_id_map(masks / f"{name}.png", found)
-        counted = {"clicks": table, "calls": oracle.calls, "views": len(views), "views_with_mask": len(maps)}
+        calls = oracle.calls if oracle else 0
+        counted = {"clicks": table, "calls": calls, "views": len(views), "views_with_mask": len(maps)}
         found_masks = judged(maps, exact, ids) | {"cpu_seconds": seconds}
         return counted | found_masks | scored(ply, scene, masks, resolution, names)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures with exact masks, then with those that err."""
+    """Measures with exact masks, with those that err, and without a network."""
     parser = argparse.ArgumentParser(description="One click on each of some objects, carried by a splat.")
     parser.add_argument("--ply", required=True, help="splat without identities")
     parser.add_argument(
@@ -160,9 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         f'-r {args.resolution} --objects "{args.objects}"',
         **environment(),
     }
-    for folder in (EXACT_FOLDER, MASKS):
-        record[folder] = measure(args.ply, args.scene, folder, args.resolution, names)
-        print(folder, json.dumps(record[folder]), flush=True)
+    for source in (EXACT_FOLDER, MASKS, WALK):
+        record[source] = measure(args.ply, args.scene, source, args.resolution, names)
+        print(source, json.dumps(record[source]), flush=True)
     if args.json:
         write_json(args.json, record)
 

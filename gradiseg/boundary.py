@@ -12,8 +12,8 @@ encoding, as Gaussian Grouping's scripts read them, and by votes become the same
 the pixels: they are what draws a mask's outline finer than Gaussians are.
 
 A label of the masks bends geometry where it is wrong, so a pixel counts only where its label has the majority
-of E already. Owners are frozen for `RENEWAL` iterations: a Gaussian that changed hands in every step would go
-nowhere.
+of E already, or as much of it as suffices for this label. Owners are frozen for `RENEWAL` iterations: a
+Gaussian that changed hands in every step would go nowhere.
 
 There are 16 channels. Where there are more labels, some share one, but none whose pixels touch, as far as
 that is possible.
@@ -43,11 +43,14 @@ class BoundaryLoss:
     Attributes: `owners` (N,) int64, the dense label of every Gaussian's owner; `decided` (N,) bool, whether
     votes gave it that one; `pull` (N,) float32, of its encoding to the owner; `of_label` (K,) int64, the
     channel of every label; all empty before `renew`. `elected`: the iteration of the last election.
+    `sufficient` (K,), of each label: the share of a pixel's largest channel that its own must have for the
+    pixel to count; 1 where None.
     """
 
     def __init__(self, weight: float = WEIGHT) -> None:
         self.weight = weight
         self.elected = 0
+        self.sufficient: Tensor | None = None
         self.owners = self.of_label = torch.zeros(0, dtype=torch.int64)
         self.decided = torch.zeros(0, dtype=torch.bool)
         self.pull = torch.zeros(0)
@@ -73,9 +76,12 @@ class BoundaryLoss:
 
     def __call__(self, rendered: Tensor, labels: Tensor) -> Tensor:
         """The weighted loss of the rendered codes (16, H, W) against dense labels (H, W)."""
-        channel = self.of_label[labels.long().clamp_min(0)]  # (H, W)
-        own = rendered.gather(0, channel[None])[0]
-        counts = (labels >= 0) & (own.detach() == rendered.detach().amax(0))
+        label = labels.long().clamp_min(0)  # (H, W)
+        own = rendered.gather(0, self.of_label[label][None])[0]
+        needed = rendered.detach().amax(0)
+        if self.sufficient is not None:
+            needed = needed * self.sufficient[label]
+        counts = (labels >= 0) & (own.detach() >= needed)
         wrong = rendered.sum(0) - own
         return self.weight * (wrong * counts).mean()
 

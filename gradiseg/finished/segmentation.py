@@ -7,7 +7,9 @@
 3. Masks catch thin objects in part, and what they leave votes for the table. So a vote counts 1 / confidence,
    the share of its label's pixels that show the label once all have voted, and the masks vote once more. In
    rendered masks, the label's share of a pixel counts as much.
-4. Refinement: rounds of boundary steps (`gradiseg.boundary`) beside the colour loss, votes after each.
+4. Refinement: rounds of boundary steps (`gradiseg.boundary`) beside the colour loss, votes after each. Where
+   something thin shares its Gaussians with the table, its pixels have no majority yet. So they count as soon
+   as its label has confidence^4 of the largest share: most of it where masks catch an object whole.
 """
 
 import math
@@ -33,6 +35,7 @@ from utils.files import atomic_folder
 
 WEIGHT_OF_UNLABELLED = 0.3  # of a vote for id 0; FlashSplat raises its background likewise
 BOUNDARY_WEIGHT = 0.5  # all that is wrong is to be mended in a few hundred steps
+SUFFICIENT = -4.0  # power of a label's weight: the share of a majority from which its pixels count
 LAMBDA_DSSIM = 0.2  # as 3DGS trains
 # Learning rates: positions per scene extent; 3DGS's last one for positions, a part of its own for others.
 # That of view dependence is four times 3DGS's: it gives back what boundary steps take from the picture.
@@ -103,6 +106,7 @@ class Segmentation:
         weights = self.labels.weights(self.cameras, self.render_identity)
         self.weights = self._with_unlabelled(weights.clamp_min(1.0))  # 1 without support
         weigh_rows(self.classifier, self.weights)
+        self.boundary.sufficient = self.weights.clamp_min(1.0) ** SUFFICIENT
         self.vote()
 
     def _with_unlabelled(self, weights: Tensor) -> Tensor:

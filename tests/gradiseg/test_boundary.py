@@ -54,6 +54,16 @@ def test_the_loss_is_the_mass_in_pixels_of_others_where_the_label_has_the_majori
     assert loss(rendered, labels).item() == pytest.approx(WEIGHT * (0.2 + 0.0) / 4)
 
 
+def test_a_label_that_is_caught_in_part_needs_no_majority() -> None:
+    loss = loss_of(torch.tensor([0, 1]))
+    loss.sufficient = torch.full((8,), 1.0)
+    loss.sufficient[0] = 0.4
+    rendered = torch.zeros(IDENTITY_DIM, 1, 4)
+    rendered[0, 0], rendered[1, 0] = torch.tensor([0.3, 0.1, 0.6, 0.6]), torch.tensor([0.6, 0.6, 0.3, 0.3])
+    labels = torch.tensor([[0, 0, 0, 1]])  # half of the other's, a sixth, more; the other without a majority
+    assert loss(rendered, labels).item() == pytest.approx(WEIGHT * (0.6 + 0.3) / 4)
+
+
 def test_a_gaussian_over_another_object_draws_back_and_nothing_else_moves() -> None:
     model, camera, blue = disc_model(), camera_of("view.0"), DISCS["blue disc"]
     owner = model.get_objects[:, 0].argmax(1)

@@ -45,6 +45,9 @@ def test_an_object_that_masks_catch_in_part_gets_its_votes_back(tmp_path: Path) 
     labels, weights = segmentation.classifier.class_ids, segmentation.weights
     rows = segmentation.classifier.weight[:, :-1].norm(dim=1)  # pixels count as much as votes
     assert weights[labels == BLUE] > 1.2
+    sufficient = segmentation.boundary.sufficient
+    assert sufficient is not None and sufficient[labels == BLUE] < 0.5  # its pixels need no majority
+    assert (sufficient <= 1).all()  # not even those of id 0, whose votes count less
     torch.testing.assert_close(*(of[labels == BLUE] / of[labels == RED] for of in (rows, weights)))
     assert owned(segmentation, RED) > 0.99
 
