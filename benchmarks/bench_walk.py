@@ -26,11 +26,11 @@ from torch import Tensor
 
 from arguments import ModelParams
 from benchmarks.machine import environment
-from gaussian_renderer import render
 from gradiseg.evaluation.ids import read_ids
 from gradiseg.evaluation.lerf_mask import EXACT_FOLDER
 from gradiseg.evaluation.masks import read_mask
 from gradiseg.evaluation.metrics import mask_iou
+from gradiseg.finished.clicks import shows
 from gradiseg.finished.splat import load_splat
 from gradiseg.finished.walk import Click, middle, walk
 from scene import Scene
@@ -42,13 +42,6 @@ from utils.json_files import write_json
 
 CLICKS = 5
 EVERY = 5  # training view is looked at
-
-
-@torch.no_grad()
-def shows(model: GaussianModel, chosen: Tensor, camera: Camera) -> np.ndarray:
-    """Where the Gaussians `chosen` (N,) show in a view, (H, W)."""
-    share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]
-    return (share > 0.5).numpy()
 
 
 def correction(views: Sequence[Camera], masks: Sequence[np.ndarray], id: int) -> Click | None:

@@ -188,11 +188,17 @@ def reach(
         points += [Click(cameras[number], float(x), float(y), is_on == 1) for x, y, is_on in at]
     chosen = walk(model, points, middle(cameras))
     for number, camera in enumerate(cameras):
-        with torch.no_grad():
-            share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]
-        mask = (share > SOLID).cpu().numpy()
+        mask = shows(model, chosen, camera)
         if mask.any():
             yield number, mask
+
+
+@torch.no_grad()
+def shows(model: GaussianModel, chosen: Tensor, camera: Camera) -> np.ndarray:
+    """Where the Gaussians `chosen` (N,) bool show in a view, (H, W) bool."""
+    share = render(camera, model, override_identity=chosen[:, None].float())["render_object"][0]
+    mask: np.ndarray = (share > SOLID).cpu().numpy()
+    return mask
 
 
 def chosen_by(
