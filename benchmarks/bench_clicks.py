@@ -36,6 +36,7 @@ from gradiseg.evaluation.lerf_mask import EXACT_FOLDER, evaluate_run
 from gradiseg.evaluation.metrics import mask_iou
 from gradiseg.finished.clicks import cut_out
 from gradiseg.trained import load_run
+from preparation.masks import WALK
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map, resize_id_map, write_id_map
 from scene.views import CameraInfo
@@ -46,7 +47,6 @@ from utils.json_files import write_json
 
 FEWEST = 20  # pixels of an object that shows in a view
 MASKS = "object_mask"
-WALK = "walk"
 
 
 @dataclass
@@ -71,9 +71,14 @@ class Oracle:
         return mask
 
 
-def resized(path: Path, view: CameraInfo) -> np.ndarray:
-    """The id map of a view, as large as its photograph."""
-    return resize_id_map(read_id_map(path), *image_size(view.image_path))
+def maps_of(folder: Path, views: Sequence[CameraInfo]) -> dict[str, np.ndarray]:
+    """View name -> id map of a folder of masks, as large as the photograph."""
+    return {
+        view.image_name: resize_id_map(
+            read_id_map(folder / f"{view.image_name}.png"), *image_size(view.image_path)
+        )
+        for view in views
+    }
 
 
 def click(shows: dict[str, np.ndarray]) -> dict[str, list[list[float]]]:
@@ -121,10 +126,8 @@ def measure(ply: str, scene: Path, source: str, resolution: str, names: Sequence
     views = sorted(info.train_cameras, key=lambda view: view.image_name)
     prompts = read_ids(scene / "prompts.json")
     ids = [prompts[name][0] for name in names]
-    exact, shown = (
-        {view.image_name: resized(scene / folder / f"{view.image_name}.png", view) for view in views}
-        for folder in (EXACT_FOLDER, EXACT_FOLDER if source == WALK else source)
-    )
+    exact = maps_of(scene / EXACT_FOLDER, views)
+    shown = exact if source == WALK else maps_of(scene / source, views)
     oracle = None if source == WALK else Oracle(views, shown)
     table = {
         name: click({view: (exact[view] == id) & (shown[view] == id) for view in exact})
