@@ -79,7 +79,7 @@ class OutlineProfiles:
     def add_view(self, labels: Tensor, photograph: Tensor) -> None:
         """The outlines of labels (H, W), negative = none, in a photograph (3, H, W), sRGB in [0, 1]."""
         half, self.views = self.views % 2, self.views + 1
-        labels, linear = _measured(labels, photograph.float().pow(GAMMA))
+        labels, linear = _measured(labels, _linear_light(photograph.float()))
         outlines = _outline_points(labels)
         if not len(outlines.first):
             return
@@ -165,6 +165,11 @@ def _near_outlines(labels: Tensor, reach: int) -> Tensor:
         return F.max_pool2d(along_x, (2 * reach + 1, 1), 1, (reach, 0))
 
     return (largest(values) != -largest(-values))[0] & (labels >= 0)
+
+
+def _linear_light(photograph: Tensor) -> Tensor:
+    """sRGB as linear light. torch's pow rounds the last elements of every thread's share in another way."""
+    return photograph.log().mul_(GAMMA).exp_()
 
 
 def _measured(labels: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:

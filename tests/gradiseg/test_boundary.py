@@ -135,3 +135,29 @@ def test_owners_are_frozen_between_elections_and_survive_saving() -> None:
     other.load_state_dict(loss.state_dict(), torch.device("cpu"))
     assert torch.equal(other.codes, loss.codes) and not other.is_due(8, 3)
     assert torch.equal(other.pull, loss.pull) and len(other.pull) == 3
+
+
+def test_pulls_have_the_same_bits_for_any_number_of_threads() -> None:
+    count = 70_000  # so many that torch would share them out
+    mass = 100 * torch.rand(count, generator=torch.Generator().manual_seed(0))
+    pulls = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        loss = BoundaryLoss()
+        loss.renew(
+            7, Votes(torch.zeros(count, dtype=torch.int64), torch.ones(count), mass), torch.arange(1), []
+        )
+        pulls.append(loss.pull)
+    assert torch.equal(pulls[0], pulls[1]) and torch.equal(pulls[0], pulls[2])
+
+
+def test_where_all_encodings_agree_there_is_no_loss_and_no_gradient() -> None:
+    classifier = IdentityClassifier([2, 3], 16)
+    with torch.no_grad():
+        classifier.weight[:], classifier.bias[:] = torch.eye(2, 16), torch.tensor([9.0, 0.0])
+    encodings = torch.zeros(5, 16, requires_grad=True)
+    loss = BoundaryLoss()
+    loss.renew(7, Votes(torch.full((5,), 2), torch.ones(5), torch.full((5,), 9.0)), classifier.class_ids, [])
+    value = loss.of_encodings(encodings, classifier, 1.0)
+    value.backward()
+    assert value == 0 and encodings.grad is not None and not encodings.grad.any()

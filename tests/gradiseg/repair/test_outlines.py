@@ -14,6 +14,7 @@ from gradiseg.repair.outlines import (
     THINNEST,
     UNCERTAINTY,
     OutlineProfiles,
+    _linear_light,
     move_outlines,
     pixels_per_step,
 )
@@ -216,3 +217,13 @@ def test_outlines_of_rings_and_dice_stay() -> None:
         picture = torch.where(side < 4.5, 0.8, 0.1).expand(3, SIZE, SIZE)
         die.add_view(torch.where(side < 5.5, BALL, TABLE), picture)
     assert not ring.offsets().any() and not die.offsets().any()
+
+
+def test_linear_light_has_the_same_bits_for_any_number_of_threads(one_thread: None) -> None:
+    picture = torch.rand(3, 361, 483, generator=torch.Generator().manual_seed(0))
+    picture[0, 0] = 0.0
+    expected = _linear_light(picture)
+    torch.testing.assert_close(expected, picture**GAMMA)
+    for threads in (2, 3, 4):
+        torch.set_num_threads(threads)
+        assert torch.equal(_linear_light(picture), expected)
