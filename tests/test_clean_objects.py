@@ -10,7 +10,8 @@ import torch
 import clean_objects
 import render
 import segment_splat
-from gradiseg.finished.cleaning import moved, schedule_of
+from gradiseg.classifier import IdentityClassifier, conv_of
+from gradiseg.finished.cleaning import ignored_label, moved, schedule_of
 from gradiseg.training import Training
 from scene.ply import export_3dgs_ply
 from scripts import eval_extracted
@@ -74,3 +75,14 @@ def test_cleaning_is_a_last_phase_without_repairs() -> None:
 
 def test_who_changed_hands() -> None:
     assert moved(torch.tensor([1, 1, 2, 3]), torch.tensor([1, 2, 2, 2])) == {"1 > 2": 1, "3 > 2": 1}
+
+
+def test_the_id_that_the_run_ignored_is_ignored_again() -> None:
+    conv = torch.nn.Conv2d(16, 8, 1)
+    assert ignored_label([0, 3, 5], conv) == -1  # as Gaussian Grouping's: a row for every id
+    state = IdentityClassifier([0, 3, 5], 8, ignore_label=0).full_state_dict()
+    conv = conv_of(state["weight"], state["bias"])
+    assert ignored_label([0, 3, 5], conv) == 0 and ignored_label([3, 5], conv) == -1
+    with pytest.raises(UserError, match="not learned their ids 0, 4"):
+        ignored_label([0, 3, 4], conv)
+    assert schedule_of(10, ignore_label=0).opt.ignore_label == 0
