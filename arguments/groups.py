@@ -158,12 +158,14 @@ class OptimizationParams:
     identity_geometry_grad: bool = option(
         True,
         "let the identity loss move geometry",
-        why="Gaussian Grouping; off keeps noise in the masks from geometry, but thin objects suffer",
+        why="Gaussian Grouping; off keeps it from geometry (boundary steps still move it), but thin objects suffer",
     )
     reg3d_interval: int = option(
         5, "iterations between evaluations of the 3D loss", why="Gaussian Grouping", low=1
     )
-    reg3d_k: int = option(5, "neighbours per sampled Gaussian (K)", why="paper, supplement 6", low=1)
+    reg3d_k: int = option(
+        5, "neighbours per sampled Gaussian (K)", why="paper, supplement 6", low=1, high=512
+    )
     reg3d_lambda_val: float = option(2.0, "weight of the 3D loss (beta)", why="paper, supplement 6", low=0)
     reg3d_max_points: int = option(
         200_000,

@@ -77,13 +77,12 @@ class IdentityGradientDensification(DensificationStrategy):
     def after_backward(self, model: GaussianModel, render_pkg: Mapping[str, Any], iteration: int) -> None:
         """Accumulate |dL_2d/de_i| of one view: the gradient that a boundary causes, without that of L_3d.
 
-        It is the gradient of `render_pkg["identity_encodings"]` (N, 1, 16), what the renderer was given.
+        It is the gradient of `render_pkg["identity_encodings"]` (N, 1, 16), what the renderer was given. A
+        view without a mask has none, and does not count.
         """
-        if not self.schedule.igd_is_active(iteration):
+        if not self.schedule.igd_is_active(iteration) or not render_pkg["is_masked"]:
             return
         gradient = render_pkg["identity_encodings"].grad
-        if gradient is None:
-            return
         visible = render_pkg["visibility_filter"]  # (N,) bool
         accumulate(model, "identity_gradient_accum", "identity_gradient_denom", gradient, visible)
 

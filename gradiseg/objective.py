@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fused_losses import TileCrossEntropy, l1_ssim, linear_cross_entropy
-from simple_knn import PointTree
+from simple_knn import MAX_NEIGHBOURS, PointTree
 from torch import Tensor
 
 from gradiseg import la_knn
@@ -13,6 +13,7 @@ from gradiseg.schedule import Schedule
 from scene import gaussian_ops as ops
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
 
 # The colour loss at which alpha is `identity_lambda_val`; the benchmark scenes end at 0.02 to 0.05.
 RGB_REFERENCE = 0.04
@@ -50,6 +51,11 @@ class Objective:
         self.schedule, self.opt, self.classifier = schedule, schedule.opt, classifier
         pool = schedule.gradiseg.la_knn_candidates
         self.candidates: la_knn.Candidates = "all" if pool == "all" else int(pool)
+        fewest = self.opt.reg3d_k
+        if schedule.gradiseg.la_knn and pool != "all" and not fewest <= int(pool) <= MAX_NEIGHBOURS:
+            raise UserError(
+                f"--la_knn_candidates {pool}: give {fewest} (--reg3d_k) to {MAX_NEIGHBOURS}, or 'all'."
+            )
         self.ignored = IGNORED if self.opt.ignore_label >= 0 else None
         self._tree = PointTree()  # a speed-up only: it decides nothing, so checkpoints do without it
 

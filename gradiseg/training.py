@@ -89,8 +89,9 @@ class Training:
             losses = self.objective(self.iteration, camera, labels, rendered, self.model)
         losses.total.backward()
 
+        package = {**rendered, "is_masked": labels is not None}
         for strategy in self.strategies:
-            strategy.after_backward(self.model, rendered, self.iteration)
+            strategy.after_backward(self.model, package, self.iteration)
         assert self.model.optimizer is not None  # since training_setup
         self.model.optimizer.step()
         self.classifier_optimizer.step()
@@ -131,6 +132,11 @@ class Training:
         if self.iteration > 0:
             for strategy in self.strategies:
                 strategy.step(self.model, self.iteration, self.scene.cameras_extent)
+            if not self.model.num_gaussians:
+                raise UserError(
+                    f"no Gaussians are left after iteration {self.iteration}. Lower --min_opacity, or look "
+                    "at the scene: python check_scene.py -s SCENE."
+                )
 
     def next_view(self) -> tuple[Camera, Tensor | None]:
         """The view and, if it has a mask, the labels (H, W) of this iteration, at its resolution."""

@@ -97,6 +97,7 @@ def test_accumulates_norms_of_visible_gaussians_inside_the_window() -> None:
     package = {
         "identity_encodings": SimpleNamespace(grad=gradient),  # L_2d alone
         "visibility_filter": torch.tensor([True, False, True]),
+        "is_masked": True,
     }
     for iteration in (12_000, 12_001, 15_000, 15_001):  # outside, inside, inside, outside
         igd.after_backward(model, package, iteration)
@@ -104,10 +105,11 @@ def test_accumulates_norms_of_visible_gaussians_inside_the_window() -> None:
     assert model.state["identity_gradient_denom"].squeeze(1).tolist() == [2.0, 0.0, 2.0]
 
 
-def test_a_view_without_identity_loss_counts_nothing() -> None:
+def test_a_view_without_a_mask_counts_nothing() -> None:
     model = monitored_model([1.0, 1.0])
     package = {
-        "identity_encodings": SimpleNamespace(grad=None),
+        "identity_encodings": SimpleNamespace(grad=torch.zeros(2, 1, 16)),  # as the rasterizer leaves it
+        "is_masked": False,
         "visibility_filter": torch.ones(2, dtype=torch.bool),
     }
     strategy().after_backward(model, package, 12_050)

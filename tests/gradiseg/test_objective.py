@@ -231,3 +231,10 @@ def test_the_3d_term_is_zero_where_all_agree_and_moves_identities_alone(iteratio
 def test_an_id_without_a_class_is_named() -> None:
     with pytest.raises(UserError, match="id 9 is none of the classifier's 3"):
         evaluate(1, view=camera(ids=[0, 3, 9]))
+
+
+@pytest.mark.parametrize("candidates", ["4", "513"])
+def test_candidates_that_la_knn_cannot_choose_from_are_refused_at_once(candidates: str) -> None:
+    schedule = Schedule(OPT, replace(GRADISEG, la_knn_candidates=candidates), CONSTANT)
+    with pytest.raises(UserError, match=f"--la_knn_candidates {candidates}: give 5"):
+        Objective(schedule, classifier())

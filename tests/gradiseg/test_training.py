@@ -15,6 +15,7 @@ from gradiseg.schedule import Schedule
 from gradiseg.training import Training
 from gradiseg.votes import load_votes
 from scene import GaussianModel, Scene
+from scene.gaussian_ops import keep
 from scene.run_folder import RunFolder
 from tests.disc_scene import CLASSES, write_scene
 from tests.gaussians import rows
@@ -152,3 +153,11 @@ def test_a_saved_model_has_its_votes_and_the_training_goes_on_as_it_was(
     votes = load_votes(folder.votes(6), saved)
     assert votes is not None and torch.equal(votes.ids, run.votes().ids)
     assert torch.equal(saved.get_objects, run.model.get_objects.detach())
+
+
+def test_a_training_without_gaussians_says_so(scene_folder: Path) -> None:
+    run = training(scene_folder)
+    run.step()
+    keep(run.model, torch.zeros(run.model.num_gaussians, dtype=torch.bool))
+    with pytest.raises(UserError, match="no Gaussians are left after iteration 1"):
+        run.step()
