@@ -11,6 +11,7 @@ those beside them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,16 +65,16 @@ class Voxels:
 def shown_voxels(model: GaussianModel, cameras: Sequence[Camera], label: Tensor, count: int) -> Voxels:
     """What the views show of the labels 0 to `count` - 1 of a model's Gaussians, `label` (N,)."""
     views = [_points(camera, model, label, count) for camera in cameras]
-    points = np.concatenate([points for points, *_ in views])
-    labels = np.concatenate([labels for _, labels, _ in views])
-    if not len(points):
+    labels = np.concatenate([labels for _, labels, _ in views]).astype(np.int64)
+    if not len(labels):
         return Voxels(np.zeros((0, 3), np.int64), labels, 1.0)
-    width = FOOTPRINTS * float(np.median(np.concatenate([widths for *_, widths in views])))
-    cells = _cells(points, width)
+    widths = np.concatenate([widths for *_, widths in views]).astype(np.float64)
+    width = FOOTPRINTS * float(np.median(widths))
+    cells = np.concatenate([_cells(points, width).astype(np.int32) for points, *_ in views])
     keys = _keys(cells - cells.min(0), labels, np.ptp(cells, 0) + 1)
     _, first, counts = np.unique(keys, return_index=True, return_counts=True)
     occupied = first[counts >= FEWEST_POINTS]
-    return Voxels(cells[occupied], labels[occupied], width)
+    return Voxels(cells[occupied].astype(np.int64), labels[occupied], width)
 
 
 def centres_inside(model: GaussianModel, cameras: Sequence[Camera], ids: Tensor) -> Tensor:
@@ -84,8 +85,8 @@ def centres_inside(model: GaussianModel, cameras: Sequence[Camera], ids: Tensor)
     return torch.from_numpy(voxels.holds(centres, label.cpu().numpy())).to(ids.device)
 
 
-def _cells(points: NDArray[np.float64], width: float) -> IntArray:
-    cells: IntArray = np.floor(points / width).astype(np.int64)
+def _cells(points: NDArray[Any], width: float) -> IntArray:
+    cells: IntArray = np.floor(points.astype(np.float64) / width).astype(np.int64)
     return cells
 
 
@@ -99,13 +100,16 @@ def _keys(cells: IntArray, labels: IntArray, size: IntArray) -> IntArray:
 
 def _points(
     camera: Camera, model: GaussianModel, label: Tensor, count: int
-) -> tuple[NDArray[np.float64], IntArray, NDArray[np.float64]]:
-    """The opaque pixels of a view in the world (P, 3), their labels (P,) and widths in the world (P,)."""
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """The opaque pixels of a view in the world (P, 3), their labels (P,) and widths in the world (P,).
+
+    In 4 bytes a number: those of all views are in memory together.
+    """
     alpha, depth, shown = _shown(camera, model, label, count)
     rows, columns = (alpha > OPAQUE).nonzero().unbind(1)
     z = depth[rows, columns]
     world = camera.unproject(columns + 0.5, rows + 0.5, z)
-    arrays = world.double(), shown[rows, columns], (z / camera.fx).double()
+    arrays = world, shown[rows, columns].int(), z / camera.fx
     points, labels, widths = (array.cpu().numpy() for array in arrays)
     return points, labels, widths
 

@@ -15,6 +15,8 @@ Boundary steps (`gradiseg.boundary`) draw encodings to the owners, so that what 
 
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +105,7 @@ def lead(
     best = model.get_xyz.new_zeros(model.num_gaussians)
     mass, own = torch.zeros_like(best), torch.zeros_like(best)
     ids = torch.full_like(best, UNLABELLED, dtype=torch.int64)
-    weights = torch.ones_like(class_ids, dtype=best.dtype) if weights is None else weights
+    weights = best.new_ones(count) if weights is None else weights
     for first in range(0, count, MAPS_PER_PASS):
         labels = range(first, min(first + MAPS_PER_PASS, count))
         counted = count_votes(model, cameras, labels_of, labels)
@@ -160,7 +162,7 @@ def load_votes(path: str | os.PathLike[str], model: GaussianModel) -> Votes | No
     try:
         with np.load(path, allow_pickle=False) as file:
             ids, share, mass = (torch.from_numpy(file[name]) for name in ("ids", "share", "mass"))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}: cannot be read ({error}). Remove it: encodings then say whose is what."
         ) from error

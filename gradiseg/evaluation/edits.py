@@ -58,12 +58,12 @@ class EditScore:
     `pixels_left`: of the id of an object that was removed, over all views.
     """
 
-    miou: float
-    mbiou: float
-    mbiou_strict: float
-    miou_before: float
-    mbiou_before: float
-    mbiou_strict_before: float
+    miou: float | None
+    mbiou: float | None
+    mbiou_strict: float | None
+    miou_before: float | None
+    mbiou_before: float | None
+    mbiou_strict_before: float | None
     psnr_inside: float | None
     psnr_outside: float | None
     psnr_outside_before: float | None
@@ -154,10 +154,12 @@ def changed_region(ids_before: np.ndarray, ids_after: np.ndarray) -> BoolArray:
     return binary_dilation(ids_before != ids_after, np.ones((3, 3), bool), radius)
 
 
-def score_ids(ids: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Mean scores of the masks of all true ids but 0, of ids (H, W) of one view."""
+def score_ids(ids: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    """Mean scores of the masks of all true ids but 0, of ids (H, W) of one view; None where it shows none."""
     scores = [score_mask(ids == id, truth == id) for id in np.unique(truth) if id]
     keys = {"miou": "iou", "mbiou": "biou", "mbiou_strict": "biou_strict"}
+    if not scores:
+        return dict.fromkeys(keys)
     return {name: fmean(asdict(score)[key] for score in scores) for name, key in keys.items()}
 
 
@@ -237,15 +239,15 @@ def _cells(score: EditScore) -> list[str]:
     lit = score.psnr_outside_lit
     left = score.pixels_left
     return [
-        f"{score.miou:.3f} ({score.miou_before:.3f})",
-        f"{score.mbiou:.3f} ({score.mbiou_before:.3f})",
-        f"{score.mbiou_strict:.3f} ({score.mbiou_strict_before:.3f})",
-        _decibels(score.psnr_inside),
-        f"{_decibels(score.psnr_outside)} ({_decibels(score.psnr_outside_before)})",
-        "" if lit is None else f"{_decibels(score.psnr_inside_lit)} / {_decibels(lit)}",
+        f"{_number(score.miou, 3)} ({_number(score.miou_before, 3)})",
+        f"{_number(score.mbiou, 3)} ({_number(score.mbiou_before, 3)})",
+        f"{_number(score.mbiou_strict, 3)} ({_number(score.mbiou_strict_before, 3)})",
+        _number(score.psnr_inside, 2),
+        f"{_number(score.psnr_outside, 2)} ({_number(score.psnr_outside_before, 2)})",
+        "" if lit is None else f"{_number(score.psnr_inside_lit, 2)} / {_number(lit, 2)}",
         "" if left is None else f"{left:g}",
     ]
 
 
-def _decibels(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"

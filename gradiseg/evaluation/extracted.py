@@ -21,7 +21,7 @@ shows, and those *behind* something else, which at least one training view sees.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,8 @@ def score_extracted(
 def _scores(run: TrainedRun, chosen: Tensor, pieces: Sequence[Silhouette]) -> Iterator[ExtractedScore]:
     for piece in pieces:
         alpha, _ = render_alone(run.gaussians, chosen, run.test_cameras[piece.file.view])
-        yield score_silhouette(_at_size(alpha, piece.mask.shape), piece)
+        free = piece.free & bool(chosen.any())  # where there is nothing, nothing is right
+        yield score_silhouette(_at_size(alpha, piece.mask.shape), replace(piece, free=free))
 
 
 def _mean(scores: Iterator[ExtractedScore]) -> dict[str, float]:

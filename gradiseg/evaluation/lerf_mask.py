@@ -69,6 +69,7 @@ def evaluate_run(
         "ids": assignment,
         "ids_source": ids_source,
         "rules": rules,
+        "views": [camera.image_name for camera in run.test_cameras],
         "iteration": run.iteration,
         "num_gaussians": run.gaussians.num_gaussians,
     }

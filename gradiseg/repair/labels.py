@@ -209,6 +209,7 @@ class Census:
         leaked = self.leak.sum(1)  # (K,)
         is_alias = (
             (self.together[labels, other] == 0)
+            & (self.pixels > 0)
             & (self.pixels < self.pixels[other])
             & (self.leak[labels, other] > ALIAS_SHARE * leaked)
             & (leaked > ALIAS_EVIDENCE * mass)

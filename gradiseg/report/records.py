@@ -75,7 +75,8 @@ class Run:
         if self.images["split"] != "test" or not self.masks:
             return []
         count = len(list((self.renders / "renders").glob("*.png")))
-        return [mask for mask in list_truth(self.scene / "test_mask") if mask.view < count]
+        truth = list_truth(self.scene / "test_mask", self.masks.get("views"))
+        return [mask for mask in truth if mask.view < count]
 
 
 def read_run(title: str, folder: Path) -> Run:

@@ -154,6 +154,9 @@ def test_votes_survive_saving_and_files_of_others_are_refused(tmp_path: Path) ->
         assert torch.equal(getattr(loaded, name), getattr(votes, name))
     with pytest.raises(UserError, match=r"60 Gaussians, but the model beside it has 59"):
         load_votes(path, random_model(59))
-    path.write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_votes(path, model)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (b"PK nothing", whole[:middle], whole[:60] + bytes(60) + whole[120:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="cannot be read"):
+            load_votes(path, model)

@@ -17,6 +17,7 @@ from gradiseg.evaluation.edits import (
     mean_score,
     reach_of,
     score_edit,
+    score_ids,
 )
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
@@ -121,3 +122,9 @@ def test_the_region_alone_counts() -> None:
     assert masked_psnr(image, target, mask) == pytest.approx(20.0, abs=1e-3)
     assert (masked_psnr(image, target, ~mask) or 0) > 100
     assert masked_psnr(image, target, np.zeros((4, 4), bool)) is None
+
+
+def test_a_view_that_shows_no_object_has_no_scores_and_does_not_count() -> None:
+    none = score_ids(np.ones((4, 6), int), np.zeros((4, 6), int))
+    assert none == {"miou": None, "mbiou": None, "mbiou_strict": None}
+    assert score_ids(np.ones((4, 6), int), np.ones((4, 6), int))["miou"] == 1

@@ -1,5 +1,6 @@
 """Objects cut out are scored by what they are alone, whatever stands before them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from gradiseg.evaluation.extracted import (
     evaluate_extracted,
     markdown,
     render_alone,
+    score_extracted,
     score_silhouette,
     silhouettes,
 )
 from gradiseg.evaluation.masks import TruthMask, write_mask
 from gradiseg.trained import TrainedRun, load_run
+from gradiseg.votes import Votes
 from tests.disc_scene import DISCS, HEIGHT, TEST_VIEWS, WIDTH, disc_model, silhouette, write_run, write_scene
 from utils.errors import UserError
 
@@ -127,3 +130,14 @@ def test_silhouettes_come_before_visible_masks(tmp_path: Path) -> None:
 def test_a_scene_without_truth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="test_mask"):
         silhouettes(tmp_path, TEST_VIEWS)
+
+
+def test_an_object_of_which_nothing_was_chosen_scores_nothing_even_where_no_view_sees_it(
+    run: TrainedRun, tmp_path: Path
+) -> None:
+    blue = silhouette(DISCS["blue disc"], TEST_VIEWS[0])
+    half = blue & (np.arange(WIDTH) < np.nonzero(blue)[1].mean())
+    truth = [replace(piece(blue, half), file=TruthMask(tmp_path / "0/disc.png", "0", 0, "disc"))]
+    nobody = torch.zeros(run.gaussians.num_gaussians)
+    record = score_extracted(run, Votes(nobody.long(), nobody, nobody), {}, truth)
+    assert record["selections"]["encoding"]["iou"] == 0

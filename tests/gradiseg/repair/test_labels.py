@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradiseg.classifier import IGNORED, IdentityClassifier
-from gradiseg.repair.labels import TrainingLabels, label_weights
+from gradiseg.repair.labels import Census, TrainingLabels, label_weights
 from scene.cameras import Camera
 
 SIZE, VIEWS = 24, 10
@@ -91,6 +91,13 @@ def test_a_second_id_of_one_object_is_joined_to_the_first() -> None:
     masks, learned = second_id(4)
     for labels in repaired(masks, encoded(classifier, learned)):
         assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_a_label_without_pixels_is_nobodys_alias() -> None:
+    census = Census(3)
+    census.pixels[:], census.probability[:] = [90, 0, 50], 1.0
+    census.leak[1, 0] = 30.0  # all of what little the model takes for it
+    assert census.aliases().tolist() == [0, 1, 2]
 
 
 def test_labels_that_one_view_has_side_by_side_are_two_objects() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -195,3 +196,12 @@ def test_a_missing_record_names_the_command_that_writes_it(runs: dict[str, Path]
     (runs["baseline"] / "eval_lerf_mask.json").unlink()
     with pytest.raises(UserError, match=r"baseline.*eval_lerf_mask\.py"):
         write_report(runs, tmp_path / "out")
+
+
+def test_true_masks_named_after_views_stand_under_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    truth = tmp_path / "scene & co" / "test_mask"
+    (truth / "1").rename(truth / "view b")
+    shutil.rmtree(truth / "0")  # of a view without masks
+    path = runs["gradiseg"] / "eval_lerf_mask.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"views": ["view a", "view b"]}))
+    assert {mask.view for mask in read_run("run", runs["gradiseg"]).truth()} == {1}
