@@ -158,7 +158,7 @@ class OptimizationParams:
     identity_geometry_grad: bool = option(
         True,
         "let the identity loss move geometry",
-        why="Gaussian Grouping; off keeps it from geometry (boundary steps still move it), but thin objects suffer",
+        why="Gaussian Grouping; off, boundary steps alone move it, but thin objects suffer",
     )
     reg3d_interval: int = option(
         5, "iterations between evaluations of the 3D loss", why="Gaussian Grouping", low=1
