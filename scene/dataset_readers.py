@@ -66,6 +66,7 @@ def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
     source, pictures = Path(args.source_path), Pictures()
     folder, notes = _largest_model(models)
     model = colmap.read_model(folder)
+    _check_names([image.name for image in model.images.values()], folder)
     infos = [
         CameraInfo(
             image_name=without_suffix(image.name),
@@ -89,7 +90,8 @@ def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
 def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
     """Scene of `transforms_train.json` and `transforms_test.json`, or of `transforms.json` alone.
 
-    The views of `transforms_test.json` train, too, without `--eval`.
+    The views of `transforms_test.json` train, too, without `--eval`. Where both files name a view alike, as
+    Blender's do, the test views are called `test/<name>`.
     """
     source, pictures, notes = path.parent, Pictures(), list[str]()
     train, content = read_transforms(path, pictures)
@@ -100,6 +102,8 @@ def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
     else:
         if test_path.is_file():
             test = read_transforms(test_path, pictures)[0]
+        if {view.image_name for view in train} & {view.image_name for view in test}:
+            test = [replace(view, image_name=f"test/{view.image_name}") for view in test]
         train, test = _with_masks(args, train, test)
         if not args.eval:
             train, test = train + test, []
@@ -135,6 +139,18 @@ def _models(source: Path) -> list[Path]:
         if found:
             return found
     return []
+
+
+def _check_names(pictures: Sequence[str], model: Path) -> None:
+    """Raise unless every picture of a model has a view's name of its own."""
+    first: dict[str, str] = {}
+    for name in pictures:
+        other = first.setdefault(without_suffix(name), name)
+        if other != name:
+            raise UserError(
+                f"{model}: the images {other} and {name} differ in suffix alone and would share a mask. "
+                "Rename one of them and make the model again, or leave one out."
+            )
 
 
 def _largest_model(models: Sequence[Path]) -> tuple[Path, list[str]]:
@@ -210,20 +226,10 @@ def _scene_info(
 def _with_masks(
     args: ModelParams, train: list[CameraInfo], test: list[CameraInfo]
 ) -> tuple[list[CameraInfo], list[CameraInfo]]:
-    """The views with their masks.
-
-    Where both splits have a view of one name (train/r_0, test/r_0 of Blender), the mask is the training
-    one's.
-    """
+    """The views with their masks."""
     masks, _ = match_masks(Path(args.source_path, args.object_path), [*train, *test])
-    trained = {view.image_name for view in train}
-    return (
-        [replace(view, mask_path=masks.get(view.image_name)) for view in train],
-        [
-            replace(view, mask_path=None if view.image_name in trained else masks.get(view.image_name))
-            for view in test
-        ],
-    )
+    with_masks = [replace(view, mask_path=masks.get(view.image_name)) for view in (*train, *test)]
+    return with_masks[: len(train)], with_masks[len(train) :]
 
 
 def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -21,6 +21,12 @@ def without_suffix(name: str) -> str:
     return path.with_suffix("").as_posix()
 
 
+def without_folders(views: Sequence[str]) -> list[str]:
+    """Names of views without their folders, if these still tell the views apart; else as they are."""
+    short = [PurePosixPath(view).name for view in views]
+    return short if len(set(short)) == len(short) else list(views)
+
+
 def is_there(path: Path) -> bool:
     """Whether a file that somebody else names is there; names that no disk can hold are not."""
     try:

@@ -1,6 +1,7 @@
 """Readers: splits, names and poses of COLMAP and Blender scenes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from arguments import ModelParams
-from scene.colmap import read_model, write_model
+from scene.colmap import ColmapModel, read_model, write_model
 from scene.dataset_readers import read_scene
 from utils.errors import UserError
 
@@ -109,6 +110,29 @@ def test_blender_scenes(tmp_path: Path) -> None:
     assert len(scene.point_cloud.points) == 100_000
     merged = read_scene(ModelParams(source_path=str(folder)))
     assert (len(merged.train_cameras), len(merged.test_cameras)) == (3, 0)
+
+
+def test_a_name_is_one_view_where_both_files_of_blender_use_it(tmp_path: Path) -> None:
+    folder = blender_scene(tmp_path)
+    (folder / "object_mask" / "test").mkdir()
+    Image.new("L", (20, 10), 2).save(folder / "object_mask" / "test" / "r_0.png")
+    for evaluates in (False, True):
+        scene = read_scene(ModelParams(source_path=str(folder), eval=evaluates))
+        views = [*scene.train_cameras, *scene.test_cameras]
+        assert [view.image_name for view in views] == ["r_0", "r_1", "test/r_0"]
+        assert [view.image_path.parent.name for view in views] == ["train", "train", "test"]
+        masks = [view.mask_path for view in views]
+        assert masks == [folder / "object_mask/r_0.png", None, folder / "object_mask/test/r_0.png"]
+
+
+def test_two_images_of_a_model_that_would_share_a_name_are_refused(
+    scene_folder: Path, scene_model: ColmapModel
+) -> None:
+    twin = replace(scene_model.images[1], name="v.1.jpg")
+    images = scene_model.images | {4: twin}
+    write_model(scene_folder / "sparse" / "0", replace(scene_model, images=images))
+    with pytest.raises(UserError, match=r"v\.1\.png and v\.1\.jpg differ in suffix alone"):
+        read_scene(ModelParams(source_path=str(scene_folder)))
 
 
 def test_a_malformed_transforms_file_is_named(tmp_path: Path) -> None:
