@@ -160,7 +160,13 @@ class _Conversion:
             self.key,
             lambda: photos.copy_photos(source, names, folder, max_size),
         )
-        return photos.list_photos(folder)
+        made = photos.list_photos(folder)
+        if len(made) != len(names):
+            raise UserError(
+                f"{folder}: holds {len(made)} photographs, {source} {len(names)}. Delete {folder} and run "
+                "the same command again."
+            )
+        return made
 
     def find_matches(self, folder: Path, names: Sequence[str]) -> None:
         """Fill the database."""
