@@ -148,6 +148,17 @@ def test_what_convert_did_not_make_is_not_touched(corner: Path, tmp_path: Path) 
     assert (tmp_path / "scene" / "distorted" / "photos" / "mine.jpg").read_text() == "precious"
 
 
+def test_nothing_is_made_where_the_results_cannot_go(corner: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(corner, scene / "images")
+    message = refusal("-s", scene, "--photos", scene / "images")
+    assert "not made by convert.py" in message and "input/" in message
+    for folder in (scene / "images", scene / "images" / "scene"):
+        message = refusal("-s", folder, "--photos", scene / "images")
+        assert "input/" in message and "another -s" in message
+    assert files(tmp_path).keys() == {f"scene/images/{name}" for name in files(corner)}
+
+
 def test_photographs_that_got_lost_on_the_way(corner: Path, tmp_path: Path) -> None:
     command = ("-s", tmp_path / "scene", "--photos", corner)
     photos = tmp_path / "scene" / "distorted" / "photos"
