@@ -189,12 +189,12 @@ class RunFolder:
         return self.saved(iteration) / VOTES
 
     def latest_saved(self) -> int:
-        """The last iteration whose model was saved; empty folders do not count.
+        """The last iteration whose model was saved; without a PLY, which is written last, it does not count.
 
         Raises: UserError where there is none.
         """
         folder = self.path / "point_cloud"
-        found = [n for n, path in _numbered(folder, _SAVED).items() if path.is_dir() and any(path.iterdir())]
+        found = [iteration for iteration in _numbered(folder, _SAVED) if self.ply(iteration).is_file()]
         if not found:
             raise UserError(
                 f"{folder}: no iteration_N folder with a model in it. Train first (train.py -m {self.path})."
