@@ -50,6 +50,13 @@ MODELS = {  # by COLMAP's number
     8: CameraModel("SIMPLE_RADIAL_FISHEYE", 1, 4, False),
     9: CameraModel("RADIAL_FISHEYE", 1, 5, False),
     10: CameraModel("THIN_PRISM_FISHEYE", 2, 12, False),
+    11: CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 2, 16, False),  # from here on of COLMAP 4
+    12: CameraModel("SIMPLE_DIVISION", 1, 4, True),
+    13: CameraModel("DIVISION", 2, 5, True),
+    14: CameraModel("SIMPLE_FISHEYE", 1, 3, False),
+    15: CameraModel("FISHEYE", 2, 4, False),
+    16: CameraModel("EUCM", 2, 6, False),
+    17: CameraModel("EQUIRECTANGULAR", 0, 2, False),
 }
 POSE_FIELDS = ("IMAGE_ID", "QW", "QX", "QY", "QZ", "TX", "TY", "TZ", "CAMERA_ID")  # then NAME
 POINT_FIELDS = ("POINT3D_ID", "X", "Y", "Z", "R", "G", "B")  # then ERROR and the track
