@@ -98,7 +98,7 @@ def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
     test: list[CameraInfo] = []
     test_path = source / "transforms_test.json"
     if path.name == "transforms.json" or args.train_split:
-        train, test = _with_masks(args, *_split(train, args, notes))
+        train, test = _with_masks(args, *_split_of_json(train, args, path, content, notes))
     else:
         if test_path.is_file():
             test = read_transforms(test_path, pictures)[0]
@@ -108,7 +108,7 @@ def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
         if not args.eval:
             train, test = train + test, []
     points, cloud = _cloud(source, content)
-    notes += _told(pictures)
+    notes += _told(pictures) + _own_pictures(args, path)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
     return _scene_info(train, test, points, cloud, None, notes, frame)
 
@@ -123,7 +123,8 @@ def read_given_cameras(args: ModelParams, path: Path) -> SceneInfo:
         views, content = read_cameras_json(path, content, source / args.images, pictures), {}
     else:
         views, content = read_transforms(path, pictures, source)
-    train, test = _with_masks(args, *_split(views, args, notes))
+        notes += _own_pictures(args, path)
+    train, test = _with_masks(args, *_split_of_json(views, args, path, content, notes))
     points, cloud = _cloud(path.parent, content)
     notes += _told(pictures)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
@@ -193,6 +194,30 @@ def _split(
         in_training = [not args.eval or index % TEST_EVERY != 0 for index in range(len(infos))]
     train = [info for info, trains in zip(infos, in_training, strict=True) if trains]
     return train, [info for info, trains in zip(infos, in_training, strict=True) if not trains]
+
+
+def _split_of_json(
+    infos: list[CameraInfo], args: ModelParams, path: Path, content: dict[str, Any], notes: list[str]
+) -> tuple[list[CameraInfo], list[CameraInfo]]:
+    """`_split`, but under --eval by nerfstudio's `train_filenames` if the file has them: the rest tests."""
+    if args.train_split or not args.eval or "train_filenames" not in content:
+        return _split(infos, args, notes)
+    names = content["train_filenames"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: train_filenames must be a list of paths of pictures.")
+    source, pictures = Path(args.source_path), Pictures()
+    chosen = {pictures.find(source / name.replace("\\", "/")) for name in names}
+    return (
+        [info for info in infos if info.image_path in chosen],
+        [info for info in infos if info.image_path not in chosen],
+    )
+
+
+def _own_pictures(args: ModelParams, path: Path) -> list[str]:
+    """What to say where a folder of images was named that has no effect."""
+    if args.images == ModelParams().images:
+        return []
+    return [f"-i {args.images} has no effect: {path} names its pictures with their folders."]
 
 
 def _scene_info(

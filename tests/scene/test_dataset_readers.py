@@ -135,6 +135,43 @@ def test_two_images_of_a_model_that_would_share_a_name_are_refused(
         read_scene(ModelParams(source_path=str(scene_folder)))
 
 
+def nerfstudio_scene(folder: Path, **content: object) -> Path:
+    """A transforms.json of ten views in images/."""
+    (folder / "images").mkdir()
+    frames = []
+    for index in range(10):
+        Image.new("RGB", (20, 10)).save(folder / "images" / f"{index}.png")
+        matrix = np.eye(4)
+        matrix[:3, 3] = [index, 0, 4]
+        frames.append({"file_path": f"images/{index}.png", "transform_matrix": matrix.tolist()})
+    content = {"fl_x": 20, "frames": frames, **content}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_split_is_nerfstudios_where_its_file_says_one(tmp_path: Path) -> None:
+    train = [f"images/{index}.png" for index in (1, 2, 5)]
+    source = str(nerfstudio_scene(tmp_path, train_filenames=train, test_filenames=["images/3.png"]))
+    names = [view.image_name for view in read_scene(ModelParams(source, eval=True)).train_cameras]
+    assert names == ["1", "2", "5"]
+    assert len(read_scene(ModelParams(source, eval=True)).test_cameras) == 7
+    assert not read_scene(ModelParams(source)).test_cameras
+
+
+def test_lists_of_a_split_that_are_none_are_named(tmp_path: Path) -> None:
+    source = str(nerfstudio_scene(tmp_path, train_filenames="images/1.png"))
+    with pytest.raises(UserError, match=r"transforms\.json: train_filenames must be a list"):
+        read_scene(ModelParams(source, eval=True))
+
+
+def test_a_folder_of_images_without_effect_is_told(tmp_path: Path) -> None:
+    source = str(nerfstudio_scene(tmp_path))
+    assert not read_scene(ModelParams(source)).notes
+    for options in ({}, {"cameras": f"{source}/transforms.json"}):
+        (note,) = read_scene(ModelParams(source, images="images_2", **options)).notes
+        assert note.startswith("-i images_2 has no effect") and "transforms.json" in note
+
+
 def test_a_malformed_transforms_file_is_named(tmp_path: Path) -> None:
     folder = blender_scene(tmp_path)
     for content in (
