@@ -98,7 +98,10 @@ def test_an_interrupted_segmentation_goes_on(scene: Path, monkeypatch: pytest.Mo
     assert len(calls) == 11 + 32
     run(scene, "--overwrite")
     assert len(calls) == 11 + 32
-    run(scene, "--overwrite", "--weights", "others.h5")
+    moved = scene.rename(scene.with_name("moved"))
+    run(moved, "--overwrite")
+    assert len(calls) == 11 + 32
+    run(moved, "--overwrite", "--weights", "others.h5")
     assert len(calls) == 11 + 32 + 42
 
 
