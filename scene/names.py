@@ -4,6 +4,7 @@ A view's name is that of its picture below the image folder, with `/` and withou
 folders. Files that a system leaves beside the data (`._x`, `.DS_Store`, `__MACOSX/`) are never looked at.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -36,11 +37,20 @@ def is_there(path: Path) -> bool:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below `folder` in the order of their names, but hidden ones and those of hidden folders."""
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") or part == SYSTEM_FOLDER for part in parts):
+    """All files below `folder` in the order of their paths, but hidden ones and those of hidden folders."""
+    yield from sorted(_visible_files(folder, frozenset()))
+
+
+def _visible_files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """In any order; linked folders are followed, unless they lead to one of those `above`."""
+    above |= {os.path.realpath(folder)}
+    for path in _entries(folder):
+        if path.name.startswith(".") or path.name == SYSTEM_FOLDER:
+            continue
+        if path.is_file():
             yield path
+        elif path.is_dir() and os.path.realpath(path) not in above:
+            yield from _visible_files(path, above)
 
 
 class Pictures:

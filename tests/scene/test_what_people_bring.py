@@ -26,6 +26,7 @@ from gradiseg.evaluation.masks import list_truth, read_mask, write_mask
 from scene import GaussianModel, Scene
 from scene.colmap import ColmapModel, read_model, write_model
 from scene.dataset_readers import read_scene
+from scene.names import visible_files
 from scene.ply import write_point_cloud
 from scene.run_folder import RunFolder
 from utils.errors import UserError, explain, run_command
@@ -256,6 +257,18 @@ def test_masks_under_other_names(scene_folder: Path, name: str) -> None:
         target = folder / name.format(stem=Path(path).stem)
         target.parent.mkdir(exist_ok=True)
         (folder / path).rename(target)
+    assert load(scene_folder).class_ids == [0, 2, 5]
+
+
+def test_masks_in_linked_folders_are_found_and_circles_are_left(scene_folder: Path) -> None:
+    masks, elsewhere = scene_folder / "object_mask", scene_folder.parent / "masks"
+    masks.rename(elsewhere)
+    masks.mkdir()
+    for link, target in (("left", "../../masks"), ("left/right", "../scene/object_mask"), ("again", ".")):
+        (masks / link).symlink_to(target)
+    assert [path.relative_to(masks).as_posix() for path in visible_files(masks)] == [
+        f"left/v.{index}.png" for index in (1, 2, 3)
+    ]
     assert load(scene_folder).class_ids == [0, 2, 5]
 
 
