@@ -213,7 +213,8 @@ def ids_without_class(where: Path, largest: int, num_classes: int) -> str:
     if largest < MAX_CLASSES:
         return (
             f"{where}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} "
-            "or more, or number the ids anew: prepare_masks.py --backend external."
+            "or more, or number the ids anew: prepare_masks.py --backend external. If the run is trained "
+            "already, the masks are newer than it: put back those of its training, or train anew."
         )
     return (
         f"{where}: holds id {largest:,}, but {MAX_CLASSES - 1:,} is the largest possible. Ids coded as "
