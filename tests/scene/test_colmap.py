@@ -14,8 +14,8 @@ from scene.colmap import (
     count_images,
     read_model,
     read_observations,
-    write_model,
 )
+from tests.colmap_files import write_model
 from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo" / "sparse" / "0"

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from arguments import ModelParams
-from scene.colmap import ColmapModel, read_model, write_model
+from scene.colmap import ColmapModel, read_model
 from scene.dataset_readers import read_scene
+from tests.colmap_files import write_model
 from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"

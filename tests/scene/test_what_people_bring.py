@@ -24,11 +24,12 @@ from gradiseg import checkpoint
 from gradiseg.evaluation.lerf_mask import evaluate_folder
 from gradiseg.evaluation.masks import list_truth, read_mask, write_mask
 from scene import GaussianModel, Scene
-from scene.colmap import ColmapModel, read_model, write_model
+from scene.colmap import ColmapModel, read_model
 from scene.dataset_readers import read_scene
 from scene.names import visible_files
 from scene.ply import write_point_cloud
 from scene.run_folder import RunFolder
+from tests.colmap_files import write_model
 from utils.errors import UserError, explain, run_command
 from utils.files import atomic_write
 from utils.graphics import quaternion_to_matrix
