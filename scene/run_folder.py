@@ -10,6 +10,7 @@
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
     results.json  eval_{lerf_mask,text,extracted}.{json,md}  scores.json
     edits/<name>/  eval_edits.{json,md}                       edit.py, scripts/eval_edits.py
+    exports/                                                  export.py
     run.json  run.log  run.lock                               experiments/: record, output, owner
     point_cloud_object_removal/iteration_N/  {train,test}/ours_object_removal/iteration_N/renders
 
@@ -56,6 +57,7 @@ _OWN = (
     "point_cloud",
     "point_cloud_object_removal",
     "edits",
+    "exports",
     "cameras.json",
     "input.ply",
     CFG_ARGS,

@@ -168,8 +168,8 @@ def test_lists_of_a_split_that_are_none_are_named(tmp_path: Path) -> None:
 def test_a_folder_of_images_without_effect_is_told(tmp_path: Path) -> None:
     source = str(nerfstudio_scene(tmp_path))
     assert not read_scene(ModelParams(source)).notes
-    for options in ({}, {"cameras": f"{source}/transforms.json"}):
-        (note,) = read_scene(ModelParams(source, images="images_2", **options)).notes
+    for cameras in ("", f"{source}/transforms.json"):
+        (note,) = read_scene(ModelParams(source, images="images_2", cameras=cameras)).notes
         assert note.startswith("-i images_2 has no effect") and "transforms.json" in note
 
 

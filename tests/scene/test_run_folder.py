@@ -32,6 +32,7 @@ OWN = (
     "eval_lerf_mask.md",
     "eval_text.json",
     "eval_text.md",
+    "exports/scene.splat",
     "scores.json",
 )
 FOREIGN = (
