@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.run import Run, training
+from utils.errors import UserError
 
 RULES = ("softmax>0.2", "softmax>0.5", "argmax")  # all three, so that a gain is not a threshold's
 COLUMNS = {  # heading -> key of a record or of its mask scores, decimals
@@ -32,7 +33,16 @@ EXTRACTED = {
 def cells(
     scenes: Sequence[Path], configs: Sequence[str], seeds: Sequence[int], out: Path, flags: Sequence[str]
 ) -> list[Run]:
-    """Runs in `out/SCENE/CONFIG/SEED`, seed by seed, so that a stopped ablation has whole tables of fewer."""
+    """Runs in `out/SCENE/CONFIG/SEED`, seed by seed, so that a stopped ablation has whole tables of fewer.
+
+    Raises: UserError for a scene without true masks, whose runs have no row in the table.
+    """
+    for scene in scenes:
+        if scene.is_dir() and not (scene / "test_mask").is_dir():  # it may lie on other machines' disks alone
+            raise UserError(
+                f"{scene / 'test_mask'}: not there, but an ablation compares masks. Copy the true masks "
+                "there, or leave the scene out."
+            )
     return [
         training(
             scene,

@@ -24,9 +24,15 @@ def carry_out(
         out: the folder that holds their folders.
         engine: called where there is something to do.
         tabulate: called before the first run and after every one that ends well.
-    Raises: UserError that lists the runs that failed, once all others are done, or that Ctrl-C or SIGTERM
-        has stopped the runs, which have then saved checkpoints.
+    Raises: UserError where two runs have one folder; that lists the runs that failed, once all others are
+        done, or that Ctrl-C or SIGTERM has stopped the runs, which have then saved checkpoints.
     """
+    folders = [run.folder for run in runs]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise UserError(
+            f"{twice}: two runs would share it, as runs are called after the last part of the scene's path, "
+            "the configuration's name and the seed. Name each once, and call folders and files differently."
+        )
     board = Board(runs, out)
     with full_disk_explained(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def lerf_mask_runs(
     return [
         training(
             data / scene,
-            out / config / scene,
+            out / Path(config).stem / scene,
             config,
             ("-r", "1", "--train_split", *flags),
             metrics=metrics,
@@ -61,7 +61,7 @@ def mipnerf360_runs(
     return [
         training(
             data / scene,
-            out / factor / config / scene,
+            out / factor / Path(config).stem / scene,
             config,
             ("-i", images_of(factor, scene), "--eval", *flags),
             metrics=LPIPS_FROM_ZERO,

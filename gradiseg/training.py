@@ -180,13 +180,13 @@ class Training:
         return elect(self.model, voting, self.labels, self.classifier.class_ids, by_encoding)
 
     def save_model(self, folder: RunFolder) -> None:
-        """The PLY, the classifier and the votes of this iteration."""
-        self.model.save_ply(folder.ply(self.iteration))
+        """The votes, the classifier and, last, the PLY of this iteration, with which the model counts."""
         save_votes(folder.votes(self.iteration), self.votes())
         state = {name: tensor.cpu() for name, tensor in self.classifier.full_state_dict().items()}
         path = folder.classifier(self.iteration)
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)  # given a name, it would store that too
+        self.model.save_ply(folder.ply(self.iteration))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that going on bit for bit needs, as numbers, strings and tensors (not copies).

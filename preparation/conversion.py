@@ -31,6 +31,7 @@ from utils.files import check_free_space, replace_folder
 from utils.json_files import read_json, write_json
 from utils.log import logger
 
+RESULTS = ("images", "sparse/0")  # what trains
 FACTORS = (2, 4, 8)  # --resize
 BYTES_PER_PHOTO = 4 * 2**20  # its features, matches and keypoints, at most
 DISK_FULL = ("disk is full", "disk I/O error", "No space left")  # as SQLite and COLMAP word it
@@ -66,13 +67,7 @@ class Stages:
         Raises:
             UserError: a product is there that convert.py did not make.
         """
-        there = [product for product in products if (self.scene / product).exists()]
-        for product in there:
-            if product not in self.keys:
-                raise UserError(
-                    f"{self.scene / product}: there already, and not made by convert.py. Choose another -s "
-                    "or move it; photographs belong into input/."
-                )
+        there = self.check(products)
         if len(there) == len(products) and all(self.keys[product] == key for product in products):
             logger.info("%s: done before", products[0])
             return
@@ -80,6 +75,20 @@ class Stages:
         make()
         self.set(dict.fromkeys(products, key))
         logger.info("%s: done", products[0])
+
+    def check(self, products: Sequence[str]) -> list[str]:
+        """Those of `products` that are there.
+
+        Raises: as `run`.
+        """
+        there = [product for product in products if (self.scene / product).exists()]
+        for product in there:
+            if product not in self.keys:
+                raise UserError(
+                    f"{self.scene / product}: there already, and not made by convert.py. Choose another -s "
+                    "or move it; photographs belong into input/."
+                )
+        return there
 
     def set(self, keys: dict[str, str]) -> None:
         """Record `keys` of products."""
@@ -112,6 +121,7 @@ class _Conversion:
 
     def run(self) -> SfmReport:
         """All stages."""
+        self.stages.check([*RESULTS, *(f"images_{factor}" for factor in FACTORS if self.params.resize)])
         source = self.photographs()
         names = photos.list_photos(source)
         sizes = [(source / name).stat().st_size for name in names]
@@ -143,6 +153,11 @@ class _Conversion:
                 lambda: extract_frames(source, folder, frames, max_size),
             )
         elif self.params.photos:
+            if self.scene.resolve().is_relative_to(source.resolve()):  # whose pictures would count as well
+                raise UserError(
+                    f"{self.scene}: the scene lies in the folder of its photographs, {source}. Put the "
+                    "photographs into its input/ and leave out --photos, or choose another -s."
+                )
             return source
         elif not folder.is_dir():
             raise UserError(
@@ -160,7 +175,13 @@ class _Conversion:
             self.key,
             lambda: photos.copy_photos(source, names, folder, max_size),
         )
-        return photos.list_photos(folder)
+        made = photos.list_photos(folder)
+        if len(made) != len(names):
+            raise UserError(
+                f"{folder}: holds {len(made)} photographs, {source} {len(names)}. Delete {folder} and run "
+                "the same command again."
+            )
+        return made
 
     def find_matches(self, folder: Path, names: Sequence[str]) -> None:
         """Fill the database."""
@@ -217,7 +238,7 @@ class _Conversion:
                 replace_folder(Path(temporary, "images"), self.scene / "images")
                 replace_folder(Path(temporary, "sparse"), self.scene / "sparse" / "0")
 
-        self.stages.run(["images", "sparse/0"], self.key, make)
+        self.stages.run(RESULTS, self.key, make)
 
     def make_smaller(self, factor: int) -> None:
         """One of images_2, images_4, images_8."""

@@ -140,7 +140,7 @@ def _safe(name: str) -> str:
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # a relative link would lead elsewhere from there
     except OSError:  # another disk, or one without links
         shutil.copyfile(source, target)
 

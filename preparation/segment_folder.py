@@ -32,8 +32,11 @@ class SegmentFolder:
                 f"{absent[0]}: in the model but not on disk ({len(absent)} such images). Copy them there, or "
                 "name their folder with -i (--images)."
             )
-        described = dict(settings) | {
-            "images": [[str(view.image_path), view.image_path.stat().st_size] for view in views]
+        described = dict(settings) | {  # a scene stays the same under another path to it
+            "images": [
+                [view.image_name, view.image_path.parent.name, view.image_path.stat().st_size]
+                for view in views
+            ]
         }
         record = folder / SETTINGS
         if record.is_file() and read_json(record, "Delete it.") == described:

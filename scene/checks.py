@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from arguments import MAX_CLASSES, ModelParams
-from scene.names import MASK, PICTURES, is_there, match_masks, visible_files, without_suffix
+from scene.names import MASK, PICTURES, is_there, match_masks, visible_files, without_folders, without_suffix
 from scene.views import CameraInfo, SceneInfo
 from utils.errors import UserError, some
 from utils.image import image_size, is_deep, open_image
@@ -213,7 +213,8 @@ def ids_without_class(where: Path, largest: int, num_classes: int) -> str:
     if largest < MAX_CLASSES:
         return (
             f"{where}: holds id {largest}, but num_classes is {num_classes}. Use --num_classes {largest + 1} "
-            "or more, or number the ids anew: prepare_masks.py --backend external."
+            "or more, or number the ids anew: prepare_masks.py --backend external. If the run is trained "
+            "already, the masks are newer than it: put back those of its training, or train anew."
         )
     return (
         f"{where}: holds id {largest:,}, but {MAX_CLASSES - 1:,} is the largest possible. Ids coded as "
@@ -238,7 +239,7 @@ def judge_split(info: SceneInfo, params: ModelParams) -> Iterator[Finding]:
         yield Finding(
             "note", "no test views: --eval holds out every 8th, --train_split those not in images_train/"
         )
-    names = {view.image_name for view in test} | {str(index) for index in range(len(test))}
+    names = {*without_folders([view.image_name for view in test]), *map(str, range(len(test)))}
     if test and (source / "test_mask").is_dir():
         folders = {path.name for path in (source / "test_mask").iterdir() if path.is_dir()}
         strangers = sorted(name for name in folders - names if not name.startswith("."))

@@ -2,7 +2,7 @@
 
 Poses are world-to-camera, x_camera = R(qvec) x_world + tvec, qvec = (w, x, y, z). Only pinhole cameras are
 known, because Gaussians are drawn with straight rays; a camera whose distortion is 0 is one. Keypoints are
-read by `read_observations` alone, tracks not at all, and both are empty on writing.
+read by `read_observations` alone, tracks not at all.
 
 Why not pycolmap, which `convert.py` uses: it is 135 MB that training does not need; of a hand-written
 `images.txt` without keypoint lines it drops every second image without a word; a forged count makes it ask
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import atomic_write, read_lines
+from utils.files import read_lines
 
 PARTS = ("cameras", "images", "points3D")
 SUFFIXES = (".bin", ".txt")
@@ -50,6 +50,13 @@ MODELS = {  # by COLMAP's number
     8: CameraModel("SIMPLE_RADIAL_FISHEYE", 1, 4, False),
     9: CameraModel("RADIAL_FISHEYE", 1, 5, False),
     10: CameraModel("THIN_PRISM_FISHEYE", 2, 12, False),
+    11: CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 2, 16, False),  # from here on of COLMAP 4
+    12: CameraModel("SIMPLE_DIVISION", 1, 4, True),
+    13: CameraModel("DIVISION", 2, 5, True),
+    14: CameraModel("SIMPLE_FISHEYE", 1, 3, False),
+    15: CameraModel("FISHEYE", 2, 4, False),
+    16: CameraModel("EUCM", 2, 6, False),
+    17: CameraModel("EQUIRECTANGULAR", 0, 2, False),
 }
 POSE_FIELDS = ("IMAGE_ID", "QW", "QX", "QY", "QZ", "TX", "TY", "TZ", "CAMERA_ID")  # then NAME
 POINT_FIELDS = ("POINT3D_ID", "X", "Y", "Z", "R", "G", "B")  # then ERROR and the track
@@ -158,14 +165,6 @@ def read_point_ids(folder: str | os.PathLike[str]) -> np.ndarray:
     """COLMAP's ids (N,) int64 of `read_model`'s points, in their order: what `KEYPOINT` refers to."""
     ids: np.ndarray = _read_part(Path(folder), "points3D", _POINT_ID_READERS)
     return ids
-
-
-def write_model(folder: str | os.PathLike[str], model: ColmapModel, text: bool = False) -> None:
-    """Write the three files of `model`, binary or text, with every camera as PINHOLE."""
-    write = _write_text if text else _write_binary
-    for part, content in zip(PARTS, write(model), strict=True):
-        with atomic_write(Path(folder, part + (".txt" if text else ".bin"))) as temporary:
-            temporary.write_bytes(content)
 
 
 def part_path(folder: Path, part: str) -> Path | None:
@@ -448,46 +447,3 @@ _READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
 }
 _KEYPOINT_READERS = {".bin": _read_keypoints_binary, ".txt": _read_keypoints_text}
 _POINT_ID_READERS = {".bin": _read_point_ids_binary, ".txt": _read_point_ids_text}
-
-
-def _write_binary(model: ColmapModel) -> Iterator[bytes]:
-    cameras = [
-        struct.pack(
-            "<iiQQ4d", key, 1, camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy
-        )
-        for key, camera in model.cameras.items()
-    ]
-    images = [
-        struct.pack("<i7di", key, *image.qvec, *image.tvec, image.camera_id)
-        + image.name.encode()
-        + b"\0"
-        + struct.pack("<Q", 0)
-        for key, image in model.images.items()
-    ]
-    points = [
-        struct.pack("<Q3d3BdQ", index + 1, *point, *color, 0.0, 0)
-        for index, (point, color) in enumerate(zip(model.points, model.colors.tolist(), strict=True))
-    ]
-    for records in (cameras, images, points):
-        yield struct.pack("<Q", len(records)) + b"".join(records)
-
-
-def _write_text(model: ColmapModel) -> Iterator[bytes]:
-    yield "".join(
-        f"{key} PINHOLE {c.width} {c.height} {c.fx!r} {c.fy!r} {c.cx!r} {c.cy!r}\n"
-        for key, c in model.cameras.items()
-    ).encode()
-    yield "".join(
-        f"{key} {_numbers(image.qvec)} {_numbers(image.tvec)} {image.camera_id} {image.name}\n\n"
-        for key, image in model.images.items()
-    ).encode()
-    yield "".join(
-        f"{index + 1} {_numbers(point)} {red} {green} {blue} 0\n"
-        for index, (point, (red, green, blue)) in enumerate(
-            zip(model.points, model.colors.tolist(), strict=True)
-        )
-    ).encode()
-
-
-def _numbers(values: np.ndarray) -> str:
-    return " ".join(repr(float(value)) for value in values)

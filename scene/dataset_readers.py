@@ -66,6 +66,7 @@ def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
     source, pictures = Path(args.source_path), Pictures()
     folder, notes = _largest_model(models)
     model = colmap.read_model(folder)
+    _check_names([image.name for image in model.images.values()], folder)
     infos = [
         CameraInfo(
             image_name=without_suffix(image.name),
@@ -89,22 +90,25 @@ def read_colmap_scene(args: ModelParams, models: Sequence[Path]) -> SceneInfo:
 def read_json_scene(args: ModelParams, path: Path) -> SceneInfo:
     """Scene of `transforms_train.json` and `transforms_test.json`, or of `transforms.json` alone.
 
-    The views of `transforms_test.json` train, too, without `--eval`.
+    The views of `transforms_test.json` train, too, without `--eval`. Where both files name a view alike, as
+    Blender's do, the test views are called `test/<name>`.
     """
     source, pictures, notes = path.parent, Pictures(), list[str]()
     train, content = read_transforms(path, pictures)
     test: list[CameraInfo] = []
     test_path = source / "transforms_test.json"
     if path.name == "transforms.json" or args.train_split:
-        train, test = _with_masks(args, *_split(train, args, notes))
+        train, test = _with_masks(args, *_split_of_json(train, args, path, content, notes))
     else:
         if test_path.is_file():
             test = read_transforms(test_path, pictures)[0]
+        if {view.image_name for view in train} & {view.image_name for view in test}:
+            test = [replace(view, image_name=f"test/{view.image_name}") for view in test]
         train, test = _with_masks(args, train, test)
         if not args.eval:
             train, test = train + test, []
     points, cloud = _cloud(source, content)
-    notes += _told(pictures)
+    notes += _told(pictures) + _own_pictures(args, path)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
     return _scene_info(train, test, points, cloud, None, notes, frame)
 
@@ -119,7 +123,8 @@ def read_given_cameras(args: ModelParams, path: Path) -> SceneInfo:
         views, content = read_cameras_json(path, content, source / args.images, pictures), {}
     else:
         views, content = read_transforms(path, pictures, source)
-    train, test = _with_masks(args, *_split(views, args, notes))
+        notes += _own_pictures(args, path)
+    train, test = _with_masks(args, *_split_of_json(views, args, path, content, notes))
     points, cloud = _cloud(path.parent, content)
     notes += _told(pictures)
     frame = read_dataparser(Path(args.dataparser), content) if args.dataparser else None
@@ -135,6 +140,18 @@ def _models(source: Path) -> list[Path]:
         if found:
             return found
     return []
+
+
+def _check_names(pictures: Sequence[str], model: Path) -> None:
+    """Raise unless every picture of a model has a view's name of its own."""
+    first: dict[str, str] = {}
+    for name in pictures:
+        other = first.setdefault(without_suffix(name), name)
+        if other != name:
+            raise UserError(
+                f"{model}: the images {other} and {name} differ in suffix alone and would share a mask. "
+                "Rename one of them and make the model again, or leave one out."
+            )
 
 
 def _largest_model(models: Sequence[Path]) -> tuple[Path, list[str]]:
@@ -179,6 +196,30 @@ def _split(
     return train, [info for info, trains in zip(infos, in_training, strict=True) if not trains]
 
 
+def _split_of_json(
+    infos: list[CameraInfo], args: ModelParams, path: Path, content: dict[str, Any], notes: list[str]
+) -> tuple[list[CameraInfo], list[CameraInfo]]:
+    """`_split`, but under --eval by nerfstudio's `train_filenames` if the file has them: the rest tests."""
+    if args.train_split or not args.eval or "train_filenames" not in content:
+        return _split(infos, args, notes)
+    names = content["train_filenames"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: train_filenames must be a list of paths of pictures.")
+    source, pictures = Path(args.source_path), Pictures()
+    chosen = {pictures.find(source / name.replace("\\", "/")) for name in names}
+    return (
+        [info for info in infos if info.image_path in chosen],
+        [info for info in infos if info.image_path not in chosen],
+    )
+
+
+def _own_pictures(args: ModelParams, path: Path) -> list[str]:
+    """What to say where a folder of images was named that has no effect."""
+    if args.images == ModelParams().images:
+        return []
+    return [f"-i {args.images} has no effect: {path} names its pictures with their folders."]
+
+
 def _scene_info(
     train: list[CameraInfo],
     test: list[CameraInfo],
@@ -210,20 +251,10 @@ def _scene_info(
 def _with_masks(
     args: ModelParams, train: list[CameraInfo], test: list[CameraInfo]
 ) -> tuple[list[CameraInfo], list[CameraInfo]]:
-    """The views with their masks.
-
-    Where both splits have a view of one name (train/r_0, test/r_0 of Blender), the mask is the training
-    one's.
-    """
+    """The views with their masks."""
     masks, _ = match_masks(Path(args.source_path, args.object_path), [*train, *test])
-    trained = {view.image_name for view in train}
-    return (
-        [replace(view, mask_path=masks.get(view.image_name)) for view in train],
-        [
-            replace(view, mask_path=None if view.image_name in trained else masks.get(view.image_name))
-            for view in test
-        ],
-    )
+    with_masks = [replace(view, mask_path=masks.get(view.image_name)) for view in (*train, *test)]
+    return with_masks[: len(train)], with_masks[len(train) :]
 
 
 def _origin(views: list[CameraInfo], points: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Which file belongs to which view: pictures and masks, by their names.
 
 A view's name is that of its picture below the image folder, with `/` and without suffix; it may hold dots and
-folders. Files that a system leaves beside the data (`._x`, `.DS_Store`, `__MACOSX/`) are never looked at.
+folders, and is NFC, whichever of Unicode's forms a disk or a zip has. Files that a system leaves beside
+data (`._x`, `.DS_Store`, `__MACOSX/`) are never looked at.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from scene.views import CameraInfo
 
@@ -17,8 +20,14 @@ SYSTEM_FOLDER = "__MACOSX"
 
 def without_suffix(name: str) -> str:
     """The name of a picture's view and mask; folders and dots in it stay."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(normalize("NFC", name.replace("\\", "/")))
     return path.with_suffix("").as_posix()
+
+
+def without_folders(views: Sequence[str]) -> list[str]:
+    """Names of views without their folders, if these still tell the views apart; else as they are."""
+    short = [PurePosixPath(view).name for view in views]
+    return short if len(set(short)) == len(short) else list(views)
 
 
 def is_there(path: Path) -> bool:
@@ -30,11 +39,20 @@ def is_there(path: Path) -> bool:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below `folder` in the order of their names, but hidden ones and those of hidden folders."""
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") or part == SYSTEM_FOLDER for part in parts):
+    """All files below `folder` in the order of their paths, but hidden ones and those of hidden folders."""
+    yield from sorted(_visible_files(folder, frozenset()))
+
+
+def _visible_files(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """In any order; linked folders are followed, unless they lead to one of those `above`."""
+    above |= {os.path.realpath(folder)}
+    for path in _entries(folder):
+        if path.name.startswith(".") or path.name == SYSTEM_FOLDER:
+            continue
+        if path.is_file():
             yield path
+        elif path.is_dir() and os.path.realpath(path) not in above:
+            yield from _visible_files(path, above)
 
 
 class Pictures:
@@ -49,11 +67,12 @@ class Pictures:
         if is_there(named):
             return named
         known = named.suffix.lower() in PICTURES
-        there = self._by_stem(named.parent).get((named.stem if known else named.name).lower(), [])
+        stem = normalize("NFC", named.stem if known else named.name).lower()
+        there = self._by_stem(named.parent).get(stem, [])
         if not there:
             return named
         best = min(there, key=lambda path: (PICTURES.index(path.suffix.lower()), path.name))
-        if known:
+        if known and normalize("NFC", best.name) != normalize("NFC", named.name):
             self.found.append((named, best))
         return best
 
@@ -62,7 +81,7 @@ class Pictures:
             stems = self._folders[folder] = {}
             for path in _entries(folder):
                 if path.suffix.lower() in PICTURES and not path.name.startswith("."):
-                    stems.setdefault(path.stem.lower(), []).append(path)
+                    stems.setdefault(normalize("NFC", path.stem).lower(), []).append(path)
         return self._folders[folder]
 
 
@@ -77,13 +96,15 @@ def match_masks(folder: Path, views: Sequence[CameraInfo]) -> tuple[dict[str, Pa
     """View name -> its mask in `folder`, and the PNG files there that belong to no view.
 
     A mask is `<view>.png`, or `<picture>.png` with the picture's suffix (`x.jpg.png`), or either with `.mask`
-    before `.png`. Where none fits by its path below the folder, the file's name alone decides, if it is that
-    of one view and of one file.
+    before `.png`, which counts less. Where none fits by its path below the folder, the file's name alone
+    decides, if it is that of one view and of one file.
     """
     files = [path for path in visible_files(folder) if path.suffix.lower() == MASK] if folder.is_dir() else []
+    stems = {path: without_suffix(path.relative_to(folder).as_posix()) for path in files}
+    wanted = {key for view in views for key in _keys(view)}
     by_key: dict[str, Path] = {}
-    for path in files:
-        by_key.setdefault(_key(path.relative_to(folder).as_posix()), path)
+    for path in sorted(files, key=lambda path: stems[path] not in wanted):
+        by_key.setdefault(_key(stems[path], wanted), path)
     masks = {view.image_name: by_key[key] for view in views for key in _keys(view) if key in by_key}
     if not masks:
         masks = _by_name_alone(files, views)
@@ -96,8 +117,10 @@ def _keys(view: CameraInfo) -> tuple[str, str]:
     return view.image_name + view.image_path.suffix, view.image_name
 
 
-def _key(name: str) -> str:
-    stem = name[: -len(MASK)]
+def _key(stem: str, wanted: Container[str]) -> str:
+    """What a mask is called after: its own name, if a view has it, else that without an ending."""
+    if stem in wanted:
+        return stem
     return next((stem.removesuffix(end) for end in MASK_ENDINGS if stem.endswith(end)), stem)
 
 
@@ -108,7 +131,7 @@ def _by_name_alone(files: Sequence[Path], views: Sequence[CameraInfo]) -> dict[s
             wanted.setdefault(PurePosixPath(key).name, []).append(view.image_name)
     there: dict[str, list[Path]] = {}
     for path in files:
-        there.setdefault(_key(path.name), []).append(path)
+        there.setdefault(_key(without_suffix(path.name), wanted), []).append(path)
     return {
         names[0]: there[key][0]
         for key, names in wanted.items()

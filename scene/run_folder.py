@@ -10,6 +10,7 @@
     {train,test}/ours_N_extracted/<k>/<prompt>.png            scripts/eval_extracted.py
     results.json  eval_{lerf_mask,text,extracted}.{json,md}  scores.json
     edits/<name>/  eval_edits.{json,md}                       edit.py, scripts/eval_edits.py
+    exports/                                                  export.py
     run.json  run.log  run.lock                               experiments/: record, output, owner
     point_cloud_object_removal/iteration_N/  {train,test}/ours_object_removal/iteration_N/renders
 
@@ -56,6 +57,7 @@ _OWN = (
     "point_cloud",
     "point_cloud_object_removal",
     "edits",
+    "exports",
     "cameras.json",
     "input.ply",
     CFG_ARGS,
@@ -189,12 +191,12 @@ class RunFolder:
         return self.saved(iteration) / VOTES
 
     def latest_saved(self) -> int:
-        """The last iteration whose model was saved; empty folders do not count.
+        """The last iteration whose model was saved; without a PLY, which is written last, it does not count.
 
         Raises: UserError where there is none.
         """
         folder = self.path / "point_cloud"
-        found = [n for n, path in _numbered(folder, _SAVED).items() if path.is_dir() and any(path.iterdir())]
+        found = [iteration for iteration in _numbered(folder, _SAVED) if self.ply(iteration).is_file()]
         if not found:
             raise UserError(
                 f"{folder}: no iteration_N folder with a model in it. Train first (train.py -m {self.path})."

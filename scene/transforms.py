@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scene.colmap import leads_outside
-from scene.names import Pictures, is_there
+from scene.names import Pictures, is_there, without_suffix
 from scene.views import CameraInfo
 from utils.errors import UserError
 from utils.graphics import fov2focal
@@ -148,10 +148,10 @@ class _Frame:
 
 def _view_names(path: Path, file_paths: list[str], images: list[Path]) -> list[str]:
     """Names of the views: the pictures' own, with their folders where two would be the same."""
-    names = [image.stem for image in images]
+    names = [without_suffix(image.name) for image in images]
     if len(set(names)) < len(names):
         names = [
-            (Path(file_path).parent / image.stem).as_posix()
+            without_suffix((Path(file_path).parent / image.name).as_posix())
             for file_path, image in zip(file_paths, images, strict=True)
         ]
     double = next((name for index, name in enumerate(names) if name in names[:index]), None)

@@ -40,12 +40,19 @@ def predicted(run: Path, mask: TruthMask) -> BoolArray:
 
 
 def most_different(truth: Sequence[TruthMask], runs: Sequence[Path], rows: int) -> list[TruthMask]:
-    """Of every prompt the view in which the numbers of wrong pixels spread most; of those the widest."""
+    """Of every prompt the view in which the numbers of wrong pixels spread most; of those the widest.
+
+    Raises: UserError where no view shows anything.
+    """
     spread: dict[str, tuple[int, int]] = {}
     for index, mask in enumerate(truth):
         true = read_mask(mask.path)
+        if not true.any():
+            continue  # an object that the view does not show has no place to crop
         wrong = [int((predicted(run, mask) != true).sum()) for run in runs]
         spread[mask.prompt] = max(spread.get(mask.prompt, (-1, 0)), (max(wrong) - min(wrong), index))
+    if not spread:
+        raise UserError("test_mask: every true mask there is empty, so there is nothing to show.")
     return [truth[index] for _, index in sorted(spread.values(), reverse=True)[:rows]]
 
 

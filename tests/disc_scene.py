@@ -16,7 +16,8 @@ from torch import Tensor
 from arguments import ModelParams, write_cfg_args
 from gradiseg.evaluation.metrics import BoolArray
 from scene import GaussianModel
-from scene.colmap import ColmapCamera, ColmapImage, ColmapModel, write_model
+from scene.colmap import ColmapCamera, ColmapImage, ColmapModel
+from tests.colmap_files import write_model
 from utils.general import inverse_sigmoid
 from utils.sh import RGB2SH
 

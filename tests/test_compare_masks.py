@@ -76,6 +76,27 @@ def test_a_missing_mask_counts_as_empty_and_an_unscored_run_is_named(scene: Path
         compare_masks.predicted(scene / "c", mask)
 
 
+def test_views_that_do_not_show_an_object_are_left_out(scene: Path) -> None:
+    arguments = [
+        "-s",
+        str(scene),
+        "--runs",
+        str(scene / "a"),
+        str(scene / "b"),
+        "--out",
+        str(scene / "o.png"),
+    ]
+    for view in range(2):
+        write_mask(scene / f"test_mask/{view}/cup.png", np.zeros((SIZE, SIZE), bool))
+    compare_masks.main(arguments)
+    with Image.open(scene / "o.png") as sheet:
+        assert sheet.size == (3 * compare_masks.CELL, compare_masks.CELL)
+    for view in range(2):
+        write_mask(scene / f"test_mask/{view}/ball.png", np.zeros((SIZE, SIZE), bool))
+    with pytest.raises(UserError, match="every true mask there is empty"):
+        compare_masks.main(arguments)
+
+
 def test_photographs_are_those_that_render_kept(scene: Path) -> None:
     colors = [np.asarray(compare_masks.photograph_of(scene / "a", k, (8, 8)))[0, 0, 0] for k in range(2)]
     assert colors == [0, 100]

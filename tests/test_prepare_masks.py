@@ -14,11 +14,12 @@ from benchmarks.bench_associate3d import contingency, scores, shuffle_masks
 from gradiseg.evaluation.metrics import mask_iou
 from preparation import masks as backends
 from preparation.id_maps import find_masks
-from scene.colmap import read_model, write_model
+from scene.colmap import read_model
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
 from scene.ply import export_3dgs_ply
 from tests import disc_scene
+from tests.colmap_files import write_model
 from tests.tiny_models import AlikeColours, saved
 from utils.errors import UserError
 
@@ -98,7 +99,10 @@ def test_an_interrupted_segmentation_goes_on(scene: Path, monkeypatch: pytest.Mo
     assert len(calls) == 11 + 32
     run(scene, "--overwrite")
     assert len(calls) == 11 + 32
-    run(scene, "--overwrite", "--weights", "others.h5")
+    moved = scene.rename(scene.with_name("moved"))
+    run(moved, "--overwrite")
+    assert len(calls) == 11 + 32
+    run(moved, "--overwrite", "--weights", "others.h5")
     assert len(calls) == 11 + 32 + 42
 
 

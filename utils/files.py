@@ -14,8 +14,6 @@ from utils.errors import UserError
 
 # Names of what is being written or replaced; a process that was killed leaves them.
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.(tmp|old)(\.\w+)?")
-FULL = 2**20  # bytes free, below which a failed write is put down to a full disk
-
 FULL = 2**20  # bytes free, below which what failed is said to have failed for the disk
 TAIL = 4096  # bytes at the end of a log that are looked at
 
@@ -73,7 +71,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """`atomic_write` for a folder: yield an empty one that becomes `path`, in place of what `path` was."""
-    target = Path(path)
+    target = Path(os.path.abspath(path))  # `.` has no name
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     temporary.mkdir()

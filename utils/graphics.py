@@ -61,25 +61,6 @@ def quaternion_to_matrix(quaternion: np.ndarray) -> np.ndarray:
     return build_rotation(torch.from_numpy(unit)[None])[0].numpy()
 
 
-def matrix_to_quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion (w, x, y, z), w >= 0, of a rotation matrix (3,3).
-
-    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric 4x4 matrix, which needs no case
-    split.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
-    K = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, yx + xy, xz + zx],
-            [xz - zx, yx + xy, yy - xx - zz, zy + yz],
-            [yx - xy, xz + zx, zy + yz, zz - xx - yy],
-        ]
-    )
-    quaternion = np.linalg.eigh(K)[1][:, -1]
-    return quaternion if quaternion[0] >= 0 else -quaternion
-
-
 def build_rotation(quaternions: torch.Tensor) -> torch.Tensor:
     """Rotation matrices (N,3,3) of quaternions (N,4) = (w, x, y, z), normalised first; differentiable."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)  # each (N,)

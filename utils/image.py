@@ -197,18 +197,20 @@ def pca_colors(features: torch.Tensor, fit: PcaColors) -> torch.Tensor:
 
 def id_palette(n: int) -> torch.Tensor:
     """Colours (n,3) uint8 of the ids 0..n-1: id 0 black, neighbours in number far apart in hue."""
-    colours = [(0.0, 0.0, 0.0)]
-    for index in range(1, n):
-        saturation = (0.85, 0.55, 0.7)[index % 3]
-        value = (1.0, 0.85, 0.65, 0.95)[index % 4]
-        colours.append(colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1.0, saturation, value))
-    return to_uint8(torch.tensor(colours[:n]))
+    return to_uint8(torch.tensor([_id_colour(label) for label in range(n)]))
+
+
+def _id_colour(label: int) -> tuple[float, float, float]:
+    if label == 0:
+        return 0.0, 0.0, 0.0
+    saturation, value = (0.85, 0.55, 0.7)[label % 3], (1.0, 0.85, 0.65, 0.95)[label % 4]
+    return colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1.0, saturation, value)
 
 
 def colorize_ids(ids: torch.Tensor) -> torch.Tensor:
     """Id map (H,W) as (3,H,W) uint8 in the colours of `id_palette`; an id looks the same in every map."""
     present, position = torch.unique(ids.long().cpu(), return_inverse=True)
-    palette = id_palette(int(present.max()) + 1)[present]  # (K, 3)
+    palette = to_uint8(torch.tensor([_id_colour(label) for label in present.tolist()]))  # (K, 3)
     return palette[position].permute(2, 0, 1).contiguous()
 
 

@@ -24,6 +24,7 @@ from gradiseg.evaluation.ids import Assignment, Overlap, best_ids
 from gradiseg.evaluation.metrics import ZERO_SCORE, BoolArray, MaskScore, score_mask
 from scene.cameras import Camera
 from scene.masks import resize_id_map
+from scene.names import without_folders
 from utils.errors import UserError
 from utils.image import image_size, open_image, write_png
 
@@ -54,8 +55,9 @@ class TruthMask:
 def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list[TruthMask]:
     """All ground-truth files below `test_mask/`, ordered by view and prompt.
 
-    A folder is named after its test view or by the view's number k in name order; names win where
-    every folder is a view's. Without `view_names` (no model), folders that are no numbers count in order.
+    A folder is named after its test view or by the view's number k in name order; names win where every
+    folder is a view's. A view's own folders are left out. Without `view_names` (no model), folders that are
+    no numbers count in order.
 
     Raises:
         UserError: no masks, or a folder that stands for no test view.
@@ -65,7 +67,7 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
         if test_mask.is_dir()
         else []
     )
-    names = sorted(view_names) if view_names is not None else folders
+    names = folders if view_names is None else without_folders(sorted(view_names))
     by_name = set(folders) <= set(names) and (view_names is not None or not all(map(str.isdecimal, folders)))
     truth = [
         TruthMask(

@@ -105,6 +105,24 @@ def test_an_ablation_makes_every_cell_once_and_again_only_where_its_commands_cha
     assert "demo/gradiseg/0" in (tmp_path / "runs.html").read_text()
 
 
+def test_scenes_without_true_masks_are_refused_before_anything_runs(tmp_path: Path, quick_runs: None) -> None:
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UserError, match=r"bare/test_mask: not there"):
+        ablate(tmp_path / "out", "--scenes", "data/demo", str(tmp_path / "bare"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_one_folder_are_refused_before_anything_runs(tmp_path: Path, quick_runs: None) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name / "half" / "test_mask").mkdir(parents=True)
+    scenes = [str(tmp_path / name / "half") for name in ("x", "y")]
+    with pytest.raises(UserError, match=r"half/baseline/0: two runs would share it"):
+        ablate(tmp_path / "out", "--scenes", *scenes)
+    with pytest.raises(UserError, match="two runs would share it"):
+        ablate(tmp_path / "out", "--configs", "x/my.json", "y/my.json")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_configuration_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such configuration"):
         run_ablation.main(["--scenes", "data/demo", "--out", str(tmp_path / "out"), "--configs", "baselin"])

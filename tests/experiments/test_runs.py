@@ -114,6 +114,14 @@ def test_lerf_mask_chooses_by_words_with_the_masks_of_its_scene() -> None:
     assert [step.name for step in run.steps] == ["training", "pictures", "masks", "objects"]
 
 
+def test_runs_of_a_configuration_from_elsewhere_lie_below_out(tmp_path: Path) -> None:
+    mine = tmp_path / "my.json"
+    mine.write_text("{}")
+    runs = paper.lerf_mask_runs(Path("data"), OUT, [], scenes=["ramen"], configs=[str(mine)])
+    runs += paper.mipnerf360_runs(Path("data"), OUT, [], scenes=["room"], configs=[str(mine)], factors=["8"])
+    assert [run.folder.as_posix() for run in runs] == ["out/my/ramen", "out/8/my/room"]
+
+
 def test_what_the_command_does_not_know_is_for_train() -> None:
     flags = ["-r", "2", "--ignore_label", "-1", "--eval", "--checkpoint_iterations", "10", "20"]
     args, rest = parse_args(["scene", "a", "b", "gradiseg", *flags, "--jobs", "2", "--render="])

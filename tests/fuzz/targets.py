@@ -31,11 +31,11 @@ from scene.colmap import (
     read_model,
     read_observations,
     read_point_ids,
-    write_model,
 )
 from scene.dataset_readers import read_scene
 from scene.masks import read_id_map
 from scene.ply import read_ply, read_point_cloud, write_ply
+from tests.colmap_files import write_model
 from utils.errors import UserError
 from utils.image import read_pixels
 

@@ -10,7 +10,9 @@ from arguments import DeviceParams, ModelParams, parse_with_run
 from gradiseg.evaluation.masks import DEFAULT_RULE, list_truth, predict_masks, read_mask
 from gradiseg.evaluation.metrics import mask_iou
 from gradiseg.trained import load_run
+from scene.masks import read_id_map, write_id_map
 from tests.disc_scene import (
+    CLASSES,
     DISCS,
     HEIGHT,
     ITERATION,
@@ -69,6 +71,16 @@ def test_coverage_is_centred_on_the_projection_at_any_rendering_size(
         for disc in DISCS.values():
             expected = scale * np.array(projected_centre(disc, camera.image_name))
             assert np.abs(centroid(features[disc.identity]) - expected).max() < 0.1
+
+
+def test_masks_that_are_newer_than_the_run_are_told(tmp_path: Path) -> None:
+    write_scene(scene := tmp_path / "scene")
+    write_run(tmp_path / "run", scene, 1)
+    path = next((scene / "object_mask").glob("*.png"))
+    write_id_map(path, read_id_map(path) + CLASSES)
+    (model, pipeline) = parse_with_run((ModelParams, DeviceParams), ["-m", str(tmp_path / "run")])
+    with pytest.raises(UserError, match=f"{path.name}: holds id .* the masks are newer than it"):
+        load_run(model, pipeline)
 
 
 def test_the_latest_iteration_is_loaded_and_a_missing_one_is_named(scene: Path, tmp_path: Path) -> None:

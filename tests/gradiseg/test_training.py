@@ -119,6 +119,28 @@ def test_the_model_and_its_classifier_are_saved_where_the_folder_says(
     assert torch.equal(loaded.get_xyz, run.model.get_xyz)
 
 
+def test_a_model_counts_as_saved_once_it_is_complete(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = training(scene_folder), RunFolder(tmp_path)
+    run.step()
+    run.save_model(folder)
+    run.step()
+    for part in ("gradiseg.training.save_votes", "torch.save", "scene.GaussianModel.save_ply"):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run.save_model(folder)
+        assert folder.latest_saved() == 1
+    run.save_model(folder)
+    assert folder.latest_saved() == 2
+
+
+def interrupted(*arguments: object) -> None:
+    """In the place of what a kill hits."""
+    raise KeyboardInterrupt
+
+
 def test_test_views_are_scored_and_a_few_shown(scene_folder: Path) -> None:
     scores, pictures = training(scene_folder).test()
     assert scores["psnr"] > 0 and set(pictures) == {"view.1", "view.4"}

@@ -148,6 +148,31 @@ def test_what_convert_did_not_make_is_not_touched(corner: Path, tmp_path: Path) 
     assert (tmp_path / "scene" / "distorted" / "photos" / "mine.jpg").read_text() == "precious"
 
 
+def test_nothing_is_made_where_the_results_cannot_go(corner: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(corner, scene / "images")
+    message = refusal("-s", scene, "--photos", scene / "images")
+    assert "not made by convert.py" in message and "input/" in message
+    for folder in (scene / "images", scene / "images" / "scene"):
+        message = refusal("-s", folder, "--photos", scene / "images")
+        assert "input/" in message and "another -s" in message
+    assert files(tmp_path).keys() == {f"scene/images/{name}" for name in files(corner)}
+
+
+def test_photographs_that_got_lost_on_the_way(corner: Path, tmp_path: Path) -> None:
+    command = ("-s", tmp_path / "scene", "--photos", corner)
+    photos = tmp_path / "scene" / "distorted" / "photos"
+
+    def lose(*arguments: object) -> None:
+        shutil.copytree(corner, photos)
+        (photos / "view 0.jpg").unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("preparation.photos.copy_photos", lose)
+        message = refusal(*command)
+    assert f"{VIEWS - 1} photographs" in message and "Delete" in message
+
+
 def test_no_photographs_no_folder_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "-s" in refusal()
     assert "input" in refusal("-s", tmp_path)

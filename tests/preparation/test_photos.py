@@ -49,6 +49,18 @@ def test_all_broken_files_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_photos_that_are_relative_links_come_as_files(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    links = tmp_path / "scene" / "input"
+    links.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (links / name).symlink_to(f"../../in/{name}")
+    names, made = list_photos(links), tmp_path / "scene" / "distorted" / "photos"
+    copy_photos(links, names, made, 0)
+    assert list_photos(made) == names
+    assert (made / "a.jpg").read_bytes() == (tmp_path / "in" / "a.jpg").read_bytes()
+
+
 def test_photos_come_upright_and_no_larger_than_asked(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "in", "as is.jpg")
     exif = Image.Exif()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene.colmap import ColmapCamera, ColmapImage, ColmapModel, write_model
+from scene.colmap import ColmapCamera, ColmapImage, ColmapModel
+from tests.colmap_files import write_model
 
 NAMES = ("v.1.png", "v.2.png", "v.3.png")
 

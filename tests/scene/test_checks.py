@@ -9,7 +9,8 @@ from PIL import Image
 
 from arguments import ModelParams
 from scene import Scene
-from scene.colmap import ColmapModel, write_model
+from scene.colmap import ColmapModel
+from tests.colmap_files import write_model
 from utils.errors import UserError
 
 

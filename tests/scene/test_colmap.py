@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from scene.colmap import (
+    MODELS,
     ColmapCamera,
     ColmapImage,
     ColmapModel,
     count_images,
     read_model,
     read_observations,
-    write_model,
 )
+from tests.colmap_files import write_model
 from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo" / "sparse" / "0"
@@ -91,6 +92,29 @@ def test_distorted_cameras_are_refused_with_the_remedy(tmp_path: Path, text: boo
         (tmp_path / "cameras.bin").write_bytes(opencv)
     with pytest.raises(UserError, match=r"cameras\.(bin|txt).*image_undistorter"):
         read_model(tmp_path)
+
+
+@pytest.mark.parametrize("number", [number for number, model in MODELS.items() if not model.is_pinhole])
+def test_every_model_that_bends_rays_is_refused_with_the_remedy(tmp_path: Path, number: int) -> None:
+    write_model(tmp_path, small_model())
+    count = MODELS[number].parameters
+    record = struct.pack(f"<QiiQQ{count}d", 1, 3, number, 64, 48, *[1.0] * count)
+    (tmp_path / "cameras.bin").write_bytes(record)
+    with pytest.raises(UserError, match=rf"{MODELS[number].name}.*image_undistorter"):
+        read_model(tmp_path)
+    (tmp_path / "cameras.bin").unlink()
+    (tmp_path / "cameras.txt").write_text(f"3 {MODELS[number].name} 64 48{' 1' * count}\n")
+    with pytest.raises(UserError, match=rf"{MODELS[number].name}.*image_undistorter"):
+        read_model(tmp_path)
+
+
+def test_camera_models_are_colmaps() -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="knows COLMAP's models")
+    theirs = {int(m.value): name for name, m in pycolmap.CameraModelId.__members__.items() if m.value >= 0}
+    assert theirs.items() <= {number: model.name for number, model in MODELS.items()}.items()
+    for number, name in theirs.items():
+        camera = pycolmap.Camera(model=name, width=64, height=48)
+        assert camera.params_info.count(",") + 1 == MODELS[number].parameters
 
 
 def test_an_image_of_an_unknown_camera_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Readers: splits, names and poses of COLMAP and Blender scenes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from arguments import ModelParams
-from scene.colmap import read_model, write_model
+from scene.colmap import ColmapModel, read_model
 from scene.dataset_readers import read_scene
+from tests.colmap_files import write_model
 from utils.errors import UserError
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
@@ -109,6 +111,66 @@ def test_blender_scenes(tmp_path: Path) -> None:
     assert len(scene.point_cloud.points) == 100_000
     merged = read_scene(ModelParams(source_path=str(folder)))
     assert (len(merged.train_cameras), len(merged.test_cameras)) == (3, 0)
+
+
+def test_a_name_is_one_view_where_both_files_of_blender_use_it(tmp_path: Path) -> None:
+    folder = blender_scene(tmp_path)
+    (folder / "object_mask" / "test").mkdir()
+    Image.new("L", (20, 10), 2).save(folder / "object_mask" / "test" / "r_0.png")
+    for evaluates in (False, True):
+        scene = read_scene(ModelParams(source_path=str(folder), eval=evaluates))
+        views = [*scene.train_cameras, *scene.test_cameras]
+        assert [view.image_name for view in views] == ["r_0", "r_1", "test/r_0"]
+        assert [view.image_path.parent.name for view in views] == ["train", "train", "test"]
+        masks = [view.mask_path for view in views]
+        assert masks == [folder / "object_mask/r_0.png", None, folder / "object_mask/test/r_0.png"]
+
+
+def test_two_images_of_a_model_that_would_share_a_name_are_refused(
+    scene_folder: Path, scene_model: ColmapModel
+) -> None:
+    twin = replace(scene_model.images[1], name="v.1.jpg")
+    images = scene_model.images | {4: twin}
+    write_model(scene_folder / "sparse" / "0", replace(scene_model, images=images))
+    with pytest.raises(UserError, match=r"v\.1\.png and v\.1\.jpg differ in suffix alone"):
+        read_scene(ModelParams(source_path=str(scene_folder)))
+
+
+def nerfstudio_scene(folder: Path, **content: object) -> Path:
+    """A transforms.json of ten views in images/."""
+    (folder / "images").mkdir()
+    frames = []
+    for index in range(10):
+        Image.new("RGB", (20, 10)).save(folder / "images" / f"{index}.png")
+        matrix = np.eye(4)
+        matrix[:3, 3] = [index, 0, 4]
+        frames.append({"file_path": f"images/{index}.png", "transform_matrix": matrix.tolist()})
+    content = {"fl_x": 20, "frames": frames, **content}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_split_is_nerfstudios_where_its_file_says_one(tmp_path: Path) -> None:
+    train = [f"images/{index}.png" for index in (1, 2, 5)]
+    source = str(nerfstudio_scene(tmp_path, train_filenames=train, test_filenames=["images/3.png"]))
+    names = [view.image_name for view in read_scene(ModelParams(source, eval=True)).train_cameras]
+    assert names == ["1", "2", "5"]
+    assert len(read_scene(ModelParams(source, eval=True)).test_cameras) == 7
+    assert not read_scene(ModelParams(source)).test_cameras
+
+
+def test_lists_of_a_split_that_are_none_are_named(tmp_path: Path) -> None:
+    source = str(nerfstudio_scene(tmp_path, train_filenames="images/1.png"))
+    with pytest.raises(UserError, match=r"transforms\.json: train_filenames must be a list"):
+        read_scene(ModelParams(source, eval=True))
+
+
+def test_a_folder_of_images_without_effect_is_told(tmp_path: Path) -> None:
+    source = str(nerfstudio_scene(tmp_path))
+    assert not read_scene(ModelParams(source)).notes
+    for cameras in ("", f"{source}/transforms.json"):
+        (note,) = read_scene(ModelParams(source, images="images_2", cameras=cameras)).notes
+        assert note.startswith("-i images_2 has no effect") and "transforms.json" in note
 
 
 def test_a_malformed_transforms_file_is_named(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ OWN = (
     "eval_lerf_mask.md",
     "eval_text.json",
     "eval_text.md",
+    "exports/scene.splat",
     "scores.json",
 )
 FOREIGN = (
@@ -125,6 +126,7 @@ def test_the_latest_of_everything_is_the_largest_number(tmp_path: Path) -> None:
     # cut off before anything was in them, or of another kind
     for path in (folder.saved(40_000), folder.renders("test", 40_000), folder.text("test", 50_000)):
         path.mkdir(parents=True)
+    fill(folder.saved(35_000), ("votes.npz", "classifier.pth"))
     fill(tmp_path, ("chkpntx.pth", "chkpnt99999.pth.old", "point_cloud/other_99999/point_cloud.ply"))
     assert folder.latest_checkpoint() == tmp_path / "chkpnt30000.pth"
     assert folder.latest_saved() == folder.latest_edited() == 30_000

@@ -14,9 +14,10 @@ from PIL import Image
 from arguments import ModelParams
 from gradiseg import checkpoint
 from scene import Scene
-from scene.colmap import read_model, write_model
+from scene.colmap import read_model
 from scene.ply import write_point_cloud
 from scene.run_folder import RunFolder
+from tests.colmap_files import write_model
 from utils.errors import UserError, explain
 from utils.files import atomic_write
 

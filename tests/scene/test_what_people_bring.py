@@ -24,10 +24,12 @@ from gradiseg import checkpoint
 from gradiseg.evaluation.lerf_mask import evaluate_folder
 from gradiseg.evaluation.masks import list_truth, read_mask, write_mask
 from scene import GaussianModel, Scene
-from scene.colmap import ColmapModel, read_model, write_model
+from scene.colmap import ColmapModel, read_model
 from scene.dataset_readers import read_scene
+from scene.names import visible_files
 from scene.ply import write_point_cloud
 from scene.run_folder import RunFolder
+from tests.colmap_files import write_model
 from utils.errors import UserError, explain, run_command
 from utils.files import atomic_write
 from utils.graphics import quaternion_to_matrix
@@ -256,6 +258,51 @@ def test_masks_under_other_names(scene_folder: Path, name: str) -> None:
         target = folder / name.format(stem=Path(path).stem)
         target.parent.mkdir(exist_ok=True)
         (folder / path).rename(target)
+    assert load(scene_folder).class_ids == [0, 2, 5]
+
+
+def test_a_mask_under_its_views_own_name_comes_before_endings(scene_folder: Path) -> None:
+    masks, images = scene_folder / "object_mask", scene_folder / "images"
+    with Image.open(images / "v.3.png") as photo:
+        photo.save(images / "v.1_mask.png")
+    model = read_model(scene_folder / "sparse" / "0")
+    model.images[3] = dataclasses.replace(model.images[3], name="v.1_mask.png")
+    write_model(scene_folder / "sparse" / "0", model)
+    (masks / "v.3.png").rename(masks / "v.1_mask.png")
+    for name in ("v.1", "v.2"):
+        shutil.copy(masks / "v.2.png", masks / f"{name}.mask.png")
+    scene = read_scene(params(scene_folder))
+    for view in scene.train_cameras:
+        assert view.mask_path == masks / f"{view.image_name}.png"
+    (masks / "v.1.png").unlink()
+    (masks / "v.1.mask.png").unlink()
+    first, *others = read_scene(params(scene_folder)).train_cameras
+    assert first.mask_path is None and all(view.mask_path for view in others)
+
+
+def test_names_in_either_form_of_unicode_are_the_same(scene_folder: Path) -> None:
+    short, long = "ä.1.png", "a\u0308.1.png"  # one character, and two
+    model = read_model(scene_folder / "sparse" / "0")
+    model.images[1] = dataclasses.replace(model.images[1], name=short)
+    write_model(scene_folder / "sparse" / "0", model)
+    for folder in ("images", "object_mask", "images_train"):
+        (scene_folder / folder / "v.1.png").rename(scene_folder / folder / long)
+    scene = read_scene(params(scene_folder, train_split=True))
+    names = {view.image_name: view.mask_path for view in scene.train_cameras}
+    assert names.keys() == {"ä.1", "v.2"} and all(names.values())
+    assert not scene.notes
+    assert load(scene_folder, train_split=True).class_ids == [0, 2, 5]
+
+
+def test_masks_in_linked_folders_are_found_and_circles_are_left(scene_folder: Path) -> None:
+    masks, elsewhere = scene_folder / "object_mask", scene_folder.parent / "masks"
+    masks.rename(elsewhere)
+    masks.mkdir()
+    for link, target in (("left", "../../masks"), ("left/right", "../scene/object_mask"), ("again", ".")):
+        (masks / link).symlink_to(target)
+    assert [path.relative_to(masks).as_posix() for path in visible_files(masks)] == [
+        f"left/v.{index}.png" for index in (1, 2, 3)
+    ]
     assert load(scene_folder).class_ids == [0, 2, 5]
 
 

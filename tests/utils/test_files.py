@@ -26,6 +26,17 @@ def test_the_target_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     assert [path.read_text() for path in target.parent.iterdir()] == ["new"]
 
 
+def test_the_folder_in_which_one_stands_can_be_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_folder(".") as temporary:
+        (temporary / "a.png").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["here", "here/a.png"]
+    monkeypatch.chdir(tmp_path)  # the one that was left is gone
+
+
 def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "images_2"
     with pytest.raises(RuntimeError), atomic_folder(target) as temporary:

@@ -12,7 +12,6 @@ from utils.graphics import (
     build_rotation,
     focal2fov,
     fov2focal,
-    matrix_to_quaternion,
     projection,
     quaternion_to_matrix,
     world_view,
@@ -75,7 +74,8 @@ def test_a_quarter_turn_about_z() -> None:
     torch.testing.assert_close(R @ torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
 
 
-def test_quaternion_and_matrix_invert_each_other() -> None:
+def test_a_quaternion_is_an_axis_and_an_angle() -> None:
     for quaternion in np.random.default_rng(0).normal(size=(50, 4)):
-        R = quaternion_to_matrix(quaternion)
-        np.testing.assert_allclose(quaternion_to_matrix(matrix_to_quaternion(R)), R, atol=1e-12)
+        R, (w, *axis) = quaternion_to_matrix(quaternion), quaternion / np.linalg.norm(quaternion)
+        np.testing.assert_allclose(R @ axis, axis, atol=1e-12)
+        assert np.trace(R) == pytest.approx(4 * w * w - 1)  # 1 + 2 cos(angle), cos(angle / 2) = w

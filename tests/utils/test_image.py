@@ -117,6 +117,18 @@ def test_colorized_ids_are_the_palette_at_each_pixel() -> None:
     assert torch.equal(colorize_ids(ids), id_palette(201)[ids.long()].permute(2, 0, 1))
 
 
+def test_ids_coded_as_colours_cost_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(*color: float) -> tuple[float, float, float]:
+        made.append(color)
+        return color[0], color[1], color[2]
+
+    monkeypatch.setattr("colorsys.hsv_to_rgb", counted)
+    drawn = colorize_ids(torch.tensor([[0, 60_000], [777, 0]], dtype=torch.int32))
+    assert len(made) == 2 and len(torch.unique(drawn.flatten(1), dim=1).T) == 3
+
+
 GREYS = np.array([[0, 257 * 10, 65535]], dtype=np.uint16)
 
 

@@ -150,6 +150,8 @@ def test_numbers_count_views_in_name_order_unless_all_are_names(tmp_path: Path) 
     assert [mask.view for mask in list_truth(tmp_path, eleven)] == [0, 0, 1, 1, 10, 10]
     assert [mask.view for mask in list_truth(tmp_path, ["0", "1", "10", "2"])] == [0, 0, 1, 1, 2, 2]
     assert [mask.view for mask in list_truth(tmp_path)] == [0, 0, 1, 1, 10, 10]
+    in_folder = [f"test/{name}" for name in ("0", "1", "10", "2")]
+    assert [mask.view for mask in list_truth(tmp_path, in_folder)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_folders_that_are_no_view_are_refused(tmp_path: Path) -> None:
