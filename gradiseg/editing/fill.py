@@ -187,7 +187,7 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
         "rotation": torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(total, 1),
         "obj_dc": torch.zeros(total, 1, model.params["obj_dc"].shape[2]),
     }
-    own = _ids_around(params["xyz"], model)
+    own = ids_around(params["xyz"], model)
     for id in own.unique().tolist():
         code = usual_encoding(model, id)
         if code is not None:
@@ -195,9 +195,10 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
     return params, own
 
 
-def _ids_around(points: Tensor, model: LabelledModel) -> Tensor:
+def ids_around(points: Tensor, model: LabelledModel) -> Tensor:
     """The id (M,) that most of the Gaussians nearest to each point (M, 3) have."""
-    _, rows = cKDTree(model.params["xyz"].cpu().numpy()).query(points.numpy(), NEIGHBOURS)
+    ranks = np.arange(1, min(NEIGHBOURS, model.count) + 1)  # a list of them: two axes for one neighbour, too
+    _, rows = cKDTree(model.params["xyz"].cpu().numpy()).query(points.numpy(), ranks)
     return model.ids.cpu()[torch.from_numpy(rows)].mode(1).values
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradiseg.editing import operations
-from gradiseg.editing.fill import Hole, continued, in_the_way, trust
+from gradiseg.editing.fill import Hole, continued, ids_around, in_the_way, trust
 from gradiseg.editing.inpainting import clone, inpainter
 from gradiseg.editing.operations import Fill, Surroundings
 from gradiseg.labelled import LabelledModel
@@ -109,6 +109,14 @@ def test_a_hole_at_the_edge_of_what_is_modelled_is_filled_at_the_surface() -> No
     new = result.params["xyz"][int((model.ids == TABLE).sum()) :]
     assert len(new) > 0 and float(new[:, 2].max()) < 0
     assert float((new[:, 2] - TABLE_TOP).abs().median()) < 0.2
+
+
+@pytest.mark.parametrize("left", [1, 10])
+def test_few_gaussians_are_neighbours_enough(left: int) -> None:
+    model = scene_on_a_table()
+    table = (model.ids == TABLE).nonzero().flatten()[:left]
+    few = model.rows(table).with_rows_changed(torch.ones(left, dtype=torch.bool), ids=torch.arange(left) % 2)
+    assert ids_around(torch.zeros(3, 3), few).tolist() == [0, 0, 0]
 
 
 def test_what_no_view_shows_stays() -> None:
