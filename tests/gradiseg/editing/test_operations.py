@@ -158,10 +158,22 @@ def test_a_copy_has_a_new_id_and_a_mask_that_is_right() -> None:
             assert not (shown & (covered < 0.2)).any() and shown[covered > 0.8].all()
 
 
-def test_many_copies_can_be_told_apart() -> None:
+@pytest.mark.parametrize("count", [8, 24])  # an encoding has 16 channels
+def test_many_copies_can_be_told_apart(count: int, caplog: pytest.LogCaptureFixture) -> None:
     model = labelled_scene()
-    for step in range(8):
+    for step in range(count):
         model = Duplicate(select=2, translation=[0.0, 0.0, 0.4 * (step + 1)]).apply(model, SCENE)
+    encodings = model.params["obj_dc"].flatten(1)
+    assert torch.equal((encodings @ model.weight.T + model.bias).argmax(1), model.ids)
+    assert ("no free direction" in caplog.text) == (count > 16)
+
+
+def test_more_copies_than_can_be_told_apart_are_refused() -> None:
+    model = labelled_scene()
+    model = model.rows(torch.arange(0, model.count, 30))
+    with pytest.raises(UserError, match="Merge some"):
+        for _ in range(200):
+            model = Duplicate(select=2).apply(model, SCENE)
     encodings = model.params["obj_dc"].flatten(1)
     assert torch.equal((encodings @ model.weight.T + model.bias).argmax(1), model.ids)
 
