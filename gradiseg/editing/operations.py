@@ -2,8 +2,7 @@
 
 | operation | what becomes of the identities |
 |---|---|
-| `remove` | rows go; an id that none has any more loses its class |
-| `keep` | rows go, the rest stays as it is |
+| `remove`, `keep` | rows go; an id that none has any more loses its class |
 | `recolour`, `transform` | unchanged: the object keeps its id |
 | `extract` | unchanged: the object is written with its encodings and the classifier |
 | `duplicate`, `insert` | new ids with encodings and classifier rows of their own |
@@ -124,7 +123,7 @@ class Keep(Operation):
     select: Expression = field("selection", "what stays")
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
-        return model.rows(choose(model, scene, self.select, "keep"))
+        return forget_removed(model, model.rows(choose(model, scene, self.select, "keep")))
 
 
 @dataclass(frozen=True)

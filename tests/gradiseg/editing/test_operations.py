@@ -17,6 +17,7 @@ from gradiseg.editing.operations import (
     Insert,
     Keep,
     Merge,
+    Operation,
     Recolour,
     Remove,
     Rename,
@@ -77,14 +78,15 @@ def test_removing_and_keeping_are_complements() -> None:
     assert not (id_map(removed) == 2).any()
 
 
-def test_a_removed_id_shows_nowhere_even_if_a_neighbours_encoding_says_it() -> None:
+@pytest.mark.parametrize("operation", [Remove(select=2), Keep(select=[1, 3, 4])])
+def test_a_removed_id_shows_nowhere_even_if_a_neighbours_encoding_says_it(operation: Operation) -> None:
     model = labelled_scene()
     astray = model.ids == 4
     says_two = model.params["obj_dc"][model.ids == 2][: int(astray.sum())]
     model = model.with_rows_changed(astray, obj_dc=says_two)
     assert (id_map(model, camera(1)) == 2).any()
     for index in range(6):
-        assert not (id_map(Remove(select=2).apply(model, SCENE), camera(index)) == 2).any()
+        assert not (id_map(operation.apply(model, SCENE), camera(index)) == 2).any()
 
 
 def test_there_and_back_gives_the_same_picture() -> None:
