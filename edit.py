@@ -69,7 +69,7 @@ def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
         elif not (places or value or word.startswith("-")):
             near = difflib.get_close_matches(word, OPERATIONS, n=1, cutoff=0.0)[0]
             raise UserError(f"edit.py: {word!r} is no operation. Nearest: {near!r}. See edit.py --help.")
-        value = word.startswith("-") and "=" not in word and word not in alone
+        value = not value and word.startswith("-") and "=" not in word and word not in alone
     ends = [*places, len(argv)]
     parts = [argv[start:end] for start, end in pairwise(ends)]
     return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]

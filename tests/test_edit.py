@@ -30,6 +30,8 @@ def test_flags_are_fields_of_a_recipe() -> None:
     )
     assert own == ["-m", "run"]
     assert operations == [Transform(select=4, translation=[0, 1, 0]), Remove(select="keep")]
+    turned = ["transform", "--select", "4", "--degrees", "-90", "recolour", "--select", "2"]
+    assert edit.split_operations(turned)[1] == [Transform(select=4, degrees=-90), Recolour(select=2)]
     assert edit.split_operations(["-m", "keep", "--recipe", "remove"]) == (
         ["-m", "keep", "--recipe", "remove"],
         [],
