@@ -115,6 +115,13 @@ def names_beside(path: Path) -> Path:
     return path.with_suffix(".objects.json")
 
 
+def labels_differ(path: Path, model: LabelledModel) -> bool:
+    """Whether ids or names beside a file, which files of other formats share, are others than a model's."""
+    ids, names = ids_beside(path), names_beside(path)
+    other_ids = ids.is_file() and not torch.equal(read_ids(ids), model.ids.cpu())
+    return other_ids or (names.is_file() and read_names(names) != model.names_in_use)
+
+
 def write_ids(path: Path, ids: Tensor) -> None:
     """Ids (N,) of Gaussians, in the order of a file's rows, as NumPy's uint16."""
     _write_integers(path, ids, np.uint16)
