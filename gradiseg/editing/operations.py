@@ -30,7 +30,7 @@ from gradiseg.editing.fields import field
 from gradiseg.editing.fill import filled
 from gradiseg.editing.identity import forget_removed, relabel
 from gradiseg.editing.inpainting import inpainter
-from gradiseg.editing.insertion import added, inserted, with_equal_degrees
+from gradiseg.editing.insertion import added, inserted, named, with_equal_degrees
 from gradiseg.editing.motion import Motion, move
 from gradiseg.editing.object_files import (
     Stored,
@@ -295,8 +295,7 @@ class Split(Operation):
         id = model.free_id() if self.id is None else self.id
         if id in model.counts():
             raise UserError(f"split: id {id} is taken. Leave it out, or choose {model.free_id()}.")
-        names = {**model.names, id: self.name} if self.name else model.names
-        return changed(relabel(model, chosen, id), names=names)
+        return named(relabel(model, chosen, id), id, self.name)
 
 
 @dataclass(frozen=True)
@@ -308,18 +307,19 @@ class Rename(Operation):
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         id = one_id(model, self.id, "rename: id")
-        if self.name in model.names.values() and model.names.get(id) != self.name:
+        if self.name in model.names_in_use.values() and model.names.get(id) != self.name:
             raise UserError(f"rename: {self.name!r} is the name of another object.")
-        return changed(model, names={**model.names, id: self.name})
+        return named(model, id, self.name)
 
 
 def one_id(model: LabelledModel, expression: Any, where: str) -> int:
-    """The id that a number or a name means."""
-    if isinstance(expression, str):
-        return Chooser(model, {}, where).id_of(expression)
-    if isinstance(expression, bool) or not isinstance(expression, int):
+    """The id that a number or a name means; it has Gaussians."""
+    chooser = Chooser(model, {}, where)
+    id = chooser.id_of(expression) if isinstance(expression, str) else expression
+    if isinstance(id, bool) or not isinstance(id, int):
         raise UserError(f"{where} must be an id or a name, not {expression!r}.")
-    return expression
+    chooser(id)
+    return id
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,15 @@ def test_names_are_given_and_kept_apart() -> None:
         Rename(id=4, name="duck").apply(model, SCENE)
 
 
+def test_a_name_belongs_to_one_object_and_goes_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    model = Remove(select="duck").apply(labelled_scene(), SCENE)
+    renamed = Rename(id=3, name="duck").apply(model, SCENE)
+    assert renamed.names == {2: "mug", 3: "duck"}
+    assert Split(select=3, name="mug").apply(model, SCENE).names_in_use == {2: "mug"}
+    assert "name of another" in caplog.text
+    assert Duplicate(select=3, id=1).apply(model, SCENE).names == {2: "mug"}
+
+
 @pytest.mark.parametrize(
     ("operation", "words"),
     [
@@ -273,6 +282,10 @@ def test_names_are_given_and_kept_apart() -> None:
         (Remove(select={"clik": [3, 4]}), "must have one of"),
         (Remove(select={"difference": [1, 1]}), "selects no Gaussian"),
         (Duplicate(select=1, id=2), "id 2 is taken"),
+        (Merge(select=1, into=7), r"merge: into: no Gaussian has the id 7.*1 \(duck\)"),
+        (Merge(select=1, into="-3"), "no object is called '-3'"),
+        (Merge(select=1, into=70_000), "no Gaussian has the id 70000"),
+        (Rename(id="99", name="ball"), "rename: id: no Gaussian has the id 99"),
         (Swap(first=1, second=[1, 2]), "in common"),
         (Insert(), "source is missing"),
         (Insert(source="no such file.ply"), "not there"),
