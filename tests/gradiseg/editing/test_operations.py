@@ -36,6 +36,7 @@ from scene.formats.files import FORMATS
 from tests.labelled_scene import PER_OBJECT, camera, labelled_scene, views
 from utils.errors import UserError
 from utils.image import psnr
+from utils.sh import RGB2SH
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCENE = Surroundings(views())
@@ -147,6 +148,16 @@ def test_a_tint_gives_the_object_that_hue_and_keeps_its_shades() -> None:
         ratios, torch.tensor([[0.25], [0.125]]).expand_as(ratios), rtol=0.02, atol=0.01
     )
     assert pixels[0, shown].std() > 0.01
+
+
+@pytest.mark.parametrize("hue", [0.0, 120.0, 240.0])
+def test_a_tint_does_not_depend_on_the_hue_that_was_turned_before(hue: float) -> None:
+    model = labelled_scene()
+    own = model.ids == 1
+    red = RGB2SH(torch.tensor([0.8, 0.1, 0.1])).expand(PER_OBJECT, 1, 3)
+    model = model.with_rows_changed(own, f_dc=red, f_rest=torch.zeros(PER_OBJECT, 15, 3))
+    grey = Recolour(select=1, hue=hue, tint=[0.5, 0.5, 0.5]).apply(model, SCENE).params["f_dc"][own]
+    torch.testing.assert_close(grey, RGB2SH(torch.full_like(grey, 0.5)), atol=1e-5, rtol=0)
 
 
 def test_a_copy_has_a_new_id_and_a_mask_that_is_right() -> None:
