@@ -197,6 +197,7 @@ class Workspace:
             raise UserError(f"{name!r} is where imported objects lie. Choose another name.")
         with self._edit():
             save_run(self.document, self.run, out, overwrite)
+            self._lender = None  # it may have been replaced
         return out
 
     def recipe(self) -> str:
