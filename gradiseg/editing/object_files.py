@@ -85,7 +85,15 @@ def read_object(path: Path, origin: np.ndarray) -> Stored:
 
 
 def _unlabelled(path: Path, origin: np.ndarray) -> LabelledModel:
+    """The Gaussians of a file without ids.
+
+    One that lies nearer to 0 than to `origin` is of another scene: its coordinates are taken for those of
+    the frame, as those of .splat and .glb are.
+    """
     params = read_gaussians(path, origin)
+    middle = params["xyz"].double().median(0).values.numpy()
+    if np.linalg.norm(middle + origin) < np.linalg.norm(middle):
+        params = read_gaussians(path)
     count, _, channels = params["obj_dc"].shape
     none, classes = torch.zeros(count, dtype=torch.int64), torch.zeros(0, channels)
     return LabelledModel(params, none, classes, classes[:, 0], {}, torch.zeros(count, 2), origin)
