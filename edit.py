@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_run(document, run, out, options.overwrite)
     if not options.quiet:
         print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")
-        print(f"See it: python render.py -m {out}")
+        print(f"See it: python render.py -m {shlex.quote(str(out))}")
 
 
 if __name__ == "__main__":
