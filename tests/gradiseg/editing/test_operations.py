@@ -94,9 +94,16 @@ def test_there_and_back_gives_the_same_picture() -> None:
     model = labelled_scene()
     there = Motion((1.0, 2.0, 0.5), (1.0, -2.0, 0.5), 77.0, 1.4, (0.3, -0.2, 0.9))
     chosen = model.ids == 3
+    back = Motion((1.3, 1.8, 1.4), there.axis, -77.0, 1 / 1.4, (-0.3, 0.2, -0.9))
     away = moved(model, chosen, there)
     assert psnr(picture(away), picture(model)) < 40
-    assert psnr(picture(moved(away, chosen, there.inverse())), picture(model)) > 90
+    assert psnr(picture(moved(away, chosen, back)), picture(model)) > 90
+
+
+def test_a_turn_is_one_in_double_precision() -> None:
+    turn = Motion(degrees=90.0).rotation
+    right = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(turn, right, atol=1e-12, rtol=0)
 
 
 def test_a_scene_turned_with_its_camera_looks_the_same() -> None:
