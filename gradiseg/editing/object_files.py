@@ -94,6 +94,7 @@ def _unlabelled(path: Path, origin: np.ndarray) -> LabelledModel:
     middle = params["xyz"].double().median(0).values.numpy()
     if np.linalg.norm(middle + origin) < np.linalg.norm(middle):
         params = read_gaussians(path)
+        logger.warning("%s: is of another place than the scene; its coordinates count from %s.", path, origin)
     count, _, channels = params["obj_dc"].shape
     none, classes = torch.zeros(count, dtype=torch.int64), torch.zeros(0, channels)
     return LabelledModel(params, none, classes, classes[:, 0], {}, torch.zeros(count, 2), origin)
