@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ def split_operations(argv: Sequence[str]) -> tuple[list[str], list[Operation]]:
         elif not (places or value or word.startswith("-")):
             near = difflib.get_close_matches(word, OPERATIONS, n=1, cutoff=0.0)[0]
             raise UserError(f"edit.py: {word!r} is no operation. Nearest: {near!r}. See edit.py --help.")
-        value = word.startswith("-") and "=" not in word and word not in alone
+        value = not value and word.startswith("-") and "=" not in word and word not in alone
     ends = [*places, len(argv)]
     parts = [argv[start:end] for start, end in pairwise(ends)]
     return list(argv[: ends[0]]), [operation_of_flags(part) for part in parts]
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_run(document, run, out, options.overwrite)
     if not options.quiet:
         print(f"{document.original.count:,} Gaussians before, {document.model.count:,} now: {out}")
-        print(f"See it: python render.py -m {out}")
+        print(f"See it: python render.py -m {shlex.quote(str(out))}")
 
 
 if __name__ == "__main__":

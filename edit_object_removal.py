@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from arguments import OF_SAVED_MODEL, DeviceParams, EditParams, ModelParams, option, parse_with_run
 from gradiseg.editing.object_removal import edit_objects
-from gradiseg.evaluation.views import write_renders
+from gradiseg.evaluation.views import clear_pictures, write_renders
 from gradiseg.trained import TrainedRun, load_run
 from scene.run_folder import CLASSIFIER, POINT_CLOUD
 from utils.errors import run_command
@@ -44,8 +44,9 @@ def save_and_render(run: TrainedRun, options: EditRunParams, record: dict[str, o
         ("train", run.train_cameras, options.skip_train),
         ("test", run.test_cameras, options.skip_test),
     ):
+        folder = run.folder.edited_renders(split, run.iteration)
+        clear_pictures(folder.glob("*.png"))  # of an earlier edit, also where none follow
         if not skip:
-            folder = run.folder.edited_renders(split, run.iteration)
             write_renders(folder, cameras, run.draw)
 
 

@@ -11,7 +11,7 @@ Beside each file lie the ids of its rows (.ids.npy) and their names (.objects.js
 import utils.openmp  # noqa: F401  # isort: skip
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 
 from arguments import OF_SAVED_MODEL, DeviceParams, ModelParams, option, parse_with_run
 from gradiseg.editing.files import open_run
+from gradiseg.editing.object_files import ids_beside, labels_differ
 from gradiseg.export.exported import export, objects_of, upwards
 from gradiseg.export.page import write_page
 from gradiseg.labelled import LabelledModel
@@ -27,8 +28,6 @@ from gradiseg.trained import TrainedRun, load_run
 from scene.formats.files import FORMATS
 from utils.errors import UserError, run_command
 from utils.log import set_up
-
-KINDS = "; ".join(f"{item.name}: {item.what}" for item in FORMATS.values())
 
 
 @dataclass
@@ -67,11 +66,15 @@ def selected(run: TrainedRun, expression: str) -> LabelledModel:
     return document.model.rows(chosen)
 
 
-def check_free(paths: Iterable[Path], overwrite: bool) -> None:
-    """Raises unless the files may be written."""
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise UserError(f"{there[0]}: is there. Replace it with --overwrite, or choose another --out.")
+def check_free(files: Mapping[Path, LabelledModel], pages: Sequence[Path]) -> None:
+    """Raises where files, or labels of others, would be replaced."""
+    remedy = "Replace it with --overwrite, or choose another --out."
+    for path in (*files, *pages):
+        if path.exists():
+            raise UserError(f"{path}: is there. {remedy}")
+    for path, part in files.items():
+        if labels_differ(path, part):
+            raise UserError(f"{ids_beside(path)}: belongs to another export. {remedy}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("--per_object: every Gaussian has the id 0, which is no object. Leave it out.")
     files = {out / f"{stem}{FORMATS[options.format].suffix}": part for stem, part in parts.items()}
     page = out / f"{name}.html"
-    check_free([*files, *([page] if options.page else [])], options.overwrite)
+    if not options.overwrite:
+        check_free(files, [page] if options.page else [])
     cameras = [*run.test_cameras, *run.train_cameras]
     up = upwards(torch.tensor([(-camera.R[:, 1]).tolist() for camera in cameras]))
     for path, part in files.items():

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from arguments import (
     OF_SAVED_MODEL,
@@ -80,7 +81,8 @@ def gate_of(options: ViewParams) -> tuple[Gate, str]:
         return Gate(), f"http://localhost:{options.port}"
     token = options.token or secrets.token_urlsafe(16)
     name = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
-    return Gate(token), f"http://{name}:{options.port}/?token={token}"
+    place = f"[{name}]" if ":" in name else name  # IPv6
+    return Gate(token), f"http://{place}:{options.port}/?token={quote(token, safe='')}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -144,12 +144,15 @@ def test_removing_a_disc_leaves_the_other_as_it_was(run: Path) -> None:
 
 def test_keeping_a_disc_is_removing_the_other(run: Path) -> None:
     pictures = []
+    edit_object_removal.main(["-m", str(run), "--ids", "5", "--quiet"])
     for arguments in (["--ids", "3"], ["--ids", "5", "--mode", "keep", "--hull", "none"]):
         edit_object_removal.main(["-m", str(run), *arguments, "--skip_train", "--quiet"])
         pictures.append(
             read_pixels(run / f"test/ours_object_removal/iteration_{ITERATION}/renders/00000.png")
         )
     assert np.array_equal(pictures[0], pictures[1])
+    left = run / f"train/ours_object_removal/iteration_{ITERATION}/renders"
+    assert not list(left.glob("*.png"))  # those of the removal before would be scored as this one's
 
 
 def test_gaussian_groupings_json_chooses_the_objects(run: Path, tmp_path: Path) -> None:

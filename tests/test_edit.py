@@ -30,6 +30,8 @@ def test_flags_are_fields_of_a_recipe() -> None:
     )
     assert own == ["-m", "run"]
     assert operations == [Transform(select=4, translation=[0, 1, 0]), Remove(select="keep")]
+    turned = ["transform", "--select", "4", "--degrees", "-90", "recolour", "--select", "2"]
+    assert edit.split_operations(turned)[1] == [Transform(select=4, degrees=-90), Recolour(select=2)]
     assert edit.split_operations(["-m", "keep", "--recipe", "remove"]) == (
         ["-m", "keep", "--recipe", "remove"],
         [],
@@ -50,10 +52,13 @@ def test_wrong_flags_are_named(words: list[str], message: str) -> None:
         edit.split_operations(words)
 
 
-def test_the_result_is_a_run_with_its_recipe(run: Path, tmp_path: Path) -> None:
+def test_the_result_is_a_run_with_its_recipe(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "red alone"
     steps = ["remove", "--select", "5", "recolour", "--select", "3", "--hue", "90"]
-    edit.main(["-m", str(run), "--out", str(out), "--quiet", *steps])
+    edit.main(["-m", str(run), "--out", str(out), *steps])
+    assert f"render.py -m '{out}'" in capsys.readouterr().out  # a command that can be pasted
     before = read_ply(run / "point_cloud" / f"iteration_{ITERATION}" / "point_cloud.ply")
     after = read_ply(out / "point_cloud" / f"iteration_{ITERATION}" / "point_cloud.ply")
     assert 0 < len(after["xyz"]) < len(before["xyz"])

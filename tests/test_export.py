@@ -49,6 +49,9 @@ def test_objects_alone_and_selections(run: Path) -> None:
     export.main(["-m", str(run), "--select", "red disc", "--format", "glb", "--quiet"])
     chosen = read_gaussians(run / "exports" / "selection.glb")
     assert torch.equal(chosen["xyz"], read_gaussians(run / "exports" / "3_red_disc.splat")["xyz"])
+    with pytest.raises(UserError, match=r"selection\.ids\.npy: belongs to another export"):
+        export.main(["-m", str(run), "--select", "5", "--format", "splat", "--quiet"])
+    export.main(["-m", str(run), "--select", "3", "--format", "splat", "--quiet"])  # the same labels
     with pytest.raises(UserError, match="no Gaussian has the id 7"):
         export.main(["-m", str(run), "--select", "7", "--quiet"])
 

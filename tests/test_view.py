@@ -112,5 +112,9 @@ def test_another_host_asks_for_a_token() -> None:
     assert gate.token is None and address == "http://localhost:8080"
     gate, address = view.gate_of(view.ViewParams(host="box", token="secret"))
     assert gate.token == "secret" and address == "http://box:8080/?token=secret"
+    assert (
+        view.gate_of(view.ViewParams(host="2001:db8::5", token="x"))[1]
+        == "http://[2001:db8::5]:8080/?token=x"
+    )
     drawn = {view.gate_of(view.ViewParams(host="0.0.0.0"))[0].token for _ in range(2)}
     assert len(drawn) == 2 and all(token and len(token) > 16 for token in drawn)

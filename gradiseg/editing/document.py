@@ -82,11 +82,11 @@ def operation_of(entry: Any, where: str) -> Operation:
     Raises:
         UserError: no such operation, or fields that it does not take.
     """
-    if not isinstance(entry, Mapping) or entry.get("operation") not in OPERATIONS:
-        name = entry.get("operation") if isinstance(entry, Mapping) else entry
+    name = entry.get("operation") if isinstance(entry, Mapping) else entry
+    if not isinstance(entry, Mapping) or not isinstance(name, str) or name not in OPERATIONS:
         raise UserError(f"{where}: operation {name!r} is none of {', '.join(OPERATIONS)}.")
     fields = {key: value for key, value in entry.items() if key != "operation"}
-    made: Operation = from_json(OPERATIONS[entry["operation"]], fields, f"{where}: {entry['operation']}")
+    made: Operation = from_json(OPERATIONS[name], fields, f"{where}: {name}")
     return made
 
 

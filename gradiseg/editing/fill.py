@@ -4,7 +4,7 @@
    known of them (below a table's surface they are a dark blob), so that they go with the object.
 2. In every training view the *hole* is where the object showed and now hardly anything does. Its colours are
    inpainted from the rest of the picture, its depths by the smoothest continuation of inverse depth, which is
-   exact for planes.
+   exact for planes; both from what is drawn, since the background's colour says nothing of a surface.
 3. New Gaussians start at the inpainted depths of all views, one for each voxel of a pixel's size, but for
    those that would hide what another view shows outside of its hole. They are trained on the inpainted views;
    nothing else changes. They belong to the ids that surround the hole.
@@ -25,7 +25,7 @@ from torch import Tensor
 from gaussian_renderer import contributions, render, surface
 from gradiseg.editing.baking import Told, bake, coverage, part, picture
 from gradiseg.editing.identity import usual_encoding
-from gradiseg.editing.inpainting import Inpainter
+from gradiseg.editing.inpainting import Inpainter, clone
 from gradiseg.labelled import LabelledModel
 from scene.cameras import Camera
 from utils.general import inverse_sigmoid
@@ -37,7 +37,9 @@ OPEN = 0.5  # share of a pixel that photographs know, below which it is open
 TRUSTED = 0.25  # Gaussians of which they saw a smaller share than is laid bare go with the object
 MARGIN = 0.01  # of the image's diagonal: by so much the hole is dilated, since its rim is part object
 CLEAR = 0.01  # share of a depth by which a point must be nearer than a surface to stand in front of it
+NOTHING = 1e-3  # pixels of all views together: a Gaussian that shows less was not laid bare
 SMALLEST = 12  # pixels: smaller holes are cracks between Gaussians
+FARTHEST = 1e-6  # inverse depth: below it nothing around a hole says how deep it is
 START_OPACITY = 0.6
 NEIGHBOURS = 16  # Gaussians around a new one that say whose it is
 RATES = {"f_dc": 0.01, "opacity": 0.05, "scaling": 0.01}
@@ -59,7 +61,8 @@ def trust(
 ) -> Tensor:
     """How well photographs know what shows now: (N,) in [0, 1], 0 for the Gaussians `removed` (N,).
 
-    It is what a Gaussian added to the training views before the removal, over what it adds after it.
+    It is what a Gaussian added to the training views before the removal, over what it adds after it; 1 where
+    that is next to nothing, as of what lies beside every view.
     """
     seen = torch.zeros(before.count, device=removed.device)
     shown = torch.zeros_like(seen)
@@ -69,7 +72,8 @@ def trust(
         seen += contributions(camera, model, everywhere)[:, 0]
         shown[~removed] += contributions(camera, rest, everywhere)[:, 0]
         told(number / len(cameras))
-    return torch.where(removed, 0.0, (seen / shown.clamp_min(1e-3)).clamp_max(1.0))
+    share = torch.where(shown < NOTHING, 1.0, (seen / shown).clamp_max(1.0))
+    return torch.where(removed, 0.0, share)
 
 
 @torch.no_grad()
@@ -100,18 +104,21 @@ def find_holes(
         region = binary_fill_holes(binary_dilation(open_pixels, np.ones((3, 3), bool), margin))
         rim = binary_dilation(region, np.ones((3, 3), bool), margin)  # still half the object's
         nearest = tuple(distance_transform_edt(rim, return_distances=False, return_indices=True))
-        region &= alpha.cpu().numpy()[nearest] > OPEN  # beside nothing, nothing is missing
+        drawn = alpha.cpu().numpy() > OPEN
+        region &= drawn[nearest]  # beside nothing, nothing is missing
+        nearness = continued(np.where(drawn, 1 / depth.clamp_min(1e-3).cpu().double(), np.nan), region)
+        region &= nearness > FARTHEST
         if region.sum() < SMALLEST:
             continue
         shown = picture(after, camera).permute(1, 2, 0).cpu().numpy()
-        continuation = inpaint(shown, region)
-        nearness = continued(1 / depth.clamp_min(1e-3).cpu().double().numpy(), region)
+        nearest_drawn = clone(shown, region | ~drawn)
+        continuation = inpaint(np.where((region | drawn)[..., None], shown, nearest_drawn), region)
         holes.append(
             Hole(
                 camera,
                 torch.from_numpy(region),
                 torch.from_numpy(continuation).permute(2, 0, 1).contiguous(),
-                torch.from_numpy(1 / np.maximum(nearness, 1e-6)),
+                torch.from_numpy(1 / np.maximum(nearness, FARTHEST)),
             )
         )
     share = unknown / max(1, hidden)
@@ -123,8 +130,10 @@ def find_holes(
 
 def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Values (H, W) with those of a region (H, W) bool replaced by the harmonic function that continues the
-    others.
+    others; where these are NaN nothing is known, as beyond the picture. 0 where nothing around is known.
     """
+    if not region.any():
+        return values
     number = np.full(region.shape, -1)
     rows, columns = np.nonzero(region)
     number[rows, columns] = np.arange(len(rows))
@@ -135,6 +144,7 @@ def continued(values: np.ndarray, region: np.ndarray) -> np.ndarray:
         inside = (
             (there[0] >= 0) & (there[0] < region.shape[0]) & (there[1] >= 0) & (there[1] < region.shape[1])
         )
+        inside[inside] &= (region | ~np.isnan(values))[there[0][inside], there[1][inside]]
         here = np.nonzero(inside)[0]
         other = (there[0][here], there[1][here])
         degree[here] += 1
@@ -177,7 +187,7 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
         "rotation": torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(total, 1),
         "obj_dc": torch.zeros(total, 1, model.params["obj_dc"].shape[2]),
     }
-    own = _ids_around(params["xyz"], model)
+    own = ids_around(params["xyz"], model)
     for id in own.unique().tolist():
         code = usual_encoding(model, id)
         if code is not None:
@@ -185,9 +195,10 @@ def seeds(holes: Sequence[Hole], model: LabelledModel) -> tuple[dict[str, Tensor
     return params, own
 
 
-def _ids_around(points: Tensor, model: LabelledModel) -> Tensor:
+def ids_around(points: Tensor, model: LabelledModel) -> Tensor:
     """The id (M,) that most of the Gaussians nearest to each point (M, 3) have."""
-    _, rows = cKDTree(model.params["xyz"].cpu().numpy()).query(points.numpy(), NEIGHBOURS)
+    ranks = np.arange(1, min(NEIGHBOURS, model.count) + 1)  # a list of them: two axes for one neighbour, too
+    _, rows = cKDTree(model.params["xyz"].cpu().numpy()).query(points.numpy(), ranks)
     return model.ids.cpu()[torch.from_numpy(rows)].mode(1).values
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from gradiseg.classifier import ABSENT_BIAS, UNLABELLED
 from gradiseg.labelled import LabelledModel
+from utils.errors import UserError
+from utils.log import logger
 
 REACH = 4.0  # a new encoding lies so many times as far out as the farthest one in its direction
 SMALLEST_MARGIN = 4.0  # in logits: e^4 to 1 against the next id
@@ -24,6 +26,12 @@ def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
     to the winner's logit at the encodings that there are (and at 0, that of an empty pixel), less a margin,
     plus what grows along u until it wins by the same margin at the new encoding. The margin is that of
     trained ids, so that the new one wins where its Gaussians hold more than half of a pixel.
+
+    Where no linear fit stays below the winners (with about as many new objects as an encoding has channels),
+    the logit is that of the winner at the new encoding, plus what grows along u from below 0 at all encodings
+    that there are to above 0 at the new one: no Gaussian is taken for another's, though mixtures may be.
+    Raises:
+        UserError: the bias would be that of an id that there is not.
     """
     if not model.count:
         raise ValueError("a model without Gaussians has no identities to tell a new one from")
@@ -46,8 +54,19 @@ def new_identity(model: LabelledModel) -> tuple[Tensor, Tensor, Tensor]:
     fit = torch.linalg.pinv(basis, rtol=1e-4) @ best[:, 0]  # (17,)
     there = (weight @ code + bias).max() - (fit[:-1] @ code + fit[-1])
     slope = (there + 2 * margin) / distance
-    row = fit[:-1] + slope * direction
-    return code, row, fit[-1] - margin - slope * (centre @ direction)
+    row, offset = fit[:-1] + slope * direction, fit[-1] - margin - slope * (centre @ direction)
+    if bool((encodings @ row + offset >= best[:, 0]).any()):  # it would take what is another's
+        logger.warning("identity encodings have no free direction left: masks of a new object may have gaps.")
+        winner = (weight @ code + bias).argmax()
+        reach = along.max().clamp_min(0)  # at most distance / REACH
+        slope = 4 * margin / (distance - reach)
+        row = weight[winner] + slope * direction
+        offset = bias[winner] - slope * (centre @ direction + (reach + distance) / 2)
+    if offset <= ABSENT_BIAS / 2:
+        raise UserError(
+            "no new id: identity encodings tell no more objects apart. Merge some, or train again."
+        )
+    return code, row, offset
 
 
 def usual_encoding(model: LabelledModel, id: int) -> Tensor | None:

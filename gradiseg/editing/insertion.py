@@ -25,18 +25,16 @@ def added(
     count = len(params["xyz"])
     with_codes = {**params, "obj_dc": code[None, None].expand(count, 1, -1).to(model.params["obj_dc"])}
     ids = torch.full((count,), id, device=model.ids.device)
-    return _named(model.with_class(id, row, bias).followed_by(with_codes, ids), id, name)
+    return named(model.with_class(id, row, bias).followed_by(with_codes, ids), id, name)
 
 
-def _named(model: LabelledModel, id: int, name: str | None) -> LabelledModel:
-    """The model in which `id` is called `name`, unless another object is."""
-    if name is None:
-        return model
+def named(model: LabelledModel, id: int, name: str | None) -> LabelledModel:
+    """The model in which `id` is called `name`; nothing where that is None, or the name of another object."""
     if name in {called for other, called in model.names_in_use.items() if other != id}:
         logger.warning("%r is the name of another object: the new one has none. rename gives it one.", name)
-        return model
-    others = {other: called for other, called in model.names.items() if called != name}
-    return replace(model, names={**others, id: name})
+        name = None
+    others = {other: called for other, called in model.names.items() if other != id and called != name}
+    return replace(model, names=others if name is None else {**others, id: name})
 
 
 def inserted(model: LabelledModel, stored: Stored, id: int | None, name: str | None) -> LabelledModel:
@@ -78,7 +76,7 @@ def _put_back(model: LabelledModel, stored: Stored) -> LabelledModel:
     objects = stored.model
     for id in objects.counts():
         model = model.with_class(id, objects.weight[id], objects.bias[id])
-        model = _named(model, id, objects.names.get(id))
+        model = named(model, id, objects.names.get(id))
     before = model.count
     model = model.followed_by(objects.params, objects.ids, objects.support)
     if stored.rows is None or int(stored.rows.max()) >= model.count:

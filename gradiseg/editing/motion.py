@@ -31,18 +31,14 @@ class Motion:
         """The rotation as (4,) w x y z, float64."""
         axis = torch.tensor(self.axis, dtype=torch.float64)
         half = math.radians(self.degrees) / 2
-        return torch.cat([torch.tensor([math.cos(half)]), math.sin(half) * axis / axis.norm()])
+        return torch.tensor(
+            [math.cos(half), *(math.sin(half) * axis / axis.norm()).tolist()], dtype=torch.float64
+        )
 
     @property
     def rotation(self) -> Tensor:
         """The rotation as (3, 3), float64."""
         return build_rotation(self.quaternion[None])[0]
-
-    def inverse(self) -> "Motion":
-        """What undoes it."""
-        shift = torch.tensor(self.translation, dtype=torch.float64)
-        pivot = tuple((torch.tensor(self.pivot, dtype=torch.float64) + shift).tolist())
-        return Motion(pivot, self.axis, -self.degrees, 1 / self.scale, tuple((-shift).tolist()))
 
     def moved(self, points: Tensor) -> Tensor:
         """Points (N, 3), moved."""

@@ -85,7 +85,16 @@ def read_object(path: Path, origin: np.ndarray) -> Stored:
 
 
 def _unlabelled(path: Path, origin: np.ndarray) -> LabelledModel:
+    """The Gaussians of a file without ids.
+
+    One that lies nearer to 0 than to `origin` is of another scene: its coordinates are taken for those of
+    the frame, as those of .splat and .glb are.
+    """
     params = read_gaussians(path, origin)
+    middle = params["xyz"].double().median(0).values.numpy()
+    if np.linalg.norm(middle + origin) < np.linalg.norm(middle):
+        params = read_gaussians(path)
+        logger.warning("%s: is of another place than the scene; its coordinates count from %s.", path, origin)
     count, _, channels = params["obj_dc"].shape
     none, classes = torch.zeros(count, dtype=torch.int64), torch.zeros(0, channels)
     return LabelledModel(params, none, classes, classes[:, 0], {}, torch.zeros(count, 2), origin)
@@ -113,6 +122,13 @@ def ids_beside(path: Path) -> Path:
 def names_beside(path: Path) -> Path:
     """Where the names of those ids lie."""
     return path.with_suffix(".objects.json")
+
+
+def labels_differ(path: Path, model: LabelledModel) -> bool:
+    """Whether ids or names beside a file, which files of other formats share, are others than a model's."""
+    ids, names = ids_beside(path), names_beside(path)
+    other_ids = ids.is_file() and not torch.equal(read_ids(ids), model.ids.cpu())
+    return other_ids or (names.is_file() and read_names(names) != model.names_in_use)
 
 
 def write_ids(path: Path, ids: Tensor) -> None:

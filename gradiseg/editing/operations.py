@@ -2,8 +2,7 @@
 
 | operation | what becomes of the identities |
 |---|---|
-| `remove` | rows go; an id that none has any more loses its class |
-| `keep` | rows go, the rest stays as it is |
+| `remove`, `keep` | rows go; an id that none has any more loses its class |
 | `recolour`, `transform` | unchanged: the object keeps its id |
 | `extract` | unchanged: the object is written with its encodings and the classifier |
 | `duplicate`, `insert` | new ids with encodings and classifier rows of their own |
@@ -31,7 +30,7 @@ from gradiseg.editing.fields import field
 from gradiseg.editing.fill import filled
 from gradiseg.editing.identity import forget_removed, relabel
 from gradiseg.editing.inpainting import inpainter
-from gradiseg.editing.insertion import added, inserted, with_equal_degrees
+from gradiseg.editing.insertion import added, inserted, named, with_equal_degrees
 from gradiseg.editing.motion import Motion, move
 from gradiseg.editing.object_files import (
     Stored,
@@ -124,7 +123,7 @@ class Keep(Operation):
     select: Expression = field("selection", "what stays")
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
-        return model.rows(choose(model, scene, self.select, "keep"))
+        return forget_removed(model, model.rows(choose(model, scene, self.select, "keep")))
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,10 @@ class Recolour(Operation):
         chosen = choose(model, scene, self.select, "recolour")
         params = model.rows(chosen).params
         matrix = colour.saturation_matrix(self.saturation) @ colour.hue_matrix(self.hue)
+        painted = colour.recolour(params, matrix, torch.zeros(3))
         if self.tint is not None:
             tint = torch.tensor(self.tint, dtype=torch.float64)
-            matrix = colour.tint_matrix(tint, params, self.strength) @ matrix
+            matrix = colour.tint_matrix(tint, painted, self.strength) @ matrix
         if self.matrix is not None:
             matrix = torch.tensor(self.matrix, dtype=torch.float64) @ matrix
         painted = colour.recolour(params, matrix, torch.tensor(self.offset, dtype=torch.float64))
@@ -296,8 +296,7 @@ class Split(Operation):
         id = model.free_id() if self.id is None else self.id
         if id in model.counts():
             raise UserError(f"split: id {id} is taken. Leave it out, or choose {model.free_id()}.")
-        names = {**model.names, id: self.name} if self.name else model.names
-        return changed(relabel(model, chosen, id), names=names)
+        return named(relabel(model, chosen, id), id, self.name)
 
 
 @dataclass(frozen=True)
@@ -309,18 +308,19 @@ class Rename(Operation):
 
     def apply(self, model: LabelledModel, scene: Surroundings) -> LabelledModel:
         id = one_id(model, self.id, "rename: id")
-        if self.name in model.names.values() and model.names.get(id) != self.name:
+        if self.name in model.names_in_use.values() and model.names.get(id) != self.name:
             raise UserError(f"rename: {self.name!r} is the name of another object.")
-        return changed(model, names={**model.names, id: self.name})
+        return named(model, id, self.name)
 
 
 def one_id(model: LabelledModel, expression: Any, where: str) -> int:
-    """The id that a number or a name means."""
-    if isinstance(expression, str):
-        return Chooser(model, {}, where).id_of(expression)
-    if isinstance(expression, bool) or not isinstance(expression, int):
+    """The id that a number or a name means; it has Gaussians."""
+    chooser = Chooser(model, {}, where)
+    id = chooser.id_of(expression) if isinstance(expression, str) else expression
+    if isinstance(id, bool) or not isinstance(id, int):
         raise UserError(f"{where} must be an id or a name, not {expression!r}.")
-    return expression
+    chooser(id)
+    return id
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def identities(
     Raises:
         UserError: an id that the model does not have.
     """
+    known = model.counts()
+    unknown = [] if ids is None else [id for id in ids.unique().tolist() if id not in known]
+    if unknown:
+        listed = ", ".join(map(model.describe, known))
+        raise UserError(f"labels: no Gaussian of the run has the id {unknown[0]}. Its ids: {listed}.")
     encodings = params["obj_dc"]
     if encodings.any():
         own = identify(encodings.flatten(1), model.classifier().cpu()) if ids is None else ids
@@ -35,11 +40,7 @@ def identities(
         )
         return model.params["obj_dc"].cpu()[nearest], model.ids.cpu()[nearest]
     encodings = torch.empty_like(encodings)
-    known = model.counts()
     for id in ids.unique().tolist():
-        if id not in known:
-            listed = ", ".join(map(model.describe, known))
-            raise UserError(f"labels: no Gaussian of the run has the id {id}. Its ids: {listed}.")
         of_id, chosen = (model.ids == id).nonzero()[:, 0].cpu(), ids == id
         nearest, _ = _nearest(model.params["xyz"][of_id.to(model.ids.device)], params["xyz"][chosen])
         encodings[chosen] = model.params["obj_dc"].cpu()[of_id[nearest]]

@@ -15,6 +15,7 @@ from gradiseg.labelled import LabelledModel
 from scene.formats.files import read_gaussians, write_gaussians
 from scene.formats.losses import Losses, losses
 from utils.errors import UserError
+from utils.files import atomic_write
 from utils.log import logger
 
 
@@ -33,16 +34,17 @@ def export(path: Path, model: LabelledModel, format: str, up: Sequence[float]) -
     Raises:
         UserError: Gaussians that the format cannot hold, such as those whose size is no float32.
     """
-    write_gaussians(path, model.params, format, up, model.origin)
+    with atomic_write(path) as temporary:
+        write_gaussians(temporary, model.params, format, up, model.origin)
+        with _silence():  # what the reader would warn of, the losses say
+            back = read_gaussians(temporary, model.origin)
+        if len(back["xyz"]) != model.count:
+            raise UserError(
+                f"{path}: {model.count - len(back['xyz']):,} Gaussians are too large for {format}. Remove "
+                "them (edit.py), or choose --format ply."
+            )
     write_ids(ids_beside(path), model.ids)
     write_names(names_beside(path), model.names_in_use)
-    with _silence():  # what the reader would warn of, the losses say
-        back = read_gaussians(path, model.origin)
-    if len(back["xyz"]) != model.count:
-        raise UserError(
-            f"{path}: {model.count - len(back['xyz']):,} Gaussians are too large for {format}. Remove them "
-            "(edit.py), or choose --format ply."
-        )
     return Exported(path, model.count, losses(model.params, back))
 
 

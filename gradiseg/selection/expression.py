@@ -43,6 +43,7 @@ from scene.cameras import Camera
 from utils.errors import UserError
 
 Expression = int | str | Sequence[Any] | Mapping[str, Any]
+LARGEST = float(torch.finfo(torch.float32).max)  # of numbers; neither Infinity nor NaN is below it
 FORMS = 'an id, a name, a list of them, or an object such as {"click": [x, y], "view": name}'
 
 
@@ -99,7 +100,7 @@ class Chooser:
             "id": (set(), lambda e: self._of_id(_number(e["id"], f"{self.where}: id", int))),
             "name": (set(), lambda e: self._of_id(self.id_of(str(e["name"])))),
             "words": (set(), self._words),
-            "all": (set(), lambda e: torch.ones_like(self.model.ids, dtype=torch.bool)),
+            "all": (set(), self._all),
             "union": (set(), lambda e: self._joined(e["union"], torch.logical_or)),
             "intersection": (set(), lambda e: self._joined(e["intersection"], torch.logical_and)),
             "difference": (set(), lambda e: self._joined(e["difference"], lambda a, b: a & ~b)),
@@ -136,6 +137,11 @@ class Chooser:
             raise UserError(f"{self.where}: view {name!r} is none of the scene's ({some}, ...).")
         return self.views[name]
 
+    def _all(self, expression: Mapping[str, Any]) -> Tensor:
+        if expression["all"] is not True:
+            raise UserError(f"{self.where}: all must be true, not {expression['all']!r}.")
+        return torch.ones_like(self.model.ids, dtype=torch.bool)
+
     def _words(self, expression: Mapping[str, Any]) -> Tensor:
         words = expression["words"]
         if self.find is None or not isinstance(words, str):
@@ -149,9 +155,10 @@ class Chooser:
         camera = self._view(expression)
         (point,) = _points([expression["click"]], f"{self.where}: click")
         try:
-            return self._of_id(in_view.id_at(self.model.rows(self._visible(expression)), camera, *point))
+            id = in_view.id_at(self.model.rows(self._visible(expression)), camera, *point)
         except ValueError as error:
             raise UserError(f"{self.where}: click {error}.") from error
+        return self._of_id(id)
 
     def _clicked(self, expression: Mapping[str, Any]) -> Tensor:
         where = f"{self.where}: clicked"
@@ -234,7 +241,8 @@ class Chooser:
 
 
 def _number(value: Any, where: str, kind: type = float) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | kind):
+    is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= LARGEST:
         raise UserError(f"{where} must be a number, not {value!r}.")
     return value
 

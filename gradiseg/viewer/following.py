@@ -66,10 +66,13 @@ def restored(
 
 
 def show(workspace: Workspace, state: Mapping[str, Any], note: str) -> bool:
-    """Show a state of the workspace's training; False where something was edited."""
+    """Show a state of the workspace's training; False where something was, or is being, edited."""
     run = workspace.run
     made = restored(state, run.classifier.out_channels, run.background.device, run.gaussians.origin)
-    return workspace.follow(state["iteration"], *made, note=note)
+    try:
+        return workspace.follow(state["iteration"], *made, note=note)
+    except UserError:
+        return False
 
 
 def progress_of(entry: Any, iterations: int) -> str:

@@ -1,5 +1,6 @@
 """The controls beside the picture: each calls the client's session, and holds nothing but what is typed."""
 
+import shlex
 from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
@@ -320,7 +321,7 @@ class Panel:
     def _save_run(self, name: str, overwrite: bool) -> None:
         out = self.session.workspace.save(name, overwrite)
         self.lender.options = (NO_RUN, *self.session.workspace.lenders())
-        self.client.say(f"Saved: {out}. See it: python render.py -m {out}", is_error=False)
+        self.client.say(f"Saved: {out}. See it: python render.py -m {shlex.quote(str(out))}", is_error=False)
 
     def _download_recipe(self) -> None:
         recipe = self.session.workspace.recipe().encode()

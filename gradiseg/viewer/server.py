@@ -285,7 +285,8 @@ class Client:
         if not bool(chosen.any()):
             raise UserError(f"Object {id} is not there any more.")
         box = box_of(model.params["xyz"][chosen].cpu())
-        centre, radius = box.centre.numpy(), float(box.size.norm()) / 2
+        size = model.params["scaling"][chosen].exp().max(1).values.median()  # one Gaussian has a flat box
+        centre, radius = box.centre.numpy(), max(float(box.size.norm()) / 2, float(size))
         away = np.asarray(self.handle.camera.position) - centre
         distance = 2 * radius / math.tan(self.handle.camera.fov / 2)
         with self.handle.atomic():

@@ -163,11 +163,16 @@ class Workspace:
             self.document.apply(operation)
 
     def follow(self, iteration: int, gaussians: GaussianModel, classifier: nn.Conv2d, note: str) -> bool:
-        """Show a newer state of the run, unless something was edited; whether it is shown."""
+        """Show a newer state of the run, unless something was edited; whether it is shown.
+
+        Raises: UserError where an operation begins at this moment.
+        """
         self.note = note
         if self.document.operations or self.is_editing:
             return False
         with self._edit():
+            if self.document.operations:  # done between these two lines
+                return False
             self.run = replace(
                 self.run, iteration=iteration, gaussians=gaussians, classifier=classifier, votes=None
             )
@@ -197,6 +202,7 @@ class Workspace:
             raise UserError(f"{name!r} is where imported objects lie. Choose another name.")
         with self._edit():
             save_run(self.document, self.run, out, overwrite)
+            self._lender = None  # it may have been replaced
         return out
 
     def recipe(self) -> str:

@@ -52,6 +52,7 @@ def test_what_is_done_after_an_undo_replaces_what_was_undone() -> None:
     [
         ({"operation": "remve"}, "'remve' is none of remove, keep"),
         ("remove", "'remove' is none of"),
+        ({"operation": ["remove"]}, r"\['remove'\] is none of"),
         ({"operation": "remove"}, "entry: remove: select is missing"),
         ({"operation": "remove", "selct": 1}, "no field 'selct'. Nearest: 'select'"),
         ({"operation": "transform", "select": 1, "axis": [0, 0, 0]}, "not all of them 0"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradiseg.editing import operations
-from gradiseg.editing.fill import Hole, continued, in_the_way, trust
+from gradiseg.editing.fill import Hole, continued, ids_around, in_the_way, trust
 from gradiseg.editing.inpainting import clone, inpainter
 from gradiseg.editing.operations import Fill, Surroundings
 from gradiseg.labelled import LabelledModel
@@ -52,6 +52,18 @@ def test_a_plane_in_inverse_depth_is_continued_exactly() -> None:
     np.testing.assert_allclose(continued(np.where(region, 7.0, plane), region), plane, atol=1e-9)
 
 
+def test_unknown_neighbours_of_a_region_say_nothing_of_it() -> None:
+    """As beyond the picture; a region with no other neighbours gets 0."""
+    values = np.full((9, 20), np.nan)
+    values[:, :6] = 0.5
+    region = np.zeros((9, 20), bool)
+    region[2:7, 4:8] = True
+    region[2:7, 12:16] = True
+    result = continued(values, region)
+    np.testing.assert_allclose(result[2:7, 4:8], 0.5, atol=1e-6)
+    assert not result[2:7, 12:16].any() and np.isnan(result[~region & np.isnan(values)]).all()
+
+
 def test_what_an_object_hid_is_not_trusted() -> None:
     """A blob in the middle of an object shows once the object is gone; the table was seen all the time."""
     model = scene_on_a_table()
@@ -87,6 +99,33 @@ def test_the_hole_is_closed_at_the_surface_and_the_rest_keeps_its_bits(
     assert float((height - TABLE_TOP).abs().median()) < 0.1
     colours = result.params["f_dc"][new, 0] - RGB2SH(torch.tensor(0.6))
     assert float(colours.abs().median()) < 0.3
+
+
+def test_a_hole_at_the_edge_of_what_is_modelled_is_filled_at_the_surface() -> None:
+    """The table ends below the object: nothing new stands in the air before the cameras."""
+    model = scene_on_a_table()
+    model = model.rows((model.ids == 3) | (model.params["xyz"][:, 0] > -1.0))
+    result = Fill(select=3, inpainter="clone").apply(model, Surroundings(views()))
+    new = result.params["xyz"][int((model.ids == TABLE).sum()) :]
+    assert len(new) > 0 and float(new[:, 2].max()) < 0
+    assert float((new[:, 2] - TABLE_TOP).abs().median()) < 0.2
+
+
+@pytest.mark.parametrize("left", [1, 10])
+def test_few_gaussians_are_neighbours_enough(left: int) -> None:
+    model = scene_on_a_table()
+    table = (model.ids == TABLE).nonzero().flatten()[:left]
+    few = model.rows(table).with_rows_changed(torch.ones(left, dtype=torch.bool), ids=torch.arange(left) % 2)
+    assert ids_around(torch.zeros(3, 3), few).tolist() == [0, 0, 0]
+
+
+def test_what_no_view_shows_stays() -> None:
+    model = scene_on_a_table()
+    far = {name: tensor[-1:].clone() for name, tensor in model.params.items()}
+    far["xyz"] = torch.tensor([[0.0, 0.0, 500.0]])
+    model = model.followed_by(far, torch.tensor([TABLE]))
+    result = Fill(select=3, inpainter="clone").apply(model, Surroundings(views()))
+    assert bool((result.params["xyz"][:, 2] == 500).any())
 
 
 def test_clones_close_it_at_once_and_without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

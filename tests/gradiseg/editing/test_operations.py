@@ -17,6 +17,7 @@ from gradiseg.editing.operations import (
     Insert,
     Keep,
     Merge,
+    Operation,
     Recolour,
     Remove,
     Rename,
@@ -35,6 +36,7 @@ from scene.formats.files import FORMATS
 from tests.labelled_scene import PER_OBJECT, camera, labelled_scene, views
 from utils.errors import UserError
 from utils.image import psnr
+from utils.sh import RGB2SH
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCENE = Surroundings(views())
@@ -77,23 +79,31 @@ def test_removing_and_keeping_are_complements() -> None:
     assert not (id_map(removed) == 2).any()
 
 
-def test_a_removed_id_shows_nowhere_even_if_a_neighbours_encoding_says_it() -> None:
+@pytest.mark.parametrize("operation", [Remove(select=2), Keep(select=[1, 3, 4])])
+def test_a_removed_id_shows_nowhere_even_if_a_neighbours_encoding_says_it(operation: Operation) -> None:
     model = labelled_scene()
     astray = model.ids == 4
     says_two = model.params["obj_dc"][model.ids == 2][: int(astray.sum())]
     model = model.with_rows_changed(astray, obj_dc=says_two)
     assert (id_map(model, camera(1)) == 2).any()
     for index in range(6):
-        assert not (id_map(Remove(select=2).apply(model, SCENE), camera(index)) == 2).any()
+        assert not (id_map(operation.apply(model, SCENE), camera(index)) == 2).any()
 
 
 def test_there_and_back_gives_the_same_picture() -> None:
     model = labelled_scene()
     there = Motion((1.0, 2.0, 0.5), (1.0, -2.0, 0.5), 77.0, 1.4, (0.3, -0.2, 0.9))
     chosen = model.ids == 3
+    back = Motion((1.3, 1.8, 1.4), there.axis, -77.0, 1 / 1.4, (-0.3, 0.2, -0.9))
     away = moved(model, chosen, there)
     assert psnr(picture(away), picture(model)) < 40
-    assert psnr(picture(moved(away, chosen, there.inverse())), picture(model)) > 90
+    assert psnr(picture(moved(away, chosen, back)), picture(model)) > 90
+
+
+def test_a_turn_is_one_in_double_precision() -> None:
+    turn = Motion(degrees=90.0).rotation
+    right = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(turn, right, atol=1e-12, rtol=0)
 
 
 def test_a_scene_turned_with_its_camera_looks_the_same() -> None:
@@ -147,6 +157,16 @@ def test_a_tint_gives_the_object_that_hue_and_keeps_its_shades() -> None:
     assert pixels[0, shown].std() > 0.01
 
 
+@pytest.mark.parametrize("hue", [0.0, 120.0, 240.0])
+def test_a_tint_does_not_depend_on_the_hue_that_was_turned_before(hue: float) -> None:
+    model = labelled_scene()
+    own = model.ids == 1
+    red = RGB2SH(torch.tensor([0.8, 0.1, 0.1])).expand(PER_OBJECT, 1, 3)
+    model = model.with_rows_changed(own, f_dc=red, f_rest=torch.zeros(PER_OBJECT, 15, 3))
+    grey = Recolour(select=1, hue=hue, tint=[0.5, 0.5, 0.5]).apply(model, SCENE).params["f_dc"][own]
+    torch.testing.assert_close(grey, RGB2SH(torch.full_like(grey, 0.5)), atol=1e-5, rtol=0)
+
+
 def test_a_copy_has_a_new_id_and_a_mask_that_is_right() -> None:
     model = labelled_scene()
     copy = Duplicate(select=1, translation=[0.0, 0.0, 1.2], name="second duck").apply(model, SCENE)
@@ -158,10 +178,22 @@ def test_a_copy_has_a_new_id_and_a_mask_that_is_right() -> None:
             assert not (shown & (covered < 0.2)).any() and shown[covered > 0.8].all()
 
 
-def test_many_copies_can_be_told_apart() -> None:
+@pytest.mark.parametrize("count", [8, 24])  # an encoding has 16 channels
+def test_many_copies_can_be_told_apart(count: int, caplog: pytest.LogCaptureFixture) -> None:
     model = labelled_scene()
-    for step in range(8):
+    for step in range(count):
         model = Duplicate(select=2, translation=[0.0, 0.0, 0.4 * (step + 1)]).apply(model, SCENE)
+    encodings = model.params["obj_dc"].flatten(1)
+    assert torch.equal((encodings @ model.weight.T + model.bias).argmax(1), model.ids)
+    assert ("no free direction" in caplog.text) == (count > 16)
+
+
+def test_more_copies_than_can_be_told_apart_are_refused() -> None:
+    model = labelled_scene()
+    model = model.rows(torch.arange(0, model.count, 30))
+    with pytest.raises(UserError, match="Merge some"):
+        for _ in range(200):
+            model = Duplicate(select=2).apply(model, SCENE)
     encodings = model.params["obj_dc"].flatten(1)
     assert torch.equal((encodings @ model.weight.T + model.bias).argmax(1), model.ids)
 
@@ -248,6 +280,15 @@ def test_names_are_given_and_kept_apart() -> None:
         Rename(id=4, name="duck").apply(model, SCENE)
 
 
+def test_a_name_belongs_to_one_object_and_goes_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    model = Remove(select="duck").apply(labelled_scene(), SCENE)
+    renamed = Rename(id=3, name="duck").apply(model, SCENE)
+    assert renamed.names == {2: "mug", 3: "duck"}
+    assert Split(select=3, name="mug").apply(model, SCENE).names_in_use == {2: "mug"}
+    assert "name of another" in caplog.text
+    assert Duplicate(select=3, id=1).apply(model, SCENE).names == {2: "mug"}
+
+
 @pytest.mark.parametrize(
     ("operation", "words"),
     [
@@ -259,6 +300,10 @@ def test_names_are_given_and_kept_apart() -> None:
         (Remove(select={"clik": [3, 4]}), "must have one of"),
         (Remove(select={"difference": [1, 1]}), "selects no Gaussian"),
         (Duplicate(select=1, id=2), "id 2 is taken"),
+        (Merge(select=1, into=7), r"merge: into: no Gaussian has the id 7.*1 \(duck\)"),
+        (Merge(select=1, into="-3"), "no object is called '-3'"),
+        (Merge(select=1, into=70_000), "no Gaussian has the id 70000"),
+        (Rename(id="99", name="ball"), "rename: id: no Gaussian has the id 99"),
         (Swap(first=1, second=[1, 2]), "in common"),
         (Insert(), "source is missing"),
         (Insert(source="no such file.ply"), "not there"),

@@ -72,10 +72,24 @@ def test_a_scene_far_away_comes_back_to_the_bit(tmp_path: Path, name: str) -> No
     assert torch.equal(again.params["xyz"], model.params["xyz"])
 
 
-def test_labels_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_object_from_elsewhere_keeps_its_shape_in_a_scene_far_away(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ball = labelled_scene().rows(torch.arange(60))
+    path = tmp_path / f"ball{FORMATS[name].suffix}"
+    export(path, ball, name, (0.0, 0.0, 1.0))
+    model = replace(labelled_scene(), origin=np.array([4_500_000.0, -300_000.0, 120.0]))
+    placed = Insert(source=str(path), translation=[0.0, 0.0, 2.0]).apply(model, SCENE).params["xyz"][-60:]
+    torch.testing.assert_close(placed, ball.params["xyz"] + torch.tensor([0.0, 0.0, 2.0]))
+    assert ("count from" in caplog.text) == (path.suffix == ".ply")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_labels_that_do_not_fit_are_an_error(tmp_path: Path, name: str) -> None:
     model = labelled_scene()
-    path = tmp_path / "scene.splat"
-    export(path, model, "splat", (0.0, 0.0, 1.0))
+    path = tmp_path / f"scene{FORMATS[name].suffix}"
+    export(path, model, name, (0.0, 0.0, 1.0))
     np.save(tmp_path / "short.npy", np.zeros(3, np.uint16))
     with pytest.raises(UserError, match=r"3 ids, but .*240 Gaussians"):
         imported(model, path, labels=str(tmp_path / "short.npy"))

@@ -39,6 +39,7 @@ def test_what_a_format_cannot_hold_is_an_error(tmp_path: Path) -> None:
     model = model.with_rows_changed(torch.ones_like(model.ids, dtype=torch.bool), scaling=huge)
     with pytest.raises(UserError, match="1 Gaussians are too large for splat"):
         export(tmp_path / "a.splat", model, "splat", (0.0, 0.0, 1.0))
+    assert not list(tmp_path.iterdir())
     assert export(tmp_path / "a.ply", model, "ply", (0.0, 0.0, 1.0)).losses.scale == 0
 
 

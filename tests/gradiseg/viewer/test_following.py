@@ -1,11 +1,14 @@
 """Following a training: what its checkpoints hold is shown, until somebody edits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import train
 import view
+from gradiseg.editing.operations import Rename
 from gradiseg.viewer.following import Follower, last_entry, progress_of
 from gradiseg.viewer.workspace import Workspace
 from scene.run_folder import RunFolder
@@ -46,6 +49,26 @@ def test_what_was_edited_stays(trained: Path, monkeypatch: pytest.MonkeyPatch) -
     workspace = at_first_checkpoint(trained, monkeypatch)
     workspace.apply({"operation": "rename", "id": 3, "name": "disc"})
     assert not Follower(workspace, 8).look() and workspace.run.iteration == 4
+
+
+def test_an_edit_that_begins_while_a_state_arrives_stays(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = at_first_checkpoint(trained, monkeypatch)
+    monkeypatch.setattr(Workspace, "is_editing", False)  # as it was a moment ago
+    edit = workspace._edit
+    with edit():
+        assert not Follower(workspace, 8).look()
+
+    @contextmanager
+    def after_another() -> Iterator[None]:
+        with edit():
+            workspace.document.apply(Rename(id=3, name="disc"))
+            yield
+
+    monkeypatch.setattr(workspace, "_edit", after_another)
+    assert not Follower(workspace, 8).look()
+    assert workspace.document.operations and workspace.run.iteration == 4
 
 
 def test_progress_is_what_the_log_says(trained: Path, tmp_path: Path) -> None:

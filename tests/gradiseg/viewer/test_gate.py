@@ -2,6 +2,7 @@
 
 import pytest
 
+import view
 from gradiseg.viewer.gate import COOKIE, Gate
 
 LOCAL = {"Host": "localhost:8080"}
@@ -24,12 +25,14 @@ def test_other_sites_do_not(headers: dict[str, str]) -> None:
     assert answer is not None and answer.status == 403
 
 
-def test_the_token_becomes_a_cookie_and_leaves_the_address() -> None:
-    answer = TOKEN.answer("/?token=secret", REMOTE)
+@pytest.mark.parametrize("token", ["secret", "a+b", "a b&c%d", 'ü;"='])
+def test_the_token_becomes_a_cookie_and_leaves_the_address(token: str) -> None:
+    gate, address = view.gate_of(view.ViewParams(host="box", token=token))
+    answer = gate.answer(address.removeprefix("http://box:8080"), REMOTE)
     assert answer is not None and answer.status == 303 and answer.headers["Location"] == "/"
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
-    assert TOKEN.answer("/", {**REMOTE, "Cookie": f"other=1; {cookie.partition(';')[0]}"}) is None
+    assert gate.answer("/", {**REMOTE, "Cookie": f"other=1; {cookie.partition(';')[0]}"}) is None
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,19 @@
 import importlib.util
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.client import HTTPConnection
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed")
 
 from gradiseg.viewer.gate import Gate  # noqa: E402
-from gradiseg.viewer.server import check_port, start_server  # noqa: E402
+from gradiseg.viewer.server import Client, check_port, start_server  # noqa: E402
+from tests.labelled_scene import labelled_scene  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 
 UPGRADE = {
@@ -56,3 +61,13 @@ def test_pages_and_sockets_ask_for_the_token(port: int) -> None:
 def test_a_second_server_finds_the_port_taken(port: int) -> None:
     with pytest.raises(UserError, match="--port"):
         check_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("gaussians", [1, 60])
+def test_flying_to_an_object_stops_before_it(gaussians: int) -> None:
+    model = labelled_scene().rows(torch.arange(60 - gaussians, 60))
+    camera = SimpleNamespace(position=np.array([9.0, 9.0, 9.0]), fov=1.0)
+    handle = SimpleNamespace(camera=camera, atomic=nullcontext)
+    Client.fly_to(SimpleNamespace(session=SimpleNamespace(model=model), handle=handle), 1)  # type: ignore[arg-type]
+    away = float(np.linalg.norm(camera.position - camera.look_at))
+    assert 0.1 < away < 9

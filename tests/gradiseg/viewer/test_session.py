@@ -332,7 +332,12 @@ def test_an_edit_is_replaced_only_when_asked(workspace: Workspace, tmp_path: Pat
     assert workspace.save("mine") == tmp_path / "edits/mine"
     with pytest.raises(UserError, match="holds an edit"):
         workspace.save("mine")
+    (tmp_path / "cfg_args").write_text("Namespace()")
     workspace.save("mine", overwrite=True)
+    assert set(workspace.objects_of("edits/mine").counts()) == {1, 2, 3, 4}
+    workspace.apply({"operation": "remove", "select": 2})
+    workspace.save("mine", overwrite=True)
+    assert set(workspace.objects_of("edits/mine").counts()) == {1, 3, 4}
 
 
 def test_one_operation_at_a_time(workspace: Workspace) -> None:
