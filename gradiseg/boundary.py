@@ -28,7 +28,7 @@ import torch
 from fused_losses import linear_cross_entropy
 from torch import Tensor
 
-from gradiseg.classifier import IdentityClassifier
+from gradiseg.classifier import IGNORED, IdentityClassifier
 from gradiseg.votes import Votes
 from scene.ply import IDENTITY_DIM
 
@@ -100,13 +100,13 @@ class BoundaryLoss:
         with torch.no_grad():
             logits = classifier(encodings)  # (N, K)
             log_probability = logits.gather(1, self.owners[:, None])[:, 0] - logits.logsumexp(1)
-        learns = (self.decided & (log_probability < math.log(AGREEMENT))).nonzero()[:, 0]  # (L,)
-        own = encodings[learns]
-        pulled = torch.lerp(own.detach(), own, self.pull[learns, None])  # the same, but its gradient
-        rows = pulled.T[:, None]  # (16, 1, L): to the loss a map of one row
+        learns = self.decided & (log_probability < math.log(AGREEMENT))
+        labels = torch.where(learns, self.owners, IGNORED)
+        pulled = torch.lerp(encodings.detach(), encodings, self.pull[:, None])  # the same, but its gradient
+        rows = pulled.T[:, None]  # (16, 1, N): to the loss a map of one row
         weight, bias = classifier.weight.detach(), classifier.bias.detach()
-        scale = scale * (len(learns) / max(len(encodings), 1))  # the loss's own mean is over those that learn
-        return linear_cross_entropy(rows, weight, bias, self.owners[learns][None], scale=scale)
+        scale = scale * learns.float().mean()  # the loss's own mean is over those that learn
+        return linear_cross_entropy(rows, weight, bias, labels[None], ignore_label=IGNORED, scale=scale)
 
     def state_dict(self) -> dict[str, Any]:
         """What going on needs."""

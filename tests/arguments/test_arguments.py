@@ -163,8 +163,16 @@ def test_the_configuration_of_the_method_holds_the_defaults() -> None:
 def test_the_paper_to_the_letter_has_none_of_what_is_ours() -> None:
     paper = CONFIGS[0].parents[1] / "gradiseg" / "paper.json"
     *_, opt, gradiseg, repair, _ = parse(TRAIN_GROUPS, ["--config_file", str(paper)])
-    assert not (repair.repair_masks or repair.identity_lambda_by_rgb) and opt.lambda_dssim == 0  # eq. 5
+    assert not (repair.repair_masks or repair.identity_lambda_by_rgb or repair.boundary_interval)
+    assert opt.lambda_dssim == 0  # eq. 5
     assert gradiseg.igd and gradiseg.la_knn and gradiseg.la_knn_candidates == "all"  # eq. 4
+
+
+@pytest.mark.parametrize("name", ["gradiseg/baseline.json", "gaussian_dataset/train.json"])
+def test_what_stands_for_gaussian_grouping_has_none_of_what_is_new(name: str) -> None:
+    *_, gradiseg, repair, _ = parse(TRAIN_GROUPS, ["--config_file", str(CONFIGS[0].parents[1] / name)])
+    assert not (gradiseg.igd or gradiseg.la_knn)
+    assert not (repair.repair_masks or repair.identity_lambda_by_rgb or repair.boundary_interval)
 
 
 def test_cfg_args_round_trip_every_option(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A short run of the fuzzers; `tests/fuzz/run.py` is the long one. Every finding has become a test."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -32,7 +34,24 @@ def test_all_readers_are_here(by_name: dict[str, Target]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_whole_files_are_read(by_name: dict[str, Target], name: str, tmp_path: Path) -> None:
+def test_whole_files_are_read(
+    by_name: dict[str, Target], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[bool] = []
+
+    class Noting(suppress):
+        """`suppress` that remembers what it let through: a reader that refuses whole files fuzzes nothing."""
+
+        def __exit__(self, kind: Any, *rest: Any) -> bool:
+            outcomes.append(kind is None)
+            return bool(super().__exit__(kind, *rest))
+
+    monkeypatch.setattr("tests.fuzz.targets.suppress", Noting)
+    for case in by_name[name].cases:
+        outcomes.clear()
+        by_name[name].execute(tmp_path, case, measure=False)
+        *single, whole = outcomes  # of the readers that are tried one by one, if they are
+        assert whole and (any(single) or not single)
     for measure in (False, True):  # the first loads modules, which are not the file's memory
         for case in by_name[name].cases:
             by_name[name].execute(tmp_path, case, measure)

@@ -133,9 +133,9 @@ def test_rows_that_never_occurred_decide_nothing() -> None:
     encodings = 3.0 * torch.randn(500, 16)
     state = dense.full_state_dict()
     logits = class_logits(encodings, state["weight"].flatten(1), state["bias"])  # (500, 256)
-    found = classify(encodings, conv, [3, 5])
+    found = classify(encodings, conv, [3, 5])  # of logits up to 40, which products of other shapes round
     assert torch.equal(found.ids, logits.argmax(1))
-    torch.testing.assert_close(found.probabilities[:, 0], logits.softmax(1)[:, 3], rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.probabilities[:, 0], logits.softmax(1)[:, 3], rtol=1e-4, atol=0)
     assert not found.probabilities[:, 1].any()
 
 

@@ -61,7 +61,7 @@ def test_files(patient: Patient, tmp_path: Path, suffix: str) -> None:
         assert page.count("<figure>") == len(patient.views_of_id) + 2 and "http" not in page
     else:
         with Image.open(path) as sheet:
-            sheet.load()
+            assert sheet.width > 2 * TILE[0] and sheet.height > TILE[1] and np.asarray(sheet).std() > 10
 
 
 def test_another_suffix_is_refused(patient: Patient, tmp_path: Path) -> None:

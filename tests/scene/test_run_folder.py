@@ -148,4 +148,4 @@ def test_paths_are_gaussian_groupings(tmp_path: Path) -> None:
         folder.edited(7): "point_cloud_object_removal/iteration_7",
         folder.edited_renders("train", 7): "train/ours_object_removal/iteration_7/renders",
     }
-    assert {path.relative_to(tmp_path).as_posix() for path in named} == set(named.values())
+    assert [path.relative_to(tmp_path).as_posix() for path in named] == list(named.values())
