@@ -116,7 +116,9 @@ def neighbour_kl(
     exists = neighbours >= 0  # (M, K)
     neighbours = torch.where(exists, neighbours, sample[:, None])  # (M, K) any row will do: it weighs 0
     rows = torch.cat([sample[:, None], neighbours], 1)  # (M, K + 1)
-    encodings = obj_dc.flatten(1).index_select(0, rows.flatten())  # (M (K + 1), D)
+    table, wanted = obj_dc.flatten(1), rows.flatten()
+    # a row may be wanted often: backwards a GPU adds up in one order for [], a CPU for index_select
+    encodings = table[wanted] if table.is_cuda else table.index_select(0, wanted)  # (M (K + 1), D)
     log_f = torch.log_softmax(class_logits(encodings, weight, bias), -1)  # (M (K + 1), C)
     log_f = log_f.unflatten(0, rows.shape)  # (M, K + 1, C)
     log_f_i, log_f_j = log_f[:, :1], log_f[:, 1:]  # (M, 1, C), (M, K, C)

@@ -55,7 +55,7 @@ class Scene:
         self.loaded_iter = self.folder.latest_saved() if load_iteration == -1 else load_iteration
         self.info = info = read_scene(args)
         self.notes = checks.check_scene(info, args, self.loaded_iter is None, gaussians is not None)
-        args = replace(args, data_device=checks.usable_device(args.data_device))
+        args = replace(args, data_device=checks.usable_device(args.data_device, device))
         store = PixelStore(args.data_cache_mb)
         self.train_cameras, areas = _load(info.train_cameras, args, device, "training views", store)
         self.test_cameras, _ = _load(info.test_cameras, args, device, "test views", store)

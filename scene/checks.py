@@ -82,10 +82,12 @@ def check_points(points: np.ndarray, cloud: str) -> None:
         )
 
 
-def usable_device(data_device: str) -> str:
-    """`data_device`, or the CPU (and a note) where a run made with a GPU is opened without one."""
-    if data_device.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("--data_device %s: no GPU here, the photographs stay in main memory.", data_device)
+def usable_device(data_device: str, device: torch.device | str) -> str:
+    """`data_device`, or the CPU (and a note) where a run made with a GPU is opened by a command that computes
+    on the CPU: that does not wait for what comes from a GPU.
+    """
+    if data_device.startswith("cuda") and torch.device(device).type == "cpu":
+        logger.warning("--data_device %s: computing on the CPU, the photographs stay there.", data_device)
         return "cpu"
     return data_device
 

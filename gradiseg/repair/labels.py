@@ -128,8 +128,7 @@ class TrainingLabels:
         """The labels (H, W) of a view's mask where those that the model contradicts are replaced."""
         parts = []
         for own, probabilities in self._chunks(mask, identity_map):
-            joined = torch.zeros_like(probabilities).index_add_(1, alias, probabilities)
-            scores = joined * weight  # (P, K)
+            scores = _joined(probabilities, alias) * weight  # (P, K)
             best, label = scores.max(1)  # (P,) each
             trains = own != IGNORED
             meant = alias[own.clamp_min(0).long()]  # (P,)
@@ -172,6 +171,16 @@ class TrainingLabels:
             chunks = self._chunks(mask[::STRIDE, ::STRIDE], identity_map[:, ::STRIDE, ::STRIDE])
             census.add_view(chunks)
         return census
+
+
+def _joined(probabilities: Tensor, alias: Tensor) -> Tensor:
+    """Probabilities (P, K), those of aliases at what they count as; added in one order on every device."""
+    joined = probabilities.clone()
+    for label, target in enumerate(alias.tolist()):
+        if target != label:
+            joined[:, target] += probabilities[:, label]
+            joined[:, label] = 0.0
+    return joined
 
 
 class Census:

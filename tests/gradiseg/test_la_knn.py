@@ -237,3 +237,17 @@ def test_bits_do_not_depend_on_the_threads(threads, classes):
     for count in (2, 3):
         threads(count)
         assert all(torch.equal(a, b) for a, b in zip(expected, everything(), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_repeats_the_bits_where_gaussians_are_neighbours_of_many():
+    obj_dc, weight, bias = (tensor.cuda() for tensor in random_problem())
+    sample = torch.arange(len(obj_dc), device="cuda").repeat(20)
+    neighbours = torch.arange(K, device="cuda").expand(len(sample), -1)
+    gradients = []
+    for _ in range(5):
+        table = obj_dc.clone().requires_grad_()
+        neighbour_kl(table, weight, bias, sample, neighbours).backward()
+        gradients.append(table.grad)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)

@@ -135,6 +135,9 @@ def test_an_empty_point_cloud(scene_folder: Path, scene_model: ColmapModel) -> N
     assert "empty" in refusal(scene_folder)
 
 
-def test_a_run_made_with_a_gpu_opens_without_one(scene_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+@pytest.mark.parametrize("there", [False, True], ids=["without a GPU", "beside a GPU"])
+def test_a_run_made_with_a_gpu_opens_on_a_cpu(
+    scene_folder: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     assert load(scene_folder, data_device="cuda").getTrainCameras()[0].original_image.device.type == "cpu"

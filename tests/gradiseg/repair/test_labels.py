@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradiseg.classifier import IGNORED, IdentityClassifier
-from gradiseg.repair.labels import Census, TrainingLabels, label_weights
+from gradiseg.repair.labels import Census, TrainingLabels, _joined, label_weights
 from scene.cameras import Camera
 
 SIZE, VIEWS = 24, 10
@@ -91,6 +91,13 @@ def test_a_second_id_of_one_object_is_joined_to_the_first() -> None:
     masks, learned = second_id(4)
     for labels in repaired(masks, encoded(classifier, learned)):
         assert torch.equal(labels.int(), classifier.labels(truth()))
+
+
+def test_probabilities_of_aliases_add_up_where_they_count() -> None:
+    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    joined = _joined(probabilities, torch.tensor([2, 1, 2, 2]))
+    torch.testing.assert_close(joined, torch.tensor([[0.0, 0.2, 0.8, 0.0], [0.0, 0.1, 0.9, 0.0]]))
+    assert torch.equal(_joined(probabilities, torch.arange(4)), probabilities)
 
 
 def test_a_label_without_pixels_is_nobodys_alias() -> None:

@@ -107,8 +107,8 @@ def directional_knn(points: Tensor, origins: Tensor, directions: Tensor, k: int)
     points (N, 3), origins (M,) int64 index of p, directions (M, 3) = u, not normalised here -> indices (M, k)
     int64, projections (M, k); index -1 and projection infinity where fewer than k points lie ahead.
 
-    Raises: ValueError where an argument has another shape or type, holds NaN or infinity, an origin is not an
-    index of `points`, or k is not in 1 .. 512.
+    Raises: ValueError where an argument has another shape or type, k is not in 1 .. 512, or (on the CPU) one
+    holds NaN or infinity, or an origin is not an index of `points`.
     """
     device = _device_for(points)
     checked_points = _coordinates("points", points, device)  # (N, 3)
