@@ -229,7 +229,7 @@ def check_saved(page: Page, run: Path, folder: Path, operations: int) -> None:
     page.wait(f"{operations} operations")
     page.tab("Save")
     page.saved += 1
-    name = f"edit_{page.saved}"
+    name = f"{page.name}_{page.saved}"  # the tests share the run
     page.type("Name of the edit", name)
     page.press("Save as a run")
     page.wait(f"python render.py -m {run / 'edits' / name}")
@@ -347,7 +347,7 @@ def test_editing(served: Served, browser: Any, tmp_path: Path) -> None:
     check_saved(page, served.run, tmp_path, 5)
 
     page.tab("Edit")
-    page.choose("From the run", "edits/edit_2")
+    page.choose("From the run", "edits/editing_2")
     page.choose("its object", "3 red one")
     page.press("Insert it")
     page.wait(f"{2 * REDS + BLUES:,} Gaussians")
