@@ -60,7 +60,7 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
     no numbers count in order.
 
     Raises:
-        UserError: no masks, or a folder that stands for no test view.
+        UserError: no masks, a folder that stands for no test view, or masks of one view that differ in size.
     """
     folders = (
         sorted(entry.name for entry in test_mask.iterdir() if entry.is_dir() and entry.name[0] != ".")
@@ -80,10 +80,25 @@ def list_truth(test_mask: Path, view_names: Sequence[str] | None = None) -> list
         raise UserError(
             f"{test_mask}: no <view>/<prompt>.png there. Only scenes with true masks can be scored."
         )
-    names_of_masks = [mask.name for mask in truth]
-    if twice := next((mask for mask in truth if names_of_masks.count(mask.name) > 1), None):
-        raise UserError(f"{twice.path}: a second mask of {twice.name} lies beside it. Leave one of them.")
+    _check(truth)
     return sorted(truth, key=lambda mask: (mask.view, mask.prompt))
+
+
+def _check(truth: Sequence[TruthMask]) -> None:
+    """Raises where a mask is there twice, or masks of one view differ in size."""
+    known: set[str] = set()
+    sizes: dict[str, tuple[str, tuple[int, int]]] = {}
+    for mask in truth:
+        if mask.name in known:
+            raise UserError(f"{mask.path}: a second mask of {mask.name} lies beside it. Leave one of them.")
+        known.add(mask.name)
+        size = image_size(mask.path)
+        name, other = sizes.setdefault(mask.folder, (mask.name, size))
+        if size != other:
+            raise UserError(
+                f"{mask.path}: {size[0]}x{size[1]} pixels, but {name} of the same view has "
+                f"{other[0]}x{other[1]}. Bring them to one size."
+            )
 
 
 def is_mask(path: Path) -> bool:

@@ -177,6 +177,13 @@ def test_true_masks_may_be_jpegs_as_in_gaussian_grouping(tmp_path: Path, suffix:
         assert np.array_equal(read_mask(mask.path), pixels)
 
 
+def test_masks_of_one_view_that_differ_in_size_are_refused(tmp_path: Path) -> None:
+    for prompt, width in {"mug": 8, "plate": 9}.items():
+        write_mask(tmp_path / "0" / f"{prompt}.png", np.ones((6, width), bool))
+    with pytest.raises(UserError, match=r"plate\.png: 9x6 pixels, but 0/mug of the same view has 8x6"):
+        list_truth(tmp_path)
+
+
 def test_an_id_the_classifier_lacks_is_refused(tmp_path: Path) -> None:
     truth = write_truth(tmp_path, ["0"])
     with pytest.raises(UserError, match=r"red mug.*id 5"):
