@@ -26,6 +26,7 @@ from gradiseg.igd import IdentityGradientDensification
 from gradiseg.schedule import Schedule
 from gradiseg.training import Training
 from scene.run_folder import RunFolder
+from scripts import diagnose_igd
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,6 +188,20 @@ def test_the_run_passes_through_its_phases(finished: Path) -> None:
 def test_masks_are_repaired(finished: Path) -> None:
     contents = checkpoint.load(finished / "chkpnt60.pth")
     assert len(contents["labels"]) == 36  # training views
+
+
+def test_what_igd_is_about_to_split_can_be_looked_at(finished: Path, tmp_path: Path) -> None:
+    flags = ["-m", str(finished), "--checkpoint", str(finished / "chkpnt60.pth"), "--out", str(tmp_path)]
+    diagnose_igd.main(flags)
+    record = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert 0 < record["chosen"] < record["gaussians"] and 0 < record["within_3_px_of_all"] < 1
+    assert len(list(tmp_path.glob("*.png"))) == diagnose_igd.PICTURES
+    early = tmp_path / "early.pth"
+    contents = checkpoint.load(finished / "chkpnt60.pth")
+    contents["model"]["state"]["identity_gradient_denom"].zero_()
+    checkpoint.save(early, contents)
+    with pytest.raises(UserError, match="holds no identity gradients"):
+        diagnose_igd.main([*flags[:2], "--checkpoint", str(early)])
 
 
 def test_the_shipped_schedule_can_be_compressed(tmp_path: Path) -> None:
