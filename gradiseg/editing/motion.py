@@ -31,9 +31,8 @@ class Motion:
         """The rotation as (4,) w x y z, float64."""
         axis = torch.tensor(self.axis, dtype=torch.float64)
         half = math.radians(self.degrees) / 2
-        return torch.tensor(
-            [math.cos(half), *(math.sin(half) * axis / axis.norm()).tolist()], dtype=torch.float64
-        )
+        cosine = torch.tensor([math.cos(half)], dtype=torch.float64)
+        return torch.cat([cosine, math.sin(half) * axis / axis.norm()])
 
     @property
     def rotation(self) -> Tensor:

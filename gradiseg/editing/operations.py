@@ -154,10 +154,10 @@ class Recolour(Operation):
         chosen = choose(model, scene, self.select, "recolour")
         params = model.rows(chosen).params
         matrix = colour.saturation_matrix(self.saturation) @ colour.hue_matrix(self.hue)
-        painted = colour.recolour(params, matrix, torch.zeros(3))
         if self.tint is not None:
+            turned = colour.recolour(params, matrix, torch.zeros(3))
             tint = torch.tensor(self.tint, dtype=torch.float64)
-            matrix = colour.tint_matrix(tint, painted, self.strength) @ matrix
+            matrix = colour.tint_matrix(tint, turned, self.strength) @ matrix
         if self.matrix is not None:
             matrix = torch.tensor(self.matrix, dtype=torch.float64) @ matrix
         painted = colour.recolour(params, matrix, torch.tensor(self.offset, dtype=torch.float64))
